@@ -1,0 +1,92 @@
+"""Checks of arguments, shared by every public function: a bad input is named before anything is computed."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def check_tensor(name: str, value: object, *, finite: bool = True, batch: bool = True) -> Tensor:
+    """Return `value` if it is a floating-point tensor, non-empty, with a batch dimension and finite entries.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got dtype {value.dtype}")
+    if batch and value.ndim < 2:
+        raise ValueError(f"{name} must have shape (batch, ...), got {tuple(value.shape)}")
+    if value.numel() == 0:
+        raise ValueError(f"{name} is empty: got shape {tuple(value.shape)}")
+    if finite and not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} has entries that are NaN or infinite")
+    return value
+
+
+def check_labels(name: str, y: object, batch: int, classes: int, device: torch.device) -> Tensor:
+    """Return `y` if it is an integer tensor of shape (batch,) on `device` with values 0 ... classes.
+
+    The value `classes` itself is the null guide.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor of labels, got {type(y).__name__}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"{name} must hold integer labels, got dtype {y.dtype}")
+    if tuple(y.shape) != (batch,):
+        raise ValueError(f"{name} must have shape ({batch},), one label a sample, got {tuple(y.shape)}")
+    if y.device != device:
+        raise ValueError(f"{name} is on {y.device}, the samples are on {device}")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high > classes:
+        raise ValueError(f"{name} must lie in 0 ... {classes - 1} (or {classes}, the null guide), got {low} ... {high}")
+    return y
+
+
+def check_count(name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` if it is an integer not below `minimum`.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    return value
+
+
+def check_number(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """Return `value` as a float if it is a finite number in the interval from `low` to `high`.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    bad = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    if bad or value < low or value > high or (low_open and value == low) or (high_open and value == high):  # type: ignore[operator]
+        left, right = "(" if low_open else "[", ")" if high_open else "]"
+        raise ValueError(f"{name} must be a finite number in {left}{low}, {high}{right}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    names = list(choices)
+    if value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}")
+    return str(value)

@@ -1,0 +1,175 @@
+"""Losses: flow matching and score matching, for a network that predicts anything.
+
+All of them are one loss. A prediction's error is an error of D = E[z|x] seen through the 2x2 solve,
+|p - p*|^2 = (delta / beta)^2 |D - z|^2, so the loss "in" the velocity or the score of a network that predicts something
+else is its own squared error times a ratio of determinants.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_choice, check_number, check_tensor
+from flowlib.fields import Model
+from flowlib.paths import PREDICTIONS, expand_time
+
+TimeSampler = Callable[[int, torch.Generator | None], Tensor]
+Coupling = Callable[[Tensor, Tensor], Tensor]
+
+
+def uniform_time(count: int, generator: torch.Generator | None = None) -> Tensor:
+    """`count` times in the open interval (0, 1), float32, shape (count,).
+
+    Stratified: one in each of `count` equal cells, which leaves each time uniform and makes the batch's loss less noisy
+    (Kingma et al. 2021, appendix I.1). They come in a random order.
+    """
+    cells = torch.randperm(count, generator=generator)
+    inside = torch.rand(count, generator=generator).clamp(1e-6, 1 - 1e-6)
+    return (cells + inside).div(count).clamp(1e-7, 1 - 6e-8)
+
+
+def logit_normal_time(mean: float = 0.0, std: float = 1.0) -> TimeSampler:
+    """Times sigmoid(mean + std n) with n normal, which prefer the middle (Esser et al. 2024, section 3.1); stratified too.
+
+    A positive mean prefers times near the data. Under it the loss is weighted by its density.
+    """
+    check_number("mean", mean)
+    check_number("std", std, 0, low_open=True)
+
+    def draw(count: int, generator: torch.Generator | None = None) -> Tensor:
+        normal = torch.special.ndtri(uniform_time(count, generator).double())
+        return torch.sigmoid(mean + std * normal).float().clamp(1e-7, 1 - 6e-8)
+
+    return draw
+
+
+def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
+    """Reorder `noise` so that it pairs with `z` at the least total squared distance (Pooladian et al. 2023; Tong et al. 2024).
+
+    Args:
+        noise, z: (B, ...) of one shape. The cost is that of an exact assignment, O(B^3) on the CPU.
+
+    Returns:
+        (B, ...) a permutation of `noise`: row i belongs to z[i].
+
+    Pairing across labels makes the noise depend on the label; a guided model must be coupled within each label.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if noise.shape != z.shape:
+        raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+    cost = torch.cdist(z.flatten(1).double(), noise.flatten(1).double()) ** 2
+    _, column = linear_sum_assignment(cost.detach().cpu().numpy())
+    return noise[torch.as_tensor(column, device=noise.device)]
+
+
+def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
+    """Return `y` (B, ...) with each sample's guide replaced by the null guide with probability `rate`; `y` is not changed."""
+    check_number("dropout", rate, 0, 1)
+    drop = torch.rand(len(y), generator=generator) < rate
+    drop = drop.to(y.device).reshape(-1, *[1] * (y.ndim - 1))
+    return torch.where(drop, model.null_like(y), y)
+
+
+def prediction_loss(
+    model: Model,
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    measure: str | None = None,
+    weighting: Callable[[Tensor], Tensor] | None = None,
+    dropout: float = 0.1,
+    time: TimeSampler = uniform_time,
+    coupling: Coupling | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean squared error of the network's prediction at a random time, a scalar: the loss that the others are cases of.
+
+    Args:
+        model: a network with a path. Guides are dropped only in training mode (`model.training`).
+        z: data (B, ...), float.
+        y: guides (B,) or None.
+        measure: the kind of prediction in which the error is measured; by default the kind that the network predicts.
+        weighting: a function of time (B,) -> (B,) that multiplies each sample's error; 1 by default.
+        dropout: the probability of the null guide, in [0, 1].
+        time: draws B times in (0, 1) from a generator; `uniform_time` by default.
+        coupling: reorders the noise to pair with z, for instance `optimal_transport`.
+        generator: the source of times, noise and dropped guides, on the CPU.
+
+    Returns:
+        the mean over samples and over components.
+
+    Raises:
+        ValueError: for a wrong shape, dtype, label, rate or kind, naming it.
+    """
+    check_tensor("z", z, finite=False)
+    measure = model.predicts if measure is None else check_choice("measure", measure, PREDICTIONS)
+    if y is not None:
+        model.null_like(y)
+        if len(y) != len(z):
+            raise ValueError(f"y must have one guide a sample, {len(z)}, got {len(y)}")
+        if model.training and dropout:
+            y = drop_guide(model, y, dropout, generator)
+    # Drawn on the CPU so that one seed means one training set of noise on every device.
+    t = time(len(z), generator).to(z.device, z.dtype)
+    noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+    if coupling is not None:
+        noise = coupling(noise, z)
+    a, b = model.path.row(model.predicts, expand_time(t, z))
+    prediction = model.predict(model.path.sample(z, t, noise), t, y)
+    error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)  # (B,)
+    if measure != model.predicts:
+        error = error * (model.path.delta(measure, t) / model.path.delta(model.predicts, t)) ** 2
+    if weighting is not None:
+        error = error * weighting(t)
+    return error.mean()
+
+
+def flow_matching_loss(
+    model: Model,
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    dropout: float = 0.1,
+    weighting: Callable[[Tensor], Tensor] | None = None,
+    time: TimeSampler = uniform_time,
+    coupling: Coupling | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Conditional flow matching, E |u_theta(x_t, t, y) - u_t(x_t|z)|^2 (Lipman et al. 2023, equation 9), a scalar.
+
+    Whatever the network predicts, the error is that of its velocity. Arguments and errors as in `prediction_loss`.
+    """
+    return prediction_loss(
+        model, z, y, measure="velocity", weighting=weighting, dropout=dropout, time=time, coupling=coupling,
+        generator=generator,
+    )  # fmt: skip
+
+
+def score_matching_loss(
+    model: Model,
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    dropout: float = 0.1,
+    weighting: Callable[[Tensor], Tensor] | str = "beta^2",
+    time: TimeSampler = uniform_time,
+    coupling: Coupling | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Denoising score matching, E weighting(t) |s_theta(x_t, t, y) - s_t(x_t|z)|^2 (Vincent 2011; Song et al. 2021), a scalar.
+
+    Whatever the network predicts, the error is that of its score. The weighting "beta^2" makes it DDPM's simple loss, the
+    error of the noise; without a weighting (`lambda t: 1`) times near the data drown all others. Other arguments and errors
+    as in `prediction_loss`.
+    """
+    if isinstance(weighting, str):
+        check_choice("weighting", weighting, ["beta^2"])
+        return prediction_loss(
+            model, z, y, measure="noise", dropout=dropout, time=time, coupling=coupling, generator=generator
+        )
+    return prediction_loss(
+        model, z, y, measure="score", weighting=weighting, dropout=dropout, time=time, coupling=coupling,
+        generator=generator,
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""How time and guide enter a network: as one vector that modulates every block."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.checks import check_count
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of t at geometric frequencies, then a two-layer network (Ho et al. 2020, appendix B).
+
+    (B,) in [0, 1] -> (B, dim). The slowest frequency turns once over [0, 1], the fastest `fastest` times.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, features: int = 64, fastest: float = 100.0) -> None:
+        super().__init__()
+        check_count("dim", dim)
+        check_count("features", features, 2)
+        if features % 2:
+            raise ValueError(f"features must be even, a sine and a cosine each, got {features}")
+        exponent = torch.linspace(0, math.log(fastest), features // 2)
+        self.register_buffer("frequencies", 2 * math.pi * torch.exp(exponent), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t[:, None] * self.frequencies  # (B, features / 2)
+        return self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))
+
+
+class LabelEmbedding(nn.Embedding):
+    """A table with a vector for each of `classes` labels and one more, at index `null`, for the null guide.
+
+    (B,) integers 0 ... classes -> (B, dim).
+    """
+
+    def __init__(self, classes: int, dim: int) -> None:
+        super().__init__(check_count("classes", classes) + 1, dim)
+        self.null = classes
+
+
+class Condition(nn.Module):
+    """Time and guide as one vector: (B,), (B,) -> (B, dim). With `classes = None` there is no guide and y must be None."""
+
+    def __init__(self, dim: int, classes: int | None) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(dim)
+        self.label = None if classes is None else LabelEmbedding(classes, dim)
+
+    @property
+    def null(self) -> int | None:
+        """The null label, or None for a network without a guide."""
+        return None if self.label is None else self.label.null
+
+    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
+        if self.label is None:
+            if y is not None:
+                raise ValueError("y was given, but this network takes no guide")
+            return self.time(t)
+        if y is None:
+            y = torch.full(t.shape, self.label.null, device=t.device)
+        return self.time(t) + self.label(y)
+
+
+def zero_init(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """Set a layer's weights and bias to zero, so that what it feeds starts as the identity or as silence."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

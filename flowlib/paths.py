@@ -1,0 +1,148 @@
+"""Gaussian probability paths, and the one 2x2 solve that turns any prediction into any other.
+
+A prediction is `p = a D + b eps_hat` with `D = E[z|x]`, `eps_hat = E[eps|x]` and a row `(a, b)` that depends on time alone.
+Together with `x = alpha D + beta eps_hat` that is two equations in two unknowns. Their determinant
+`delta = alpha b - beta a` tells everything: how to convert, what each loss weighs, and where a prediction says nothing.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_choice, check_tensor
+from flowlib.schedules import Linear, Schedule
+
+Row = tuple[Tensor, Tensor]
+
+# kind of prediction -> its row (a, b) as a function of the schedule and time
+PREDICTIONS: dict[str, Callable[[Schedule, Tensor], Row]] = {
+    "data": lambda schedule, t: (torch.ones_like(t), torch.zeros_like(t)),
+    "noise": lambda schedule, t: (torch.zeros_like(t), torch.ones_like(t)),
+    "velocity": lambda schedule, t: (schedule.dalpha(t), schedule.dbeta(t)),
+    "score": lambda schedule, t: (torch.zeros_like(t), -1 / schedule.beta(t)),
+    "v": lambda schedule, t: (-schedule.beta(t), schedule.alpha(t)),  # Salimans & Ho 2022, section 4
+}
+
+
+def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
+    """Time as a tensor that broadcasts over `x`.
+
+    Args:
+        t: a number, or a tensor of shape () or (B,), in [0, 1].
+        x: (B, ...).
+
+    Returns:
+        a tensor of shape () or (B, 1, ..., 1) on x's device, with x's dtype.
+
+    Raises:
+        ValueError: if t has another shape or leaves [0, 1].
+    """
+    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
+        raise ValueError(f"t must have shape () or ({x.shape[0]},), got {tuple(t.shape)}")
+    if not bool(((t >= 0) & (t <= 1)).all()):
+        raise ValueError(f"t must lie in [0, 1], got values from {t.min().item()} to {t.max().item()}")
+    return t if t.ndim == 0 else t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+class GaussianPath:
+    """The conditional path p_t(x|z) = N(alpha_t z, beta_t^2 I) and what follows from it (Lipman et al. 2023, section 4).
+
+    Samples `x`, `z` have shape (B, ...); `t` is a number or a tensor of shape () or (B,) in [0, 1].
+
+    Raises:
+        ValueError: in every method, for a wrong shape, dtype or range, naming the argument.
+    """
+
+    def __init__(self, schedule: Schedule | None = None) -> None:
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}")
+        self.schedule = Linear() if schedule is None else schedule
+
+    def __repr__(self) -> str:
+        return f"GaussianPath({self.schedule!r})"
+
+    def sample(
+        self,
+        z: Tensor,
+        t: float | Tensor,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw x_t = alpha_t z + beta_t eps, with `noise` as eps if it is given."""
+        check_tensor("z", z, finite=False)
+        if noise is None:
+            noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+        if noise.shape != z.shape:
+            raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+        t = expand_time(t, z)
+        return self.schedule.alpha(t) * z + self.schedule.beta(t) * noise
+
+    def velocity(self, x: Tensor, z: Tensor, t: float | Tensor) -> Tensor:
+        """u_t(x|z) = (alpha' - beta' alpha/beta) z + (beta'/beta) x; a ValueError where beta_t = 0."""
+        return self.convert(z.expand_as(x), x, t, "data", "velocity")
+
+    def score(self, x: Tensor, z: Tensor, t: float | Tensor) -> Tensor:
+        """s_t(x|z) = (alpha z - x) / beta^2; a ValueError where beta_t = 0."""
+        return self.convert(z.expand_as(x), x, t, "data", "score")
+
+    def row(self, kind: str, t: Tensor) -> Row:
+        """The row (a, b) of a kind of prediction, `p = a D + b eps_hat`, at times `t` (any shape)."""
+        check_choice("prediction", kind, PREDICTIONS)
+        return PREDICTIONS[kind](self.schedule, t)
+
+    def delta(self, kind: str, t: Tensor) -> Tensor:
+        """The determinant alpha b - beta a; an error in the prediction of 1 is an error in D of beta / |delta|."""
+        a, b = self.row(kind, t)
+        return self.schedule.alpha(t) * b - self.schedule.beta(t) * a
+
+    def informative(self, kind: str, t: Tensor) -> Tensor:
+        """Where (bool, like t) a prediction determines D and eps_hat: a finite row and delta != 0."""
+        a, b = self.row(kind, t)
+        delta = self.schedule.alpha(t) * b - self.schedule.beta(t) * a
+        return torch.isfinite(a) & torch.isfinite(b) & (delta != 0)
+
+    def solve(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str) -> tuple[Tensor, Tensor]:
+        """Return `(D, eps_hat)`, the pair that a prediction of kind `source` at `x` stands for.
+
+        Raises:
+            ValueError: where the prediction carries no information (noise at t = 0, data at t = 1, score at both).
+        """
+        if prediction.shape != x.shape:
+            raise ValueError(f"prediction must have the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}")
+        t = expand_time(t, x)
+        if not bool(self.informative(source, t).all()):
+            raise ValueError(
+                f"a {source!r} prediction does not determine data and noise at t = {_worst(self, source, t)} on {self}: "
+                "use 'v', or 'velocity' where the schedule's derivatives are finite"
+            )
+        alpha, beta, (a, b) = self.schedule.alpha(t), self.schedule.beta(t), self.row(source, t)
+        delta = alpha * b - beta * a
+        return (b * x - beta * prediction) / delta, (alpha * prediction - a * x) / delta
+
+    def convert(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str, target: str) -> Tensor:
+        """Turn a prediction of kind `source` at `x` into the kind `target`.
+
+        Kinds: "data" | "noise" | "velocity" | "score" | "v". Where both are the same, the input itself is returned.
+
+        Raises:
+            ValueError: where the source carries no information, or the target is infinite (the velocity or the score at
+                an end where the schedule's derivative is infinite or beta = 0).
+        """
+        check_choice("target", target, PREDICTIONS)
+        check_choice("source", source, PREDICTIONS)
+        if source == target:
+            return prediction
+        data, noise = self.solve(prediction, x, t, source)
+        a, b = self.row(target, expand_time(t, x))
+        if not bool((torch.isfinite(a) & torch.isfinite(b)).all()):
+            raise ValueError(
+                f"the {target!r} is infinite at an end of time that was asked for, on {self}: ask for 'data'"
+            )
+        return a * data + b * noise
+
+
+def _worst(path: GaussianPath, kind: str, t: Tensor) -> float:
+    times = t.reshape(-1)
+    return float(times[~path.informative(kind, times)][0])

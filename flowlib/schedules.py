@@ -1,0 +1,207 @@
+"""Schedules: how much signal `alpha(t)` and how much noise `beta(t)` a sample carries at time t.
+
+Time runs from noise at t = 0 to data at t = 1, and `x_t = alpha(t) z + beta(t) eps`. Every formula is a closed form,
+the derivatives too. No small constant is added anywhere: where a derivative is infinite it is returned as infinite, and
+whoever would need it (`flowlib.paths`, `flowlib.samplers`) says so or steps around it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_number
+
+
+class Schedule:
+    """Signal level alpha and noise level beta as functions of time.
+
+    Every method takes a float tensor `t` of any shape with values in [0, 1] and returns a tensor of that shape.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal level, increasing."""
+        raise NotImplementedError
+
+    def beta(self, t: Tensor) -> Tensor:
+        """Noise level, decreasing."""
+        raise NotImplementedError
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        """Time derivative of alpha."""
+        raise NotImplementedError
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        """Time derivative of beta."""
+        raise NotImplementedError
+
+    def snr(self, t: Tensor) -> Tensor:
+        """Signal-to-noise ratio (alpha / beta)^2, strictly increasing."""
+        return (self.alpha(t) / self.beta(t)) ** 2
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """alpha = t, beta = 1 - t: straight conditional paths (Lipman et al. 2023, section 4.1, "CondOT")."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return t.clone()
+
+    def beta(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Trigonometric(Schedule):
+    """alpha = sin(pi t / 2), beta = cos(pi t / 2): a quarter of a circle (Albergo et al. 2023, section 4)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(t * (math.pi / 2))
+
+    def beta(self, t: Tensor) -> Tensor:
+        # sin of the time that is left, not cos: exactly 0 at t = 1, and accurate to the last bit near it.
+        return torch.sin((1 - t) * (math.pi / 2))
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return (math.pi / 2) * torch.cos(t * (math.pi / 2))
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return (-math.pi / 2) * torch.cos((1 - t) * (math.pi / 2))
+
+
+@dataclass(frozen=True)
+class SquareRoot(Schedule):
+    """alpha = sqrt(t), beta = sqrt(1 - t): variance preserving, with infinite derivatives at both ends.
+
+    The velocity target alpha' z + beta' eps has infinite variance under uniform times; the v-prediction
+    (Salimans & Ho 2022) has not.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sqrt(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.sqrt(1 - t)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return 0.5 / torch.sqrt(t)
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -0.5 / torch.sqrt(1 - t)
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """The continuous limit of DDPM's linear schedule (Song et al. 2021, appendix C, "VP SDE").
+
+    With s = 1 - t: log alpha = -s^2 (rate_max - rate_min) / 4 - s rate_min / 2 and beta^2 = 1 - alpha^2.
+    alpha(0) = 6.6e-3, not 0, as in DDPM; beta' is infinite at t = 1.
+    """
+
+    rate_min: float = 0.1
+    rate_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_number("rate_min", self.rate_min, 0, low_open=True)
+        check_number("rate_max", self.rate_max, self.rate_min)
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        s = 1 - t
+        return -(s**2) * ((self.rate_max - self.rate_min) / 4) - s * (self.rate_min / 2)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_alpha(t))
+
+    def beta(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self._log_alpha(t)))
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        rate = self.rate_min + (1 - t) * (self.rate_max - self.rate_min)
+        return self.alpha(t) * rate / 2
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -self.alpha(t) * self.dalpha(t) / self.beta(t)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """The cosine schedule of improved DDPM (Nichol & Dhariwal 2021, equation 17), with its offset s = 0.008.
+
+    With theta = (1 - t + s) / (1 + s) pi / 2: alpha = cos(theta) / cos(theta at t = 1) and beta^2 = 1 - alpha^2,
+    written as a product of sines because 1 - alpha^2 would cancel near t = 1. beta' is infinite at t = 1.
+    """
+
+    offset: float = 0.008
+
+    def __post_init__(self) -> None:
+        check_number("offset", self.offset, 0, low_open=True)
+
+    @property
+    def _rate(self) -> float:
+        return math.pi / 2 / (1 + self.offset)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(t * self._rate) / math.cos(self.offset * self._rate)
+
+    def beta(self, t: Tensor) -> Tensor:
+        s = 1 - t
+        product = torch.sin(s * self._rate) * torch.sin((s + 2 * self.offset) * self._rate)
+        return torch.sqrt(product) / math.cos(self.offset * self._rate)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return self._rate * torch.cos(t * self._rate) / math.cos(self.offset * self._rate)
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -self.alpha(t) * self.dalpha(t) / self.beta(t)
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """alpha = 1 and beta from `sigma_max` down to `sigma_min` (Karras et al. 2022, equation 5, "EDM").
+
+    beta = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho. By its nature it does not start from
+    alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise, and its last step lands on D = E[z|x].
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        check_number("sigma_min", self.sigma_min, 0, low_open=True)
+        check_number("sigma_max", self.sigma_max, self.sigma_min, low_open=True)
+        check_number("rho", self.rho, 1)
+
+    def _root(self, t: Tensor) -> tuple[Tensor, float]:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return high + t * (low - high), low - high
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        return self._root(t)[0] ** self.rho
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        root, slope = self._root(t)
+        return self.rho * slope * root ** (self.rho - 1)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "linear": Linear,
+    "trigonometric": Trigonometric,
+    "square-root": SquareRoot,
+    "vp": VP,
+    "cosine": Cosine,
+    "ve": VE,
+}

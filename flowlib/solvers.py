@@ -1,0 +1,68 @@
+"""Solvers of dx/dt = f(x, t): fixed steps of order 1, 2 and 4, and torchdiffeq's adaptive ones."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_count, check_number
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> dx/dt, with t of shape ()
+Step = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]  # (f, x, t, h) -> x at t + h; h may be negative
+
+
+def euler(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    """Order 1, one evaluation."""
+    return x + h * f(x, t)
+
+
+def midpoint(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    """Order 2, two evaluations."""
+    return x + h * f(x + h / 2 * f(x, t), t + h / 2)
+
+
+def heun(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    """Order 2, two evaluations: the mean of the slopes at both ends."""
+    slope = f(x, t)
+    return x + h / 2 * (slope + f(x + h * slope, t + h))
+
+
+def rk4(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    """Order 4, four evaluations."""
+    k1 = f(x, t)
+    k2 = f(x + h / 2 * k1, t + h / 2)
+    k3 = f(x + h / 2 * k2, t + h / 2)
+    k4 = f(x + h * k3, t + h)
+    return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+STEPS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
+EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}  # of f, a step
+NEEDS_END = ("heun", "rk4")  # evaluate f at the end of the step too
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # torchdiffeq's
+
+
+def time_grid(steps: int, start: float = 0.0, end: float = 1.0, power: float = 1.0) -> Tensor:
+    """`steps + 1` times from `start` to `end`, float64; `power` > 1 makes them denser towards the end (Karras et al. 2022).
+
+    Raises:
+        ValueError: unless steps >= 1, 0 <= start < end <= 1 and power > 0.
+    """
+    check_count("steps", steps)
+    check_number("end", end, 0, 1)
+    check_number("start", start, 0, end, high_open=True)
+    check_number("power", power, 0, low_open=True)
+    return end - (end - start) * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power
+
+
+def solve_adaptive(f: Velocity, x: Tensor, times: Tensor, method: str, rtol: float, atol: float) -> Tensor:
+    """The states at `times` (N + 1,), shape (N + 1, *x.shape), by an adaptive method of torchdiffeq.
+
+    Raises:
+        ValueError: for a tolerance that is not positive.
+    """
+    from torchdiffeq import odeint
+
+    check_number("rtol", rtol, 0, low_open=True)
+    check_number("atol", atol, 0, low_open=True)
+    return odeint(lambda t, x: f(x, t.to(x.dtype).clamp(0, 1)), x, times, method=method, rtol=rtol, atol=atol)
