@@ -1,0 +1,49 @@
+# make demo   set up, train a label-guided flow on real handwritten digits, draw the result
+# make test   set up, lint, check types, run the tests
+#
+# PYTHON picks the interpreter (3.11 or newer), VENV the place of the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check peers bench clean
+
+help:
+	@grep '^# make' Makefile | sed 's/^# //'
+
+# Rebuilt only when what it installs changes. Building the package itself needs setuptools alone, so that no second
+# copy of anything large is fetched for it.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "flowlib needs Python 3.11 or newer; say which with make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/flowlib demo
+
+test: lint types check
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+# One thread a process: two test processes with two threads each would fight over two cores.
+check: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# The published libraries that the benchmarks and tests/peers compare with. Two of them ask for packages that their
+# samplers do not use, so their own requirements are left out.
+peers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m pip install --quiet --no-deps flow-matching==1.0.10 torchcfm==1.0.7
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
