@@ -62,7 +62,5 @@ def parse(content: bytes, source: str) -> Tensor:
     size, found = math.prod(shape), len(content) - start
     if found != size or size == 0:
         sizes = " x ".join(map(str, shape))
-        raise DataError(
-            f"{source} has an IDX header that announces {sizes} entries, but {found:,} bytes follow"
-        )
+        raise DataError(f"{source} has an IDX header that announces {sizes} entries, but {found:,} bytes follow")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].reshape(shape)

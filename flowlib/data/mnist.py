@@ -129,9 +129,7 @@ def _verify(file: File, content: bytes, source: str) -> Tensor:
     content = idx.unpack(content, source)
     tensor = idx.parse(content, source)
     if tuple(tensor.shape) != file.shape:
-        raise DataError(
-            f"{source} has the wrong layout: it holds {tuple(tensor.shape)}, expected {file.shape}"
-        )
+        raise DataError(f"{source} has the wrong layout: it holds {tuple(tensor.shape)}, expected {file.shape}")
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise DataError(

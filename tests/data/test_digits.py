@@ -41,7 +41,7 @@ def test_split_is_stratified_disjoint_and_complete() -> None:
 def test_split_is_the_same_everywhere() -> None:
     pixels, labels = digits.raw("test")
     found = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
-    assert found == "PINNED"
+    assert found == "3e388867795e534749c2c30e28cf530385db8c0f802473250f0e7b9e08d529b1"
 
 
 def test_load_and_available() -> None:

@@ -1,92 +1,16 @@
-"""MNIST: found, fetched, verified, refused. All but the last tests use small IDX files and a loopback server."""
+"""MNIST found, verified and refused: small IDX files in its place, then the real ones where they are."""
 
 import gzip
-import hashlib
-import http.server
-import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pooch
 import pytest
 import torch
+from small_mnist import BOTH_WAYS, CLOSED, REAL, TRAIN, encode, flip, put, truncate
 
 from flowlib import data
 from flowlib.data import idx, mnist
 from flowlib.data.dataset import DataError
-
-REAL = mnist.FILES
-TRAIN = "train-images-idx3-ubyte"
-CLOSED = "http://127.0.0.1:1/"  # nothing listens on port 1
-NEITHER_WAY_MISSING = r"Either .* or put .* DIR/MNIST/raw and set FLOWLIB_DATA=DIR"
-
-
-def encode(tensor: torch.Tensor) -> bytes:
-    header = struct.pack(f">BBBB{tensor.ndim}I", 0, 0, 8, tensor.ndim, *tensor.shape)
-    return header + tensor.to(torch.uint8).numpy().tobytes()
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Replace MNIST by four small files; nothing on the disk yet, no mirror reachable. Returns name -> content."""
-    generator = torch.Generator().manual_seed(0)
-    contents, files = {}, {}
-    for key, real in REAL.items():
-        shape = (7 if key[0] == "train" else 3, *real.shape[1:])
-        high = 256 if key[1] == "images" else 10
-        contents[real.name] = encode(torch.randint(high, shape, generator=generator))
-        files[key] = mnist.File(real.name, shape, hashlib.sha256(contents[real.name]).hexdigest())
-    monkeypatch.setattr(mnist, "FILES", files)
-    monkeypatch.setattr(mnist, "MIRRORS", (CLOSED, CLOSED))
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return contents
-
-
-def put(folder: Path, contents: dict[str, bytes], packed: bool = True) -> Path:
-    folder.mkdir(parents=True)
-    for name, content in contents.items():
-        path = folder / (f"{name}.gz" if packed else name)
-        path.write_bytes(gzip.compress(content) if packed else content)
-    return folder
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `pages`, path -> bytes, and keeps the paths that were asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.pages: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        page = self.server.pages.get(self.path)
-        self.send_response(404 if page is None else 200)
-        self.send_header("Content-Length", str(len(page or b"")))
-        self.end_headers()
-        self.wfile.write(page or b"")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -121,14 +45,6 @@ def test_three_of_four_files_are_not_mnist(small: dict, tmp_path: Path) -> None:
     folder = put(tmp_path / "data" / "MNIST" / "raw", small)
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     assert mnist.find() is None
-
-
-def truncate(content: bytes) -> bytes:
-    return gzip.compress(content)[:-40]
-
-
-def flip(content: bytes) -> bytes:
-    return content[:-1] + bytes([content[-1] ^ 1])
 
 
 def damage(content: bytes) -> bytes:
@@ -168,7 +84,7 @@ def test_a_bad_file_is_an_error_that_names_it(
     assert len(mnist.load("test")) == 3  # the other split does not read the bad file
 
 
-def test_a_bad_file_is_not_passed_over_for_a_good_one(small: dict, tmp_path: Path, server: Server) -> None:
+def test_a_bad_file_is_not_passed_over_for_a_good_one(small: dict, tmp_path: Path) -> None:
     put(tmp_path / "cache" / "flowlib" / "MNIST" / "raw", small)
     bad = put(tmp_path / "data" / "MNIST" / "raw", small) / f"{TRAIN}.gz"
     bad.write_bytes(truncate(small[TRAIN]))
@@ -183,96 +99,8 @@ def test_an_unreadable_file_is_an_error(small: dict, tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(
-        DataError, match=f"{TRAIN}.gz cannot be read .*Permission denied.*{NEITHER_WAY_MISSING}"
-    ):
+    with pytest.raises(DataError, match=f"{TRAIN}.gz cannot be read .*Permission denied.*{BOTH_WAYS}"):
         mnist.load()
-
-
-def test_no_network_names_every_place_and_both_ways_out(small: dict, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=NEITHER_WAY_MISSING) as caught:
-        mnist.load()
-    said = str(caught.value)
-    assert said.startswith(f"{TRAIN}.gz is not in ")
-    assert str(tmp_path / "data" / "MNIST" / "raw") in said
-    assert str(tmp_path / "cache" / "flowlib" / "MNIST" / "raw") in said
-    assert said.count("could not be reached (ConnectionError)") == 2
-    assert "connect to the network" in said
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []  # nothing half-written stays
-
-
-def serve(server: Server, contents: dict[str, bytes], prefix: str = "/") -> None:
-    server.pages |= {f"{prefix}{name}.gz": gzip.compress(content) for name, content in contents.items()}
-
-
-def test_fetched_once_then_read_from_the_cache(
-    small: dict, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(server, small)
-    monkeypatch.setattr(mnist, "MIRRORS", (server.url, CLOSED))
-    fetched = mnist.load()
-    assert server.asked == [f"/{TRAIN}.gz", "/train-labels-idx1-ubyte.gz"]
-    again = mnist.load()
-    assert len(server.asked) == 2
-    assert torch.equal(fetched.images, again.images)
-    mnist.load("test")
-    folder = tmp_path / "cache" / "flowlib" / "MNIST" / "raw"
-    assert mnist.find() == folder
-    assert {path.name for path in folder.iterdir()} == {f"{name}.gz" for name in small}
-
-
-@pytest.mark.parametrize("fault", [None, truncate, flip, lambda content: b"<html>busy</html>"])
-def test_the_second_mirror_serves_when_the_first_fails_or_lies(
-    small: dict,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: Callable[[bytes], bytes] | None,
-) -> None:
-    serve(server, small, "/good/")
-    if fault is not None:
-        server.pages |= {f"/bad/{name}.gz": fault(content) for name, content in small.items()}
-    monkeypatch.setattr(mnist, "MIRRORS", (f"{server.url}bad/", f"{server.url}good/"))
-    assert mnist.raw("train")[0].numpy().tobytes() == small[TRAIN][16:]
-    assert server.asked[:2] == [f"/bad/{TRAIN}.gz", f"/good/{TRAIN}.gz"]
-
-
-def test_wrong_content_from_every_mirror_is_said_and_not_kept(
-    small: dict, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.pages[f"/{TRAIN}.gz"] = gzip.compress(flip(small[TRAIN]))
-    monkeypatch.setattr(mnist, "MIRRORS", (server.url, f"{server.url}absent/"))
-    with pytest.raises(DataError, match=NEITHER_WAY_MISSING) as caught:
-        mnist.load()
-    assert f"{server.url}{TRAIN}.gz has the wrong content" in str(caught.value)
-    assert f"{server.url}absent/{TRAIN}.gz could not be reached (HTTPError)" in str(caught.value)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_cache_that_cannot_be_written_is_said_before_anything_is_fetched(
-    small: dict, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(server, small)
-    monkeypatch.setattr(mnist, "MIRRORS", (server.url,))
-    (tmp_path / "cache").write_text("a file where the directory should be")  # refused to every user, root too
-    with pytest.raises(DataError, match=rf"{TRAIN}.gz cannot be written .*{NEITHER_WAY_MISSING}") as caught:
-        mnist.load()
-    assert str(tmp_path / "cache" / "flowlib") in str(caught.value)
-    assert server.asked == []
-
-
-def test_a_full_disk_leaves_no_half_file(
-    small: dict, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(server, small)
-    monkeypatch.setattr(mnist, "MIRRORS", (server.url,))
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(mnist.os, "fsync", full)
-    with pytest.raises(DataError, match="cannot be written .*No space left on device.* 15 MB to spare"):
-        mnist.load()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_idx_refuses_what_it_cannot_hold() -> None:
@@ -307,9 +135,7 @@ def test_the_real_files(real: Path, split: str, zeros: int, first: list[int], in
     assert abs(float((part.images + 1).mean()) / 2 - ink) < 1e-4  # the mean that the field normalises by
 
 
-def test_a_truncated_copy_of_the_real_file(
-    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_truncated_copy_of_the_real_file(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "t10k-labels-idx1-ubyte"
     monkeypatch.setattr(mnist, "MIRRORS", (CLOSED,))
     content = mnist._locate(real, REAL["test", "labels"]).read_bytes()
