@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -23,6 +24,20 @@ def check_tensor(name: str, value: object, *, finite: bool = True, batch: bool =
         raise ValueError(f"{name} is empty: got shape {tuple(value.shape)}")
     if finite and not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} has entries that are NaN or infinite")
+    return value
+
+
+def check_kind(name: str, value: Tensor, owner: str, like: Tensor) -> Tensor:
+    """Return `value` if it has the dtype and lies on the device of `like`, which belongs to `owner`.
+
+    Under autocast, which converts what enters an operation, only the device counts.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected.
+    """
+    free = torch.is_autocast_enabled(value.device.type)
+    if value.device != like.device or (value.dtype != like.dtype and not free):
+        raise ValueError(f"{name} is {value.dtype} on {value.device}, but {owner} is {like.dtype} on {like.device}")
     return value
 
 
@@ -54,9 +69,9 @@ def check_count(name: str, value: object, minimum: int = 1) -> int:
     Raises:
         ValueError: naming the argument, what came and what was expected.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:  # NumPy's integers too
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
-    return value
+    return int(value)
 
 
 def check_number(
@@ -73,7 +88,7 @@ def check_number(
     Raises:
         ValueError: naming the argument, what came and what was expected.
     """
-    bad = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    bad = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
     if bad or value < low or value > high or (low_open and value == low) or (high_open and value == high):  # type: ignore[operator]
         left, right = "(" if low_open else "[", ")" if high_open else "]"
         raise ValueError(f"{name} must be a finite number in {left}{low}, {high}{right}, got {value!r}")

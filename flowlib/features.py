@@ -102,7 +102,8 @@ def _covered(points: Tensor, centers: Tensor, k: int, slack: float) -> float:
     """The share of `points` that lie in a ball around one of `centers` reaching to its k-th neighbour."""
     rows = max(1, BLOCK_ENTRIES // len(centers))
     nearest = [_squared_distances(block, centers).topk(k + 1, largest=False) for block in centers.split(rows)]
-    reach = torch.cat([best.values[:, k] for best in nearest]) + slack  # the nearest of all is the point itself
+    # The nearest of all is the point itself, so the k-th neighbour has index k.
+    reach = torch.cat([best.values[:, k] for best in nearest]) + slack
     inside = [(_squared_distances(block, centers) <= reach).any(dim=1) for block in points.split(rows)]
     return float(torch.cat(inside).double().mean())
 

@@ -8,15 +8,16 @@ is first seen to be right on `MixtureField`, which is exact, and then used on a 
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_choice, check_labels, check_tensor
-from flowlib.paths import PREDICTIONS, GaussianPath, expand_time
+from flowlib.checks import check_choice, check_count, check_kind, check_labels, check_tensor
+from flowlib.paths import PREDICTIONS, GaussianPath, check_path, expand_time
 
 
 class Field:
     """What every field shares. Subclasses set `path`, `predicts` and `null`, and implement `predict`.
 
     Arguments of all methods: `x` (B, ...) float; `t` a number or a tensor () or (B,) in [0, 1]; `y` (B,) integer labels
-    (or what the network takes as its guide); `y = None` is the null guide: no condition.
+    (or what the network takes as its guide); `y = None` is the null guide: no condition. A sample that has become NaN
+    or infinite stays so, and disturbs no other.
     """
 
     path: GaussianPath
@@ -53,16 +54,21 @@ class Field:
     def has_velocity_at(self, t: float) -> bool:
         """Whether `u` can be asked for at this time; at the ends some predictions and schedules have no finite one."""
         time = torch.tensor(t, dtype=torch.float64)
-        a, b = self.path.row("velocity", time)
-        finite = bool(torch.isfinite(a) & torch.isfinite(b))
+        finite = all(bool(torch.isfinite(part)) for part in self.path.row("velocity", time))
         return self.predicts == "velocity" or (finite and bool(self.path.informative(self.predicts, time)))
 
-    def null_like(self, y: Tensor) -> Tensor:
-        """A batch of null guides, shaped like `y`.
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return `y` if it is one guide for each sample of `x`; a ValueError if not, or if the field takes no guide."""
+        if self.null is None:
+            raise ValueError("y was given, but this field takes no guide")
+        if isinstance(self.null, int):
+            return check_labels("y", y, len(x), self.null, x.device)
+        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
+            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {y!r}")
+        return y
 
-        Raises:
-            ValueError: if the field takes no guide.
-        """
+    def null_like(self, y: Tensor) -> Tensor:
+        """A batch of null guides, shaped like `y`; a ValueError if the field takes no guide."""
         if self.null is None:
             raise ValueError("y was given, but this field takes no guide")
         return torch.as_tensor(self.null, dtype=y.dtype, device=y.device).expand_as(y)
@@ -84,21 +90,18 @@ class Model(nn.Module, Field):
     def __init__(self, net: nn.Module, path: GaussianPath | None = None, predicts: str = "velocity") -> None:
         super().__init__()
         self.net = net
-        self.path = GaussianPath() if path is None else path
+        self.path = check_path(path)
         self.predicts = check_choice("predicts", predicts, PREDICTIONS)
         self.null = getattr(net, "null", None)
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         check_tensor("x", x, finite=False)
+        check_kind("x", x, "the network", next(self.net.parameters(), x))
         time = expand_time(t, x).reshape(-1).expand(x.shape[0])
-        if self.null is None:
-            if y is not None:
-                raise ValueError("y was given, but this network takes no guide")
-            return self.net(x, time, None)
-        if y is None:
+        if y is not None:
+            self.check_guide(y, x)
+        elif self.null is not None:
             y = torch.full((x.shape[0],), int(self.null), device=x.device)
-        else:
-            check_labels("y", y, x.shape[0], int(self.null), x.device)
         return self.net(x, time, y)
 
 
@@ -130,29 +133,32 @@ class MixtureField(Field):
         path: GaussianPath | None = None,
     ) -> None:
         self.means = check_tensor("means", means)
-        count, like = len(means), {"dtype": means.dtype, "device": means.device}
-        self.std = torch.as_tensor(std, **like).expand(count)
-        weights = torch.ones(count, **like) if weights is None else torch.as_tensor(weights, **like)
-        if weights.shape != (count,) or not bool((weights > 0).all()):
+        count, dtype, device = len(means), means.dtype, means.device
+        std = torch.as_tensor(std, dtype=dtype, device=device)
+        weights = torch.as_tensor([1.0] * count if weights is None else weights, dtype=dtype, device=device)
+        if weights.shape != (count,) or not bool((weights > 0).all() & torch.isfinite(weights).all()):
             raise ValueError(f"weights must be {count} positive numbers, got {weights.tolist()}")
-        if not bool((self.std >= 0).all()):
-            raise ValueError(f"std must be >= 0, got {self.std.tolist()}")
+        if std.shape not in ((), (count,)) or not bool((std >= 0).all() & torch.isfinite(std).all()):
+            raise ValueError(f"std must be one number >= 0 or {count} of them, got {std.tolist()}")
+        self.std = std.expand(count)
         self.weights = weights / weights.sum()
         self.labels = torch.arange(count, device=means.device) if labels is None else labels
         check_labels("labels", self.labels, count, count, means.device)
         self.null = int(self.labels.max()) + 1
-        self.path = GaussianPath() if path is None else path
+        if len(self.labels.unique()) < self.null:  # a label without a component would have no density
+            raise ValueError(f"labels must use each of 0 ... {self.null - 1}, got {self.labels.tolist()}")
+        self.path = check_path(path)
 
     def has_velocity_at(self, t: float) -> bool:
         return super().has_velocity_at(t) and (t < 1 or bool((self.std > 0).all()))
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw data z (count, ...) and their labels (count,)."""
-        device = self.means.device
+        check_count("count", count)
         k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        noise = torch.randn((count, *self.means.shape[1:]), generator=generator, dtype=self.means.dtype, device=device)
-        std = self.std[k].reshape(-1, *[1] * (self.means.ndim - 1))
-        return self.means[k] + std * noise, self.labels[k]
+        means = self.means[k]
+        noise = torch.randn(means.shape, generator=generator, dtype=means.dtype, device=means.device)
+        return means + self.std[k].reshape(-1, *[1] * (means.ndim - 1)) * noise, self.labels[k]
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         """v = alpha eps_hat - beta D, shape (B, ...)."""
@@ -173,6 +179,7 @@ class MixtureField(Field):
         check_tensor("x", x, finite=False)
         if x.shape[1:] != self.means.shape[1:]:
             raise ValueError(f"x must have shape (batch, *{tuple(self.means.shape[1:])}), got {tuple(x.shape)}")
+        check_kind("x", x, "the mixture", self.means)
         flat, means = x.flatten(1), self.means.flatten(1)
         time = expand_time(t, x).reshape(-1, 1)
         alpha, beta = self.path.schedule.alpha(time), self.path.schedule.beta(time)
@@ -183,7 +190,7 @@ class MixtureField(Field):
         log_normal = -0.5 * (gap**2).sum(-1) / variance - 0.5 * flat.shape[1] * torch.log(2 * torch.pi * variance)
         log_weights = torch.log(self.weights).expand(len(x), -1)
         if y is not None:
-            check_labels("y", y, len(x), int(self.null), x.device)  # type: ignore[arg-type]
-            allowed = (self.labels == y[:, None]) | (y == self.null)[:, None]
-            log_weights = torch.log_softmax(log_weights.masked_fill(~allowed, -torch.inf), dim=1)
+            self.check_guide(y, x)
+            other = (self.labels != y[:, None]) & y[:, None].ne(self.null)  # type: ignore[arg-type]
+            log_weights = torch.log_softmax(log_weights.masked_fill(other, -torch.inf), dim=1)
         return log_weights + log_normal, gap, variance, alpha, beta

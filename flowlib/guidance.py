@@ -1,7 +1,7 @@
 """Guidance: a field made of another field, which follows its guide y more (or less) closely.
 
-Both kinds add to the field's own prediction, whatever its kind: converting a prediction is affine with weights that sum to
-one over the terms, so that guiding and then converting is the same as converting and then guiding.
+Both kinds add to the field's own prediction, whatever its kind: converting a prediction is affine with weights that sum
+to one over the terms, so that guiding and then converting is the same as converting and then guiding.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,12 @@ from torch import Tensor
 from flowlib.checks import check_number
 from flowlib.fields import Field
 from flowlib.paths import expand_time
+from flowlib.requests import check_field
 
 
 class _Guided(Field):
     def __init__(self, field: Field, scale: float) -> None:
-        self.field, self.scale = field, check_number("scale", scale)
+        self.field, self.scale = check_field(field), check_number("scale", scale)
         self.path, self.predicts, self.null = field.path, field.predicts, field.null
 
     def has_velocity_at(self, t: float) -> bool:
@@ -26,8 +27,8 @@ class _Guided(Field):
 class ClassifierFreeGuidance(_Guided):
     """(1 - w) u(x|null) + w u(x|y), and the score likewise, in one batched call of the field (Ho & Salimans 2022).
 
-    `scale` is w: 0 ignores the guide, 1 is the plain conditional field (no extra guidance), above 1 exaggerates what the
-    guide adds, below 0 avoids it. At 0 and 1 the field is called once, for B samples; elsewhere once, for 2 B.
+    `scale` is w: 0 ignores the guide, 1 is the plain conditional field (no extra guidance), above 1 exaggerates what
+    the guide adds, below 0 avoids it. At 0 and 1 the field is called once, for B samples; elsewhere once, for 2 B.
 
     Raises:
         ValueError: for a field that takes no guide, or a scale that is not finite.
@@ -54,8 +55,8 @@ class EnergyGuidance(_Guided):
     """s(x) + w grad_x log_prob(x, t, y): a classifier on noised data, or any other differentiable preference.
 
     With `log_prob = log p_t(y|x)` and w = 1 this is Bayes' rule for the conditional score (Song et al. 2021, section 5;
-    Dhariwal & Nichol 2021, section 4). In velocity form it is u + w b_t grad log p_t(y|x), b_t = (alpha' beta^2 - beta' beta
-    alpha) / alpha. Where alpha_t = 0 the sample is pure noise, which no guide can depend on, and nothing is added.
+    Dhariwal & Nichol 2021, section 4). In velocity form it is u + w b_t grad log p_t(y|x), b_t = (alpha' beta^2 - beta'
+    beta alpha) / alpha. Where alpha_t = 0 the sample is pure noise, which no guide can depend on, and nothing is added.
 
     Args:
         field: the field that is guided.
@@ -64,7 +65,8 @@ class EnergyGuidance(_Guided):
         conditional: whether the guided field itself gets y too; by default it is asked for its null guide.
 
     Raises:
-        ValueError: for a scale that is not finite, or a `log_prob` whose result is not (B,).
+        ValueError: for a scale that is not finite, a `log_prob` whose result is not (B,), or where the weight of the
+            gradient is not finite (t = 1 on schedules whose derivative is infinite there).
     """
 
     def __init__(
@@ -77,19 +79,27 @@ class EnergyGuidance(_Guided):
         super().__init__(field, scale)
         self.log_prob, self.conditional = log_prob, conditional
 
+    def has_velocity_at(self, t: float) -> bool:
+        return super().has_velocity_at(t) and bool(torch.isfinite(self._weight(torch.tensor(t, dtype=torch.float64))))
+
+    def _weight(self, t: Tensor) -> Tensor:
+        # eps_hat moves by -beta times the gradient; at fixed x, a D + b eps_hat moves by delta / alpha times that.
+        alpha, beta = self.path.schedule.alpha(t), self.path.schedule.beta(t)
+        return torch.where(alpha > 0, -self.path.delta(self.predicts, t) * beta / alpha, torch.zeros_like(alpha))
+
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         prediction = self.field.predict(x, t, y if self.conditional else None)
         time = expand_time(t, x)
-        alpha, beta = self.path.schedule.alpha(time), self.path.schedule.beta(time)
-        delta = self.path.delta(self.predicts, time)
-        # eps_hat moves by -w beta grad; at fixed x the prediction a D + b eps_hat moves by delta / alpha times that.
-        weight = torch.where(alpha > 0, -delta * beta / alpha, torch.zeros_like(alpha))
+        weight = self._weight(time)
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"a gradient cannot guide a {self.predicts!r} at t = 1 on {self.path}: ask for t < 1")
         if self.scale == 0 or not bool((weight != 0).any()):
             return prediction
+        graph = torch.is_grad_enabled() and x.requires_grad  # a likelihood needs the gradient's own derivative
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x = x if graph else x.detach().requires_grad_()
             log_prob = self.log_prob(x, time.reshape(-1).expand(len(x)), y)
             if log_prob.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(log_prob.shape)}")
-            gradient = torch.autograd.grad(log_prob.sum(), x)[0]
+            gradient = torch.autograd.grad(log_prob.sum(), x, create_graph=graph)[0]
         return prediction + self.scale * weight * gradient

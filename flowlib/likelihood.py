@@ -1,10 +1,11 @@
 """Exact likelihood of a flow, by the instantaneous change of variables (Chen et al. 2018, theorem 1).
 
-Along dx/dt = u, d log p_t(x_t) / dt = -div u. Integrating both from data at t = 1 back to noise at t = 0, whose density is
-known, gives log p_1.
+Along dx/dt = u, d log p_t(x_t) / dt = -div u. Integrating both from data at t = 1 back to noise at t = 0, whose density
+is known, gives log p_1.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,14 +13,15 @@ from tqdm import tqdm
 
 from flowlib.checks import check_choice, check_count, check_tensor
 from flowlib.fields import Field
+from flowlib.requests import check_field
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
 
 def divergence(f: Velocity, x: Tensor, t: Tensor, probe: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return `f(x, t)` (B, ...) and its divergence in x (B,), for samples of any shape.
 
-    Without a `probe` exactly, by one backward pass for each of the sample's components; with one (B, ...) as the unbiased
-    estimate probe . (J probe) (Hutchinson 1989; Grathwohl et al. 2019), by one backward pass.
+    Without a `probe` exactly, by one backward pass for each of the sample's components; with one (B, ...) as the
+    unbiased estimate probe . (J probe) (Hutchinson 1989; Grathwohl et al. 2019), by one backward pass.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -59,7 +61,7 @@ def log_likelihood(
         steps, method, rtol, atol: as in `flowlib.samplers.sample_ode`.
         estimator: "exact", whose cost grows with the sample's size, or "hutchinson", unbiased with one probe of random
             signs a sample, the same along its whole path.
-        start, end: times where the flow begins and where x lives, for fields whose velocity is infinite at t = 0 or t = 1;
+        start, end: times where the flow begins and where x lives, for fields whose velocity is infinite at 0 or 1;
             p_start is taken as N(0, (alpha_start^2 + beta_start^2) I) and x as a sample of p_end.
         generator: the source of the probes.
         batch_size: work through the samples so many at a time, to bound memory.
@@ -67,20 +69,21 @@ def log_likelihood(
     Raises:
         ValueError: naming the argument that does not fit, or the end of time where the velocity is infinite.
     """
+    check_field(field)
     check_tensor("x", x)
     check_choice("method", method, [*STEPS, *ADAPTIVE])
     check_choice("estimator", estimator, ["exact", "hutchinson"])
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
+    grid = time_grid(steps, start, end).flip(0).to(x)
     for name, t in (("start", start), ("end", end)):
         if not field.has_velocity_at(t):
             raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"y must have one guide a sample, {len(x)}, got {len(y)}")
+    if y is not None:
+        field.check_guide(y, x)
     probe = None
     if estimator == "hutchinson":
         signs = torch.randint(0, 2, x.shape, generator=generator)
         probe = (2 * signs - 1).to(x)
-    grid = time_grid(steps, start, end).flip(0).to(x)
     schedule = field.path.schedule
     variance = float(schedule.alpha(grid[-1]) ** 2 + schedule.beta(grid[-1]) ** 2)
 
@@ -101,7 +104,7 @@ def log_likelihood(
         if method in ADAPTIVE:
             state = solve_adaptive(rates, state, grid[[0, -1]], method, rtol, atol)[-1]
         else:
-            for t, s in zip(grid[:-1], grid[1:], strict=True):
+            for t, s in pairwise(grid):
                 state = STEPS[method](rates, state, t, s - t)
         noise, change = state[:, :-1], state[:, -1]
         log_normal = -0.5 * (noise**2).sum(1) / variance - 0.5 * dim * math.log(2 * math.pi * variance)
@@ -121,8 +124,8 @@ def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tens
     Raises:
         ValueError: unless the pixels are uint8.
     """
-    if pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8 in 0 ... 255, got dtype {pixels.dtype}")
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+        raise ValueError(f"pixels must be uint8 in 0 ... 255, got {getattr(pixels, 'dtype', type(pixels))}")
     inside = torch.rand(pixels.shape, generator=generator).to(pixels.device)
     return (pixels + inside - 0.5) / 127.5 - 1
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_choice, check_number, check_tensor
+from flowlib.checks import check_choice, check_count, check_number, check_tensor
 from flowlib.fields import Model
 from flowlib.paths import PREDICTIONS, expand_time
 
@@ -24,15 +24,16 @@ def uniform_time(count: int, generator: torch.Generator | None = None) -> Tensor
     Stratified: one in each of `count` equal cells, which leaves each time uniform and makes the batch's loss less noisy
     (Kingma et al. 2021, appendix I.1). They come in a random order.
     """
+    check_count("count", count)
     cells = torch.randperm(count, generator=generator)
     inside = torch.rand(count, generator=generator).clamp(1e-6, 1 - 1e-6)
     return (cells + inside).div(count).clamp(1e-7, 1 - 6e-8)
 
 
 def logit_normal_time(mean: float = 0.0, std: float = 1.0) -> TimeSampler:
-    """Times sigmoid(mean + std n) with n normal, which prefer the middle (Esser et al. 2024, section 3.1); stratified too.
+    """Times sigmoid(mean + std n) with n normal, which prefer the middle (Esser et al. 2024, section 3.1).
 
-    A positive mean prefers times near the data. Under it the loss is weighted by its density.
+    They are stratified too. A positive mean prefers times near the data. Under it the loss is weighted by its density.
     """
     check_number("mean", mean)
     check_number("std", std, 0, low_open=True)
@@ -45,7 +46,7 @@ def logit_normal_time(mean: float = 0.0, std: float = 1.0) -> TimeSampler:
 
 
 def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
-    """Reorder `noise` so that it pairs with `z` at the least total squared distance (Pooladian et al. 2023; Tong et al. 2024).
+    """Reorder `noise` to pair with `z` at the least total squared distance (Pooladian et al. 2023; Tong et al. 2024).
 
     Args:
         noise, z: (B, ...) of one shape. The cost is that of an exact assignment, O(B^3) on the CPU.
@@ -57,6 +58,8 @@ def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
     """
     from scipy.optimize import linear_sum_assignment
 
+    check_tensor("noise", noise)
+    check_tensor("z", z)
     if noise.shape != z.shape:
         raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
     cost = torch.cdist(z.flatten(1).double(), noise.flatten(1).double()) ** 2
@@ -65,7 +68,7 @@ def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
 
 
 def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
-    """Return `y` (B, ...) with each sample's guide replaced by the null guide with probability `rate`; `y` is not changed."""
+    """Return `y` (B, ...) with each guide replaced by the null guide with probability `rate`; `y` itself is kept."""
     check_number("dropout", rate, 0, 1)
     drop = torch.rand(len(y), generator=generator) < rate
     drop = drop.to(y.device).reshape(-1, *[1] * (y.ndim - 1))
@@ -103,12 +106,11 @@ def prediction_loss(
     Raises:
         ValueError: for a wrong shape, dtype, label, rate or kind, naming it.
     """
-    check_tensor("z", z, finite=False)
+    check_tensor("z", z)
+    check_number("dropout", dropout, 0, 1)
     measure = model.predicts if measure is None else check_choice("measure", measure, PREDICTIONS)
     if y is not None:
-        model.null_like(y)
-        if len(y) != len(z):
-            raise ValueError(f"y must have one guide a sample, {len(z)}, got {len(y)}")
+        model.check_guide(y, z)  # before some of it is dropped
         if model.training and dropout:
             y = drop_guide(model, y, dropout, generator)
     # Drawn on the CPU so that one seed means one training set of noise on every device.
@@ -158,11 +160,11 @@ def score_matching_loss(
     coupling: Coupling | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Denoising score matching, E weighting(t) |s_theta(x_t, t, y) - s_t(x_t|z)|^2 (Vincent 2011; Song et al. 2021), a scalar.
+    """Denoising score matching, E weighting(t) |s_theta(x_t, t, y) - s_t(x_t|z)|^2 (Vincent 2011; Song et al. 2021).
 
-    Whatever the network predicts, the error is that of its score. The weighting "beta^2" makes it DDPM's simple loss, the
-    error of the noise; without a weighting (`lambda t: 1`) times near the data drown all others. Other arguments and errors
-    as in `prediction_loss`.
+    A scalar. Whatever the network predicts, the error is that of its score. The weighting "beta^2" makes it DDPM's
+    simple loss, the error of the noise; without a weighting (`lambda t: 1`) times near the data drown all others.
+    Other arguments and errors as in `prediction_loss`.
     """
     if isinstance(weighting, str):
         check_choice("weighting", weighting, ["beta^2"])

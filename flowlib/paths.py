@@ -1,7 +1,7 @@
 """Gaussian probability paths, and the one 2x2 solve that turns any prediction into any other.
 
-A prediction is `p = a D + b eps_hat` with `D = E[z|x]`, `eps_hat = E[eps|x]` and a row `(a, b)` that depends on time alone.
-Together with `x = alpha D + beta eps_hat` that is two equations in two unknowns. Their determinant
+A prediction is `p = a D + b eps_hat` with `D = E[z|x]`, `eps_hat = E[eps|x]` and a row `(a, b)` that depends on time
+alone. Together with `x = alpha D + beta eps_hat` that is two equations in two unknowns. Their determinant
 `delta = alpha b - beta a` tells everything: how to convert, what each loss weighs, and where a prediction says nothing.
 """
 
@@ -38,7 +38,10 @@ def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: if t has another shape or leaves [0, 1].
     """
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    try:
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"t must be a number or a tensor, got {t!r}") from error
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
         raise ValueError(f"t must have shape () or ({x.shape[0]},), got {tuple(t.shape)}")
     if not bool(((t >= 0) & (t <= 1)).all()):
@@ -47,9 +50,10 @@ def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
 
 
 class GaussianPath:
-    """The conditional path p_t(x|z) = N(alpha_t z, beta_t^2 I) and what follows from it (Lipman et al. 2023, section 4).
+    """The conditional path p_t(x|z) = N(alpha_t z, beta_t^2 I) and what follows from it (Lipman et al. 2023, sec. 4).
 
-    Samples `x`, `z` have shape (B, ...); `t` is a number or a tensor of shape () or (B,) in [0, 1].
+    Samples `x`, `z` have shape (B, ...); `t` is a number or a tensor of shape () or (B,) in [0, 1]. Where both x and z
+    are given, z may also be one data point, for all x.
 
     Raises:
         ValueError: in every method, for a wrong shape, dtype or range, naming the argument.
@@ -74,18 +78,17 @@ class GaussianPath:
         check_tensor("z", z, finite=False)
         if noise is None:
             noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
-        if noise.shape != z.shape:
-            raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+        _check_like("noise", noise, "z", z)
         t = expand_time(t, z)
         return self.schedule.alpha(t) * z + self.schedule.beta(t) * noise
 
     def velocity(self, x: Tensor, z: Tensor, t: float | Tensor) -> Tensor:
         """u_t(x|z) = (alpha' - beta' alpha/beta) z + (beta'/beta) x; a ValueError where beta_t = 0."""
-        return self.convert(z.expand_as(x), x, t, "data", "velocity")
+        return self.convert(_one_or_each(z, x), x, t, "data", "velocity")
 
     def score(self, x: Tensor, z: Tensor, t: float | Tensor) -> Tensor:
         """s_t(x|z) = (alpha z - x) / beta^2; a ValueError where beta_t = 0."""
-        return self.convert(z.expand_as(x), x, t, "data", "score")
+        return self.convert(_one_or_each(z, x), x, t, "data", "score")
 
     def row(self, kind: str, t: Tensor) -> Row:
         """The row (a, b) of a kind of prediction, `p = a D + b eps_hat`, at times `t` (any shape)."""
@@ -109,13 +112,13 @@ class GaussianPath:
         Raises:
             ValueError: where the prediction carries no information (noise at t = 0, data at t = 1, score at both).
         """
-        if prediction.shape != x.shape:
-            raise ValueError(f"prediction must have the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}")
+        check_tensor("x", x, finite=False)
+        _check_like("prediction", prediction, "x", x)
         t = expand_time(t, x)
         if not bool(self.informative(source, t).all()):
             raise ValueError(
-                f"a {source!r} prediction does not determine data and noise at t = {_worst(self, source, t)} on {self}: "
-                "use 'v', or 'velocity' where the schedule's derivatives are finite"
+                f"a {source!r} prediction does not determine data and noise at t = {_worst(self, source, t)} "
+                f"on {self}: use 'v', or 'velocity' where the schedule's derivatives are finite"
             )
         alpha, beta, (a, b) = self.schedule.alpha(t), self.schedule.beta(t), self.row(source, t)
         delta = alpha * b - beta * a
@@ -141,6 +144,28 @@ class GaussianPath:
                 f"the {target!r} is infinite at an end of time that was asked for, on {self}: ask for 'data'"
             )
         return a * data + b * noise
+
+
+def check_path(path: GaussianPath | None) -> GaussianPath:
+    """Return `path`, or the linear one for None; a ValueError for anything else."""
+    if path is not None and not isinstance(path, GaussianPath):
+        raise ValueError(f"path must be a GaussianPath, such as GaussianPath(Linear()); got {type(path).__name__}")
+    return GaussianPath() if path is None else path
+
+
+def _check_like(name: str, value: Tensor, name_like: str, like: Tensor) -> Tensor:
+    check_tensor(name, value, finite=False)
+    if value.shape != like.shape:
+        raise ValueError(f"{name} must have the shape of {name_like}, {tuple(like.shape)}, got {tuple(value.shape)}")
+    return value
+
+
+def _one_or_each(z: Tensor, x: Tensor) -> Tensor:
+    check_tensor("x", x, finite=False)
+    check_tensor("z", z, finite=False, batch=False)
+    if z.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+        raise ValueError(f"z must have the shape of x, {tuple(x.shape)}, or of one sample, got {tuple(z.shape)}")
+    return z.expand_as(x)
 
 
 def _worst(path: GaussianPath, kind: str, t: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What all samplers share: checking a request, its time grid, its noise, and working through it in parts."""
+"""What all samplers share: checking a field and a request, its time grid and noise, and working through it in parts."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,22 +11,39 @@ from flowlib.fields import Field
 from flowlib.solvers import time_grid
 
 
+def check_field(value: object) -> Field:
+    """Return `value` if it is a field; the ValueError says how a network becomes one."""
+    if not isinstance(value, Field):
+        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
+    return value
+
+
 def prepare(
     field: Field, noise: Tensor, y: Tensor | None, steps: int, times: Tensor | None, batch_size: int | None
 ) -> Tensor:
     """Check what all samplers take, and return the time grid in the dtype and on the device of the noise."""
+    check_field(field)
     check_tensor("noise", noise)
     if y is not None:
-        field.null_like(y)
-        if len(y) != len(noise):
-            raise ValueError(f"y must have one guide a sample, {len(noise)}, got {len(y)}")
+        field.check_guide(y, noise)
     if batch_size is not None:
         check_count("batch_size", batch_size)
     if times is None:
-        times = time_grid(steps)
-    elif times.ndim != 1 or len(times) < 2 or not bool((times[1:] > times[:-1]).all()) or times[0] < 0 or times[-1] > 1:
+        return time_grid(steps).to(noise)
+    times = check_tensor("times", times, batch=False).to(noise)  # in whose dtype they still have to differ
+    if times.ndim != 1 or len(times) < 2 or not bool((times[1:] > times[:-1]).all()) or times[0] < 0 or times[-1] > 1:
         raise ValueError(f"times must be two or more increasing numbers in [0, 1], got {times.tolist()}")
-    return times.to(noise)
+    return times
+
+
+def diffusion_at(diffusion: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """g(t), a scalar tensor like t; a ValueError if it is not one finite number, or no function."""
+    if not callable(diffusion):
+        raise ValueError(f"diffusion must be a function of t, got {diffusion!r}")
+    g = torch.as_tensor(diffusion(t)).to(t)
+    if g.ndim or not bool(torch.isfinite(g)):
+        raise ValueError(f"diffusion must return one finite number, got {g.tolist()} at t = {float(t)}")
+    return g
 
 
 def time_steps(grid: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
@@ -39,15 +56,15 @@ def time_steps(grid: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
 def noise_source(
     noise: Tensor, generator: torch.Generator | None, batch_size: int | None
 ) -> Callable[[slice], Callable[[], Tensor]]:
-    """For a part of the batch, a function that draws its next noise; drawn on the CPU, so one seed is one noise everywhere."""
-    like = {"dtype": noise.dtype}
+    """For a part of the batch, a function that draws its next noise; on the CPU: one seed is one noise everywhere."""
     if batch_size is None:
-        return lambda part: lambda: torch.randn(noise.shape, generator=generator, **like).to(noise.device)
+        return lambda part: lambda: torch.randn(noise.shape, generator=generator, dtype=noise.dtype).to(noise.device)
     seeds = torch.randint(2**62, (len(noise),), generator=generator).tolist()
 
     def draws(part: slice) -> Callable[[], Tensor]:
         own = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        return lambda: torch.stack([torch.randn(noise.shape[1:], generator=g, **like) for g in own]).to(noise.device)
+        shape, dtype = noise.shape[1:], noise.dtype
+        return lambda: torch.stack([torch.randn(shape, generator=g, dtype=dtype) for g in own]).to(noise.device)
 
     return draws
 

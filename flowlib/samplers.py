@@ -1,7 +1,7 @@
 """Samplers: from noise at t = 0 to data at t = 1, along the ODE, the SDE or DDIM's steps.
 
-Each takes any `Field`. None asks for what a field cannot say: where the velocity is infinite at an end of time, that one step
-is DDIM's, which needs only the pair (D, eps_hat); and the SDE's own diffusion leaves its drift free of divisions.
+Each takes any `Field`. None asks for what a field cannot say: where the velocity is infinite at an end of time, that
+one step is DDIM's, which needs only (D, eps_hat); and the SDE's own diffusion leaves its drift free of divisions.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,14 @@ from torch import Tensor
 
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.fields import Field
-from flowlib.requests import in_parts, noise_source, prepare, time_steps
+from flowlib.requests import diffusion_at, in_parts, noise_source, prepare, time_steps
 from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, solve_adaptive
 
 
 def ddim_step(
-    field: Field,
-    x: Tensor,
-    y: Tensor | None,
-    t: Tensor,
-    s: Tensor,
-    eta: float = 0.0,
-    noise: Tensor | None = None,
+    field: Field, x: Tensor, y: Tensor | None, t: Tensor, s: Tensor, eta: float = 0.0, noise: Tensor | None = None
 ) -> Tensor:
-    """From time t to a later time s: x_s = alpha_s D + sqrt(beta_s^2 - sigma^2) eps_hat + sigma noise (Song et al. 2021, eq. 12).
+    """From t to a later s: alpha_s D + sqrt(beta_s^2 - sigma^2) eps_hat + sigma noise (Song et al. 2021, equation 12).
 
     sigma is `eta` times the standard deviation of the Gaussian posterior q(x_s | x_t, D). Neither alpha_t nor beta_s is
     divided by, so that a step from pure noise and a step to clean data are exact.
@@ -32,8 +26,10 @@ def ddim_step(
     data, eps = field.pair(x, t, y)
     schedule = field.path.schedule
     beta_s, beta_t = schedule.beta(s), schedule.beta(t)
-    if not eta or noise is None:
+    if not eta:
         return schedule.alpha(s) * data + beta_s * eps
+    if noise is None:
+        raise ValueError("a step with eta > 0 needs noise")
     ratio = schedule.alpha(t) / schedule.alpha(s)
     sigma = eta * beta_s * torch.sqrt((1 - (ratio * beta_s / beta_t) ** 2).clamp_min(0))
     return schedule.alpha(s) * data + torch.sqrt((beta_s**2 - sigma**2).clamp_min(0)) * eps + sigma * noise
@@ -59,14 +55,14 @@ def sample_ode(
         field: any field, learned or exact, guided or not.
         noise: (B, ...) standard Gaussian; the start is beta_0 noise, which is the noise itself on all schedules but VE.
         y: guides (B,), or None for the null guide.
-        steps: steps of the fixed-step methods ("euler", "midpoint", "heun", "rk4"); "heun" calls the field twice a step.
-        method: one of these, or of torchdiffeq's adaptive "dopri5", "dopri8", "bosh3", "adaptive_heun", which choose their
-            steps by `rtol` and `atol` for the batch as a whole.
+        steps: steps of the fixed-step methods "euler", "midpoint", "heun" (which calls the field twice), "rk4".
+        method: one of these, or of torchdiffeq's adaptive "dopri5", "dopri8", "bosh3", "adaptive_heun", which choose
+            their steps by `rtol` and `atol` for the batch as a whole.
         times: (N + 1,) increasing times in [0, 1] to use instead of a uniform grid of `steps`.
         denoise_last: land on D = E[z|x] in the last step, whatever the method.
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
-        batch_size: work through the samples so many at a time, to bound memory. The result does not depend on it, up to the
-            rounding of kernels that a network chooses by batch size (and to the tolerances, for an adaptive method).
+        batch_size: work through the samples so many at a time, to bound memory. The result does not depend on it, up to
+            the rounding of kernels that a network chooses by batch size (and an adaptive method's tolerances).
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -110,19 +106,19 @@ def sample_sde(
 ) -> Tensor:
     """Follow dX = [u + g^2/2 s] dt + g dW from noise to data by Euler-Maruyama: the ODE's marginals, for every g.
 
-    By default g^2 = 2 eta beta w with w = alpha' beta - alpha beta'; then the drift is u - eta w eps_hat, without a division.
-    On finite data a g that does not vanish at t = 1 diverges there as steps grow, because the score is of size 1/beta.
+    By default g^2 = 2 eta beta w, w = alpha' beta - alpha beta', whose drift u - eta w eps_hat has no division. On
+    finite data a g that does not vanish at t = 1 diverges there as steps grow, because the score is of size 1/beta.
 
     Args:
         field, noise, y, steps, times, trajectory: as in `sample_ode`.
         diffusion: g as a function of t, a scalar tensor; None for the default.
         eta: strength of the default diffusion, >= 0; eta = 0 is Euler's method for the ODE.
         denoise_last: land on D = E[z|x] in the last step instead of adding noise once more.
-        corrector_steps: Langevin steps at each new time, which move x towards p_t without changing t (Song et al. 2021).
+        corrector_steps: Langevin steps at each new time, which move x towards p_t (Song et al. 2021).
         corrector_snr: r; a corrector step has size 2 (r beta)^2.
         generator: the source of all noise.
-        batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own, seeded
-            from `generator` in order, so that the result does not depend on the split: compare with batch_size = B.
+        batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
+            seeded from `generator` in order: the result does not depend on the split (compare with batch_size = B).
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -140,7 +136,7 @@ def sample_sde(
         alpha, beta = schedule.alpha(t), schedule.beta(t)
         w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
         # Half of g^2 over beta: what multiplies -eps_hat in the drift, g^2/2 s = -g^2/(2 beta) eps_hat.
-        pull = eta * w if diffusion is None else torch.as_tensor(diffusion(t)).to(x) ** 2 / (2 * beta)
+        pull = eta * w if diffusion is None else diffusion_at(diffusion, t) ** 2 / (2 * beta)
         drift = schedule.dalpha(t) * data + (schedule.dbeta(t) - pull) * eps
         return x + (s - t) * drift + torch.sqrt(2 * pull * beta * (s - t)) * draw()
 
@@ -199,8 +195,8 @@ def sample_ddim(
 def langevin_step(field: Field, x: Tensor, y: Tensor | None, t: Tensor, snr: float, noise: Tensor) -> Tensor:
     """One step of Langevin dynamics at time t, whose stationary law is p_t(x|y) (Song et al. 2021, algorithm 4).
 
-    x + h s + sqrt(2 h) noise with h = 2 (snr beta)^2, the paper's step with |s| = |eps| / beta put at its expected size, so
-    that it depends on no other sample of the batch.
+    x + h s + sqrt(2 h) noise with h = 2 (snr beta)^2, the paper's step with |s| = |eps| / beta put at its expected
+    size, so that it depends on no other sample of the batch.
     """
     beta = field.path.schedule.beta(t)
     return x - 2 * snr**2 * beta * field.noise(x, t, y) + 2 * snr * beta * noise

@@ -167,7 +167,7 @@ class VE(Schedule):
     """alpha = 1 and beta from `sigma_max` down to `sigma_min` (Karras et al. 2022, equation 5, "EDM").
 
     beta = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho. By its nature it does not start from
-    alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise, and its last step lands on D = E[z|x].
+    alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise, and its last step lands on E[z|x].
     """
 
     sigma_min: float = 0.002

@@ -43,7 +43,7 @@ ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # torchdiffeq's
 
 
 def time_grid(steps: int, start: float = 0.0, end: float = 1.0, power: float = 1.0) -> Tensor:
-    """`steps + 1` times from `start` to `end`, float64; `power` > 1 makes them denser towards the end (Karras et al. 2022).
+    """`steps + 1` times from `start` to `end`, float64; `power` > 1: denser towards the end (Karras et al. 2022).
 
     Raises:
         ValueError: unless steps >= 1, 0 <= start < end <= 1 and power > 0.

@@ -1,11 +1,14 @@
 """How time and guide enter a network: as one vector that modulates every block."""
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class TimeEmbedding(nn.Module):
@@ -43,7 +46,10 @@ class LabelEmbedding(nn.Embedding):
 
 
 class Condition(nn.Module):
-    """Time and guide as one vector: (B,), (B,) -> (B, dim). With `classes = None` there is no guide and y must be None."""
+    """Time and guide as one vector: (B,), (B,) -> (B, dim).
+
+    With `classes = None` there is no guide, and any y but None is a ValueError.
+    """
 
     def __init__(self, dim: int, classes: int | None) -> None:
         super().__init__()
@@ -65,7 +71,7 @@ class Condition(nn.Module):
         return self.time(t) + self.label(y)
 
 
-def zero_init(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+def zero_init(layer: Layer) -> Layer:
     """Set a layer's weights and bias to zero, so that what it feeds starts as the identity or as silence."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -1,8 +1,9 @@
-"""A simplified convolutional U-Net: encoders, midcoder, decoders, skip connections (Ronneberger et al. 2015; Ho et al. 2020).
+"""A simplified convolutional U-Net: encoders, midcoder, decoders, skip connections.
 
 Encoders halve the image and widen the channels; the midcoder works at the smallest size; decoders come back up, each
-joined by a skip connection to the encoder of its size. Time and guide scale and shift every residual block. A patch stem
-folds `patch` x `patch` pixels into channels first, because most of the cost of a U-Net is in its largest images.
+joined by a skip connection to the encoder of its size (Ronneberger et al. 2015; Ho et al. 2020). Time and guide scale
+and shift every residual block. A patch stem folds `patch` x `patch` pixels into channels first, because most of the cost
+of a U-Net is in its largest images.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from flowlib.nets.embeddings import Condition, zero_init
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(modulated norm(conv(norm(x)))), with scale and shift from the condition ("AdaGN", Dhariwal & Nichol 2021).
+    """x + conv(modulated norm(conv(norm(x)))), with scale and shift from the condition.
 
-    (B, channels, H, W), (B, dim) -> (B, out_channels, H, W). Its last convolution starts at zero: at first x passes unchanged.
+    (B, channels, H, W), (B, dim) -> (B, out_channels, H, W). The modulation is "AdaGN" (Dhariwal & Nichol 2021, section
+    3.1). The last convolution starts at zero: at first x passes unchanged.
     """
 
     def __init__(self, channels: int, out_channels: int, dim: int, groups: int = 8) -> None:
@@ -78,7 +80,7 @@ class UNet(nn.Module):
         depth: residual blocks a level.
         classes: number of labels, or None for a network without a guide.
         patch: pixels folded into channels by the stem, a side.
-        attention: levels (0 the largest) whose blocks are followed by self-attention; the midcoder counts as the last level.
+        attention: levels (0 the largest) whose blocks are followed by self-attention; the midcoder belongs to the last.
         heads: attention heads.
         dim: size of the condition vector.
 

@@ -1,0 +1,154 @@
+"""The diffusion transformer, DiT: an image as a sequence of patches, modulated by time and guide (Peebles & Xie 2023).
+
+Patches become tokens, blocks of attention and a two-layer network work on them, and tokens become patches again. Time
+and guide enter by "adaLN-Zero": every block's scales, shifts and gates are computed from the condition, by a layer that
+starts at zero. So every block starts as the identity, and the network starts at 0.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlib.checks import check_count
+from flowlib.nets.attention import SelfAttention
+from flowlib.nets.embeddings import Condition, zero_init
+
+
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """Cut images into patches, row by row: (B, C, H, W) -> (B, N, C patch^2) with N = H W / patch^2."""
+    batch, channels, height, width = x.shape
+    cells = x.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch**2)
+
+
+def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """The inverse of `patchify`: (B, N, C patch^2) -> (B, C, height, width)."""
+    cells = tokens.reshape(len(tokens), height // patch, width // patch, -1, patch, patch)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, height, width)
+
+
+def position_table(rows: int, columns: int, dim: int) -> Tensor:
+    """Where each patch lies, as sines and cosines of its column and of its row: (rows columns, dim), float32.
+
+    A quarter of `dim` each, at frequencies from 1 down to 1/10000 radians a patch (Vaswani et al. 2017, section 3.5).
+    """
+    frequency = torch.exp(torch.arange(dim // 4) * (-math.log(10000) / (dim // 4)))  # (dim / 4,)
+    row = torch.arange(rows)[:, None, None] * frequency
+    column = torch.arange(columns)[None, :, None] * frequency
+    parts = [column.sin(), column.cos(), row.sin(), row.cos()]
+    return torch.cat([part.expand(rows, columns, -1) for part in parts], dim=2).reshape(rows * columns, dim)
+
+
+class DiTBlock(nn.Module):
+    """x + gate attention(norm(x)), then x + gate mlp(norm(x)), norms scaled and shifted by the condition.
+
+    (B, N, width), (B, width) -> (B, N, width). The six modulation vectors start at zero: at first x passes unchanged.
+    """
+
+    def __init__(self, width: int, heads: int, expand: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, expand * width), nn.GELU(approximate="tanh"), nn.Linear(expand * width, width)
+        )
+        self.modulation = nn.Linear(width, 6 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(condition)[:, None].chunk(6, dim=2)  # each (B, 1, width)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six
+        # addcmul(a, b, c) is a + b c in one pass over the tokens.
+        x = torch.addcmul(x, gate1, self.attention(torch.addcmul(shift1, self.norm1(x), 1 + scale1)))
+        return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
+
+
+class DiT(nn.Module):
+    """A transformer net(x, t, y) of images: (B, in_channels, H, W), (B,), (B,) -> (B, in_channels, H, W).
+
+    Args:
+        in_channels: image channels.
+        image_size: pixels a side of the usual image, whose position table is kept. Others work too, square or not:
+            their table is computed on the way.
+        patch: pixels a side of a patch. Halving it quadruples the tokens, and the cost.
+        width: size of a token and of the condition vector, a multiple of 4 and of `heads`.
+        depth: blocks.
+        heads: attention heads.
+        classes: number of labels, or None for a network without a guide.
+        expand: how many times wider than a token the hidden layer of a block is.
+
+    H and W must be multiples of patch.
+
+    Raises:
+        ValueError: for a size or width that does not fit, naming it.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        image_size: int = 28,
+        patch: int = 4,
+        width: int = 192,
+        depth: int = 6,
+        heads: int = 4,
+        classes: int | None = 10,
+        expand: int = 4,
+    ) -> None:
+        super().__init__()
+        sizes = {"in_channels": in_channels, "image_size": image_size, "patch": patch, "width": width, "depth": depth}
+        for name, value in {**sizes, "heads": heads, "expand": expand}.items():
+            check_count(name, value)
+        if image_size % patch:
+            raise ValueError(f"image_size must be a multiple of patch = {patch}, got {image_size}")
+        if width % 4 or width % heads:
+            raise ValueError(f"width must be a multiple of 4 and of heads = {heads}, got {width}")
+        self.in_channels, self.patch, self.width, self.side = in_channels, patch, width, image_size // patch
+        self.register_buffer("positions", position_table(self.side, self.side, width), persistent=False)
+        self.condition = Condition(width, classes)
+        self.stem = nn.Linear(in_channels * patch**2, width)
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, expand) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, in_channels * patch**2)
+        self.carry = nn.Linear(width, in_channels)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Xavier's weights for the layers that carry the tokens, zeros for what modulates and for what comes out."""
+        for layer in [self.stem, *self.blocks.modules()]:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            if isinstance(layer, DiTBlock):
+                zero_init(layer.modulation)
+        for out in (self.modulation, self.head, self.carry):
+            zero_init(out)
+
+    @property
+    def null(self) -> int | None:
+        """The null label, or None."""
+        return self.condition.null
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.patch or x.shape[3] % self.patch:
+            raise ValueError(
+                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.patch}, "
+                f"got {tuple(x.shape)}"
+            )
+        height, width = x.shape[2:]
+        rows, columns = height // self.patch, width // self.patch
+        positions = self.positions
+        if (rows, columns) != (self.side, self.side):
+            positions = position_table(rows, columns, self.width).to(positions)
+        condition = F.silu(self.condition(t, y))  # (B, width)
+        h = self.stem(patchify(x, self.patch)) + positions  # (B, N, width)
+        for block in self.blocks:
+            h = block(h, condition)
+        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)  # (B, 1, width)
+        out = unpatchify(self.head(torch.addcmul(shift, self.norm(h), 1 + scale)), self.patch, height, width)
+        # The noise in x is most of a velocity early on. A gate on x itself spares the blocks from carrying it through.
+        return out + self.carry(condition)[:, :, None, None] * x

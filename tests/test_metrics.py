@@ -1,0 +1,286 @@
+"""Measures of images: each has a value known in advance, and each names what it refuses."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowlib.evaluator import CLASSES, FEATURES, evaluate, load_evaluator
+from flowlib.metrics import (
+    evaluate_images,
+    frechet_distance,
+    frechet_distance_of_moments,
+    inception_score,
+    label_accuracy,
+    precision_recall,
+)
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def covariance(seed: int, dimension: int) -> Tensor:
+    factor = normal(seed, dimension, dimension)
+    return factor @ factor.T / dimension
+
+
+# --- Fréchet distance
+
+
+def test_frechet_of_diagonal_gaussians_is_the_closed_form() -> None:
+    mean_a, mean_b = torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([3.0, 1.0, -2.0]).double()
+    std_a, std_b = torch.tensor([1.0, 2.0, 0.0]).double(), torch.tensor([4.0, 2.0, 3.0]).double()
+    found = frechet_distance_of_moments(mean_a, std_a.square().diag(), mean_b, std_b.square().diag())
+    assert found == pytest.approx(25 + (9 + 0 + 9), abs=1e-12)  # |δm|² + |δσ|²
+
+
+def test_frechet_of_full_covariances_agrees_with_the_matrix_square_root() -> None:
+    from scipy.linalg import sqrtm
+
+    a, b = covariance(0, 12), covariance(1, 12)
+    root = torch.from_numpy(sqrtm((a @ b).numpy()).real)
+    mean_a, mean_b = normal(2, 12), normal(3, 12)
+    expected = (mean_a - mean_b).square().sum() + (a + b - 2 * root).trace()
+    assert frechet_distance_of_moments(mean_a, a, mean_b, b) == pytest.approx(float(expected), rel=1e-7)
+
+
+def test_frechet_ignores_a_rotation_of_both_sets_and_their_order() -> None:
+    rotation, _ = torch.linalg.qr(normal(0, 8, 8))
+    a, b = normal(1, 500, 8), 1.5 * normal(2, 700, 8) + 0.3
+    expected = frechet_distance(a, b)
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-10)
+
+
+def test_frechet_of_whitened_samples_has_exactly_the_moments_it_was_given() -> None:
+    # A sample whose own mean is 0 and own covariance is 1, so nothing is left to chance.
+    sample = normal(0, 300, 5)
+    sample = sample - sample.mean(0)
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(sample.T)), sample.T, upper=False).T
+    scale = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0]).double()
+    shift = torch.tensor([1.0, 0.0, -2.0, 0.0, 0.0]).double()
+    expected = float((scale - 1).square().sum() + shift.square().sum())
+    assert frechet_distance(white, white * scale + shift) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frechet_of_samples_approaches_that_of_their_gaussians() -> None:
+    # Equal covariances, so only the shift counts; its sampling error is 2 · 2 · √(2/20,000) = 0.04.
+    a, b = normal(0, 20_000, 8, dtype=torch.float32), normal(1, 20_000, 8, dtype=torch.float32)
+    b[:, 0] += 2
+    assert frechet_distance(a, b) == pytest.approx(4, abs=0.15)
+
+
+def test_frechet_keeps_its_digits_when_features_depend_on_each_other() -> None:
+    # A singular covariance: 40 of its 64 eigenvalues are rounding errors, whose roots are far larger.
+    features = normal(0, 400, 24) @ normal(1, 24, 64)
+    assert frechet_distance(features, features.clone()) < 1e-10
+    assert frechet_distance(features, features + 1e-3) == pytest.approx(64e-6, rel=1e-4)
+
+
+def test_frechet_refuses_too_few_samples() -> None:
+    with pytest.raises(ValueError, match="features_b has too few samples: 8, at least 9"):
+        frechet_distance(normal(0, 9, 8), normal(1, 8, 8))
+    frechet_distance(normal(0, 9, 8), normal(1, 9, 8))
+
+
+def test_frechet_of_one_feature() -> None:
+    a = torch.tensor([[-1.0], [1.0]])  # variance 2
+    assert frechet_distance(a, 3 * a + 5) == pytest.approx(25 + 2 * 4, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("mean_a", torch.zeros(3, 3), "mean_a must have shape"),
+        ("mean_b", torch.zeros(4), "mean_a and mean_b must have the same dimension, got 3 and 4"),
+        ("cov_a", torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 1]]), "cov_a must be symmetric"),
+        ("cov_b", -torch.eye(3), "cov_b must be symmetric and positive semi-definite"),
+        ("cov_a", torch.eye(3) * math.nan, "cov_a has entries that are NaN"),
+    ],
+)
+def test_frechet_of_moments_names_what_is_no_mean_or_covariance(argument: str, value: Tensor, message: str) -> None:
+    given = {"mean_a": torch.zeros(3), "cov_a": torch.eye(3), "mean_b": torch.zeros(3), "cov_b": torch.eye(3)}
+    with pytest.raises(ValueError, match=message):
+        frechet_distance_of_moments(**(given | {argument: value}))
+
+
+def test_frechet_of_moments_names_a_covariance_of_another_size() -> None:
+    with pytest.raises(ValueError, match=r"cov_a must have shape \(3, 3\), got \(2, 2\)"):
+        frechet_distance_of_moments(torch.zeros(3), torch.eye(2), torch.zeros(3), torch.eye(2))
+
+
+# --- accuracy and inception score
+
+
+def test_label_accuracy_counts() -> None:
+    logits = torch.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert label_accuracy(logits, torch.tensor([0, 1, 2, 3, 0, 1, 2, 0])) == 7 / 8
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1, 4]), r"labels must lie in 0 \.\.\. 3, got 4, the null guide"),
+        (torch.tensor([0, 1, 5]), "labels must lie in"),
+        (torch.tensor([0, 1, -1]), "labels must lie in"),
+        (torch.tensor([0, 1]), r"labels must have shape \(3,\)"),
+        (torch.tensor([0.0, 1.0, 2.0]), "labels must hold integer labels"),
+        ([0, 1, 2], "labels must be a torch.Tensor"),
+    ],
+)
+def test_label_accuracy_names_bad_labels(labels: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        label_accuracy(torch.zeros(3, 4), labels)  # type: ignore[arg-type]
+
+
+def test_inception_score_is_one_when_all_predictions_are_equal() -> None:
+    collapsed = normal(0, 1, 10).expand(50, 10)
+    assert inception_score(collapsed) == pytest.approx(1, abs=1e-12)
+
+
+def test_inception_score_is_the_number_of_classes_when_all_appear_with_certainty() -> None:
+    certain = 1000 * torch.eye(10)
+    assert inception_score(certain) == pytest.approx(10, rel=1e-12)
+    assert inception_score(certain[:3].repeat(4, 1)) == pytest.approx(3, rel=1e-12)
+
+
+def test_inception_score_of_two_predictions_is_the_closed_form() -> None:
+    # p = (0.9, 0.1) and (0.1, 0.9): the marginal is even, KL = log 2 - H(0.9).
+    logits = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log()
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert inception_score(logits) == pytest.approx(2 * math.exp(-entropy), rel=1e-6)
+
+
+# --- precision and recall
+
+
+def test_precision_and_recall_of_identical_sets_are_one() -> None:
+    points = normal(0, 200, 16)
+    assert precision_recall(points, points.clone()) == (1.0, 1.0)
+
+
+def test_precision_and_recall_of_disjoint_sets_are_zero() -> None:
+    assert precision_recall(normal(0, 200, 16), normal(1, 200, 16) + 100) == (0.0, 0.0)
+
+
+def test_precision_and_recall_count_by_hand() -> None:
+    # Balls to the first neighbour: reals [-1, 1], [0, 2], [8, 12], [8, 12]; the union is [-1, 2] and [8, 12].
+    # Fakes: 1.5 in; 2.5 out; 9 in; 13 out. Fake balls: [0.5, 2.5], [1.5, 3.5], [5, 13], [9, 17].
+    real = torch.tensor([[0.0], [1.0], [10.0], [10.0 - 2.0]])
+    fake = torch.tensor([[1.5], [2.5], [9.0], [13.0]])
+    assert precision_recall(real, fake, k=1) == (0.5, 0.75)
+
+
+def test_collapse_onto_one_real_image_keeps_precision_and_loses_recall() -> None:
+    real = normal(0, 500, 16)
+    fake = real[:1].expand(500, 16)
+    precision, recall = precision_recall(real, fake)
+    assert precision == 1.0
+    assert recall == 1 / 500  # the one image itself
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_copies_of_a_point_stay_inside_their_own_ball(seed: int) -> None:
+    # All radii are 0, but |a|² + |b|² - 2ab of equal points is a rounding error of either sign.
+    draw = torch.Generator().manual_seed(seed)
+    copies, others, dimension = torch.randint(4, 60, (3,), generator=draw).tolist()
+    points = normal(seed, 2, dimension)
+    assert precision_recall(points.repeat(copies, 1), points.repeat(others, 1)) == (1.0, 1.0)
+
+
+def test_a_larger_k_only_adds_to_both() -> None:
+    real, fake = normal(0, 300, 8), normal(1, 300, 8) * 0.8 + 0.3
+    scores = torch.tensor([precision_recall(real, fake, k) for k in (1, 2, 4, 8)])
+    assert bool((scores.diff(dim=0) >= 0).all())
+    assert scores[0, 0] > scores[0, 1]  # the narrower set is precise and covers less
+
+
+def test_blocks_do_not_change_precision_and_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = normal(0, 101, 8), normal(1, 77, 8) + 0.5
+    whole = precision_recall(real, fake)
+    monkeypatch.setattr("flowlib.features.BLOCK_ENTRIES", 300)
+    assert precision_recall(real, fake) == whole
+
+
+def test_precision_and_recall_need_more_samples_than_neighbours() -> None:
+    with pytest.raises(ValueError, match="fake has too few samples: 3, at least 4"):
+        precision_recall(normal(0, 5, 2), normal(1, 3, 2))
+    with pytest.raises(ValueError, match="k must be an integer >= 1, got 0"):
+        precision_recall(normal(0, 5, 2), normal(1, 5, 2), k=0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(0, 3), "is empty"),
+        (torch.zeros(9), "must have shape"),
+        (torch.zeros(9, 3, 1), "must have shape"),
+        (torch.zeros(9, 3, dtype=torch.int64), "floating-point"),
+        (torch.full((9, 3), math.inf), "NaN or infinite"),
+        (torch.zeros(9, 4), "same dimension"),
+        (None, "must be a torch.Tensor"),
+    ],
+)
+def test_feature_measures_name_bad_features(bad: Tensor, message: str) -> None:
+    good = normal(0, 9, 3)
+    for measure in (frechet_distance, precision_recall):
+        for arguments in ((bad, good), (good, bad)):
+            with pytest.raises(ValueError, match=message):
+                measure(*arguments)
+
+
+# --- all of them together
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """Blurred noise in [-1, 1]: no digits, but the evaluator sees differences between them."""
+    noise = torch.nn.functional.avg_pool2d(normal(0, 300, 1, 28, 28, dtype=torch.float32), 5, 1, 2)
+    return (4 * noise).clamp(-1, 1)
+
+
+def test_evaluate_images_against_themselves(pictures: Tensor) -> None:
+    _, logits = evaluate(load_evaluator(), pictures)
+    scores = evaluate_images(pictures, logits.argmax(dim=1), pictures)
+    assert list(scores) == ["accuracy", "frechet", "precision", "recall", "inception"]
+    assert scores["accuracy"] == scores["precision"] == scores["recall"] == 1.0
+    assert scores["frechet"] < 1e-9
+    assert scores["inception"] == inception_score(logits)
+    assert 1 <= scores["inception"] <= CLASSES
+
+
+def test_evaluate_images_sees_a_collapse(pictures: Tensor) -> None:
+    scores = evaluate_images(pictures[:1].expand_as(pictures), None, pictures)
+    assert "accuracy" not in scores
+    assert scores["inception"] == pytest.approx(1, abs=1e-6)
+    assert scores["precision"] == 1.0
+    assert scores["recall"] <= 2 / 300
+    assert scores["frechet"] > 1
+
+
+def test_evaluate_images_judges_the_picture_one_would_see(pictures: Tensor) -> None:
+    binary = torch.where(pictures > 0, 1.0, -1.0)
+    labels = torch.zeros(300, dtype=torch.int64)
+    assert evaluate_images(3 * binary, labels, pictures) == evaluate_images(binary, labels, pictures)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("images", torch.zeros(FEATURES, 1, 28, 28), "images has too few samples: 128, at least 129"),
+        ("images", torch.zeros(200, 28, 28), "images must have shape"),
+        ("images", torch.full((200, 1, 28, 28), math.nan), "images has entries that are NaN"),
+        ("real_images", torch.zeros(50, 1, 28, 28), "real_images has too few samples"),
+        ("real_images", torch.full((200, 1, 28, 28), 255.0), r"real_images must lie in \[-1, 1\]"),
+        ("labels", torch.zeros(7, dtype=torch.int64), r"labels must have shape \(300,\)"),
+        ("labels", torch.full((300,), CLASSES), "null guide"),
+        ("k", 0, "k must be an integer"),
+        ("batch_size", 0, "batch_size must be an integer"),
+    ],
+)
+def test_evaluate_images_names_bad_input(pictures: Tensor, argument: str, value: object, message: str) -> None:
+    given = {"images": pictures, "labels": torch.zeros(300, dtype=torch.int64), "real_images": pictures}
+    with pytest.raises(ValueError, match=message):
+        evaluate_images(**(given | {argument: value}))  # type: ignore[arg-type]
