@@ -126,7 +126,7 @@ def test_times_of_a_batch_belong_to_samples_even_if_the_batch_is_as_long_as_the_
 def test_a_number_and_tensors_of_both_shapes_are_the_same_time() -> None:
     z, noise = normal(0, 4, 2), normal(1, 4, 2)
     expected = GaussianPath().sample(z, 0.3, noise)
-    for t in (torch.tensor(0.3).double(), torch.full((4,), 0.3).double()):
+    for t in (torch.tensor(0.3, dtype=torch.float64), torch.full((4,), 0.3, dtype=torch.float64)):
         assert torch.equal(GaussianPath().sample(z, t, noise), expected)
 
 

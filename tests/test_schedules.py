@@ -31,7 +31,7 @@ def test_vp_starts_with_the_trace_of_signal_that_ddpm_has() -> None:
 def test_ve_keeps_the_signal_and_lowers_the_noise() -> None:
     """Property 1 cannot hold for a path that never scales the signal: beta runs from sigma_max to sigma_min."""
     torch.testing.assert_close(VE().alpha(ENDS), torch.ones(2).double(), rtol=0, atol=0)
-    torch.testing.assert_close(VE().beta(ENDS), torch.tensor([80.0, 0.002]).double(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(VE().beta(ENDS), torch.tensor([80.0, 0.002], dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("schedule", [SquareRoot(), VP(), Cosine(), Trigonometric()], ids=repr)

@@ -80,7 +80,7 @@ class TimeClassifier(nn.Module):
         if y is None:
             raise ValueError("y must be given: a classifier guides towards a label")
         check_labels("y", y, len(x), self.classes, x.device)
-        log_probs = F.pad(F.log_softmax(self(x, t).float(), dim=1), (0, 1))  # (B, classes + 1)
+        log_probs = F.pad(F.log_softmax(self(x, t).to(x.dtype), dim=1), (0, 1))  # (B, classes + 1)
         return log_probs.gather(1, y[:, None].long())[:, 0]
 
 
@@ -112,4 +112,4 @@ def classifier_loss(
         raise ValueError(f"y must lie in 0 ... {classifier.classes - 1}: the null guide is no label to learn")
     t = time(len(x), generator).to(x)
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    return F.cross_entropy(classifier(path.sample(x, t, noise), t).float(), y.long())
+    return F.cross_entropy(classifier(path.sample(x, t, noise), t).to(x.dtype), y.long())

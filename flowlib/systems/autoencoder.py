@@ -142,6 +142,6 @@ def elbo_loss(
         ValueError: for images that do not fit, or a weight that is negative.
     """
     check_number("kl_weight", kl_weight, 0)
-    mean, log_variance = (part.float() for part in autoencoder.encode(x))
-    reconstruction = autoencoder.decode(draw(mean, log_variance, generator)).float()
+    mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
+    reconstruction = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
     return (reconstruction - x).square().mean() + kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel()

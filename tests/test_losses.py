@@ -1,0 +1,299 @@
+"""Losses: right gradients, one loss behind all (PROPERTIES 10 to 13), times and couplings."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from examples import KINDS, SCHEDULES, gaussian, mixture, normal, seeded
+from torch import Tensor, nn
+
+from flowlib.fields import Field, Model
+from flowlib.losses import (
+    drop_guide,
+    flow_matching_loss,
+    logit_normal_time,
+    optimal_transport,
+    prediction_loss,
+    score_matching_loss,
+    uniform_time,
+)
+from flowlib.paths import GaussianPath
+from flowlib.schedules import VP, Linear, Trigonometric
+
+
+class Tiny(nn.Module):
+    """A small network on the plane that remembers its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters()):
+                parameter.copy_(normal(i, *parameter.shape) / 2)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        self.seen = (x, t, y)
+        return self.layers(torch.cat([x, t[:, None]], dim=1))
+
+
+def gradient(loss: Tensor, net: nn.Module) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+
+
+def assert_same_gradient(model: Model, loss: Callable[[Tensor, int], Tensor], exact: Callable[[], Tensor]) -> None:
+    """The mean difference over 60 batches lies within 4 standard errors of 0, and these are small: both can fail."""
+    differences, truth = [], []
+    for seed in range(60):
+        z, _ = mixture().sample(512, seeded(seed))
+        sampled = gradient(loss(z, 1000 + seed), model.net)
+        truth.append(gradient(exact(), model.net))
+        differences.append(sampled - truth[-1])
+    difference = torch.stack(differences)
+    error = difference.std(0) / len(differences) ** 0.5
+    assert float((difference.mean(0) / error).abs().max()) < 4
+    assert float(error.norm()) < 0.05 * float(torch.stack(truth).mean(0).norm())
+
+
+def test_conditional_flow_matching_has_the_gradient_of_flow_matching() -> None:
+    """Property 10, with the marginal velocity of the mixture known exactly."""
+    field = mixture()
+    model = Model(Tiny(), field.path)
+
+    def exact() -> Tensor:
+        x, t, _ = model.net.seen
+        return (model.net(x, t, None) - field.u(x, t)).square().mean()
+
+    assert_same_gradient(model, lambda z, seed: flow_matching_loss(model, z, generator=seeded(seed)), exact)
+
+
+def test_denoising_score_matching_has_the_gradient_of_score_matching() -> None:
+    """Property 10, with the marginal score of the mixture known exactly; weighted by beta^2."""
+    field = mixture()
+    model = Model(Tiny(), field.path, predicts="score")
+
+    def exact() -> Tensor:
+        x, t, _ = model.net.seen
+        beta = field.path.schedule.beta(t)[:, None]
+        return (beta * (model.net(x, t, None) - field.s(x, t))).square().mean()
+
+    assert_same_gradient(model, lambda z, seed: score_matching_loss(model, z, generator=seeded(seed)), exact)
+
+
+class Oracle(nn.Module):
+    """A network whose D is wrong by a known function of x, said in any kind of prediction."""
+
+    def __init__(self, path: GaussianPath, kind: str) -> None:
+        super().__init__()
+        self.path, self.kind = path, kind
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        self.x = x
+        self.data = torch.tanh(x)
+        return self.path.convert(self.data, x, t, "data", self.kind)
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("measure", KINDS)
+def test_all_losses_are_one_loss(name: str, kind: str, measure: str) -> None:
+    """Property 11, sample by sample: |p - p*|^2 = (delta / beta)^2 |D - z|^2, whatever the network predicts."""
+    schedule = SCHEDULES[name]
+    path = GaussianPath(schedule)
+    model = Model(Oracle(path, kind), path, predicts=kind)
+    for i, value in enumerate((0.1, 0.5, 0.9)):
+        t = torch.tensor([value], dtype=torch.float64)
+        z = normal(i, 1, 6)
+        loss = prediction_loss(model, z, measure=measure, time=lambda n, g, t=t: t, generator=seeded(i))
+        alpha, beta = schedule.alpha(t), schedule.beta(t)
+        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+        weight = {
+            "data": 1,
+            "noise": (alpha / beta) ** 2,
+            "velocity": (w / beta) ** 2,
+            "score": (alpha / beta**2) ** 2,
+            "v": (alpha**2 + beta**2) ** 2 / beta**2,  # SNR + 1 where alpha^2 + beta^2 = 1
+        }[measure]
+        expected = float(weight * (model.net.data - z).square().mean())
+        assert float(loss) == pytest.approx(expected, rel=1e-9)
+
+
+def test_named_losses_are_the_one_loss_measured_in_velocity_score_and_noise() -> None:
+    path = GaussianPath(Trigonometric())
+    z = normal(0, 16, 6)
+    for kind in KINDS:
+        model = Model(Oracle(path, kind), path, predicts=kind)
+
+        def measured(measure: str, model: Model = model, weighting: Callable[[Tensor], Tensor] | None = None) -> float:
+            return float(prediction_loss(model, z, measure=measure, weighting=weighting, generator=seeded(1)))
+
+        flow = flow_matching_loss(model, z, generator=seeded(1))
+        simple = score_matching_loss(model, z, generator=seeded(1))
+        plain = score_matching_loss(model, z, weighting=torch.ones_like, generator=seeded(1))
+        assert float(flow) == pytest.approx(measured("velocity"), rel=1e-12)
+        assert float(simple) == pytest.approx(measured("noise"), rel=1e-12)
+        assert float(simple) == pytest.approx(
+            measured("score", weighting=lambda t: path.schedule.beta(t) ** 2), rel=1e-9
+        )
+        assert float(plain) == pytest.approx(measured("score"), rel=1e-12)
+
+
+def test_the_network_sees_the_noised_sample_and_the_loss_is_that_of_its_target() -> None:
+    """Museum: the target x_1 fed where x_t is meant."""
+    model, z = Model(Tiny(), GaussianPath()), normal(0, 64, 2)
+    loss = flow_matching_loss(model, z, generator=seeded(3))
+    x, t, _ = model.net.seen
+    noise = (x - t[:, None] * z) / (1 - t[:, None])
+    assert float(noise.mean()) == pytest.approx(0, abs=5 / 128**0.5)
+    assert float(noise.std()) == pytest.approx(1, abs=5 / 256**0.5)
+    error = float((model.net(x, t, None) - (z - noise)).square().mean().detach())
+    assert float(loss.detach()) == pytest.approx(error, rel=1e-9)
+
+
+class Affine(nn.Module):
+    """theta_0 x + theta_1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.theta[0] * x + self.theta[1]
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Trigonometric(), VP()], ids=repr)
+def test_affine_regression_recovers_the_velocity_of_a_gaussian(schedule: Linear) -> None:
+    """Property 12: each batch's loss is quadratic, so one Newton step minimises it; within 5 standard errors."""
+    field = gaussian(0.7, 0.5, schedule)
+    t = torch.tensor(0.4, dtype=torch.float64)
+    ends = field.u(torch.tensor([[0.0], [1.0]], dtype=torch.float64), t)
+    expected = torch.stack([ends[1, 0] - ends[0, 0], ends[0, 0]])
+    model = Model(Affine(), field.path)
+    minima = []
+    for seed in range(40):
+        z, _ = field.sample(1000, seeded(seed))
+        loss = flow_matching_loss(model, z, time=lambda n, g: t.expand(n), generator=seeded(100 + seed))
+        slope = torch.autograd.grad(loss, model.net.theta, create_graph=True)[0]
+        hessian = torch.stack([torch.autograd.grad(part, model.net.theta, retain_graph=True)[0] for part in slope])
+        minima.append(-torch.linalg.solve(hessian, slope.detach()))
+    found = torch.stack(minima)
+    error = found.std(0) / len(found) ** 0.5
+    assert float(((found.mean(0) - expected) / error).abs().max()) < 5
+    assert float(error.max()) < 0.03  # small enough to tell
+
+
+class Labelled(nn.Module):
+    """A guided network that remembers its labels."""
+
+    null = 10
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        self.y = y
+        return x
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
+def test_labels_are_dropped_at_their_rate_in_training_and_never_in_evaluation(rate: float) -> None:
+    """Property 13: within 4 standard deviations."""
+    model, count = Model(Labelled()), 20000
+    z, y = normal(0, count, 1), torch.arange(count) % 10
+    flow_matching_loss(model.train(), z, y, dropout=rate, generator=seeded(0))
+    dropped = model.net.y == 10
+    assert abs(int(dropped.sum()) - rate * count) <= 4 * (rate * (1 - rate) * count) ** 0.5
+    assert torch.equal(model.net.y[~dropped], y[~dropped])
+    flow_matching_loss(model.eval(), z, y, dropout=rate, generator=seeded(0))
+    assert torch.equal(model.net.y, y)
+
+
+def test_the_callers_labels_and_data_are_never_modified() -> None:
+    """Property 13; museum: labels changed in place."""
+    model = Model(Labelled()).train()
+    z, y = normal(0, 64, 2), torch.arange(64) % 10
+    versions = z._version, y._version
+    for loss in (flow_matching_loss, score_matching_loss, prediction_loss):
+        loss(model, z, y, dropout=1.0, coupling=optimal_transport)
+    assert drop_guide(model, y, 1.0) is not y
+    assert (z._version, y._version) == versions
+    assert torch.equal(y, torch.arange(64) % 10)
+
+
+def test_one_seed_is_one_loss_and_leaves_the_global_generator_alone() -> None:
+    model, z, y = Model(Labelled()).train(), normal(0, 32, 2), torch.arange(32) % 10
+    before = torch.get_rng_state()
+    first, second, other = (flow_matching_loss(model, z, y, generator=seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_uniform_times_are_uniform_inside_and_one_in_each_cell() -> None:
+    for count in (1, 7, 1000):
+        t = uniform_time(count, seeded(0))
+        assert t.shape == (count,)
+        assert 0 < float(t.min()) <= float(t.max()) < 1
+        assert torch.equal((t.double() * count).floor().sort().values, torch.arange(count).double())
+    first = torch.cat([uniform_time(4, seeded(seed))[:1] for seed in range(400)])
+    assert float(first.mean()) == pytest.approx(0.5, abs=5 * 12**-0.5 / 20)  # the first of a batch is no special time
+
+
+def test_logit_normal_times_have_their_quantiles() -> None:
+    t = logit_normal_time(0.5, 0.8)(20000, seeded(0))
+    assert 0 < float(t.min()) <= float(t.max()) < 1
+    logit = torch.logit(t.double())
+    assert float(logit.mean()) == pytest.approx(0.5, abs=1e-3)  # stratified, so far better than 1/sqrt(N)
+    assert float(logit.std()) == pytest.approx(0.8, abs=1e-2)
+
+
+def test_optimal_transport_is_the_cheapest_of_all_permutations() -> None:
+    from itertools import permutations
+
+    noise, z = normal(0, 6, 2), normal(1, 6, 2)
+    paired = optimal_transport(noise, z)
+    cheapest = min(float((noise[list(p)] - z).square().sum()) for p in permutations(range(6)))
+    assert float((paired - z).square().sum()) == pytest.approx(cheapest, rel=1e-12)
+    assert torch.equal(paired.sort(0).values, noise.sort(0).values)
+
+
+def test_optimal_transport_straightens_the_paths_without_changing_the_noise() -> None:
+    """Images too; and the loss really uses the coupling."""
+    z = normal(0, 64, 1, 4, 4)
+    model = Model(Labelled(), predicts="noise")
+    coupled = flow_matching_loss(model.eval(), z, torch.zeros(64).long(), coupling=optimal_transport, generator=seeded(0))
+    plain = flow_matching_loss(model, z, torch.zeros(64).long(), generator=seeded(0))
+    assert not torch.equal(coupled, plain)
+    noise = normal(1, 64, 1, 4, 4)
+    paired = optimal_transport(noise, z)
+    assert float((paired - z).square().sum()) < 0.9 * float((noise - z).square().sum())
+
+
+def test_a_loss_is_the_mean_over_samples_and_components() -> None:
+    class Zero(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+            return torch.zeros_like(x)
+
+    loss = prediction_loss(Model(Zero(), predicts="data"), torch.full((8, 3, 4, 4), 2.0))
+    assert float(loss) == pytest.approx(4)
+    model = Model(Zero(), predicts="data")
+    weighted = prediction_loss(model, torch.full((8, 3), 2.0), weighting=lambda t: torch.full_like(t, math.pi))
+    assert float(weighted) == pytest.approx(4 * math.pi)
+
+
+def test_a_learned_loss_cannot_fall_below_that_of_the_exact_field() -> None:
+    """E|u_t(x|z) - u|^2 is least at the marginal field: a shift in any direction costs its square."""
+    field = mixture()
+
+    class Exact(nn.Module):
+        def __init__(self, field: Field, shift: float) -> None:
+            super().__init__()
+            self.field, self.shift = field, shift
+
+        def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+            return self.field.u(x, t) + self.shift
+
+    z, _ = field.sample(20000, seeded(0))
+    best, up, down = (
+        float(flow_matching_loss(Model(Exact(field, shift), field.path), z, generator=seeded(1)))
+        for shift in (0.0, 0.3, -0.3)
+    )
+    assert (up + down) / 2 - best == pytest.approx(0.09, rel=1e-6)
+    assert abs(up - down) < 0.06
