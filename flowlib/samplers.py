@@ -73,7 +73,8 @@ def sample_ode(
 
     def solve(x: Tensor, y: Tensor | None) -> list[Tensor]:
         if method in ADAPTIVE:
-            return list(solve_adaptive(lambda x, t: field.u(x, t, y), x, grid, method, rtol, atol))
+            stops = grid if trajectory else grid[[0, -1]]
+            return list(solve_adaptive(lambda x, t: field.u(x, t, y), x, stops, method, rtol, atol))
         states = [x]
         for t, s, last in time_steps(grid):
             if last and denoise_last:

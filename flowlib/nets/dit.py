@@ -41,6 +41,13 @@ def position_table(rows: int, columns: int, dim: int) -> Tensor:
     return torch.cat([part.expand(rows, columns, -1) for part in parts], dim=2).reshape(rows * columns, dim)
 
 
+def xavier_init(layer: nn.Linear) -> nn.Linear:
+    """Weights uniform with variance 2 / (inputs + outputs), biases zero, as published (Glorot & Bengio 2010, eq. 16)."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class DiTBlock(nn.Module):
     """x + gate attention(norm(x)), then x + gate mlp(norm(x)), norms scaled and shifted by the condition.
 
@@ -56,6 +63,10 @@ class DiTBlock(nn.Module):
             nn.Linear(width, expand * width), nn.GELU(approximate="tanh"), nn.Linear(expand * width, width)
         )
         self.modulation = nn.Linear(width, 6 * width)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                xavier_init(layer)
+        zero_init(self.modulation)  # the last word: it is one of the layers above
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         six = self.modulation(condition)[:, None].chunk(6, dim=2)  # each (B, 1, width)
@@ -109,24 +120,12 @@ class DiT(nn.Module):
         self.in_channels, self.patch, self.width, self.side = in_channels, patch, width, image_size // patch
         self.register_buffer("positions", position_table(self.side, self.side, width), persistent=False)
         self.condition = Condition(width, classes)
-        self.stem = nn.Linear(in_channels * patch**2, width)
+        self.stem = xavier_init(nn.Linear(in_channels * patch**2, width))
         self.blocks = nn.ModuleList(DiTBlock(width, heads, expand) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, in_channels * patch**2)
-        self.carry = nn.Linear(width, in_channels)
-        self.initialise()
-
-    def initialise(self) -> None:
-        """Xavier's weights for the layers that carry the tokens, zeros for what modulates and for what comes out."""
-        for layer in [self.stem, *self.blocks.modules()]:
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-            if isinstance(layer, DiTBlock):
-                zero_init(layer.modulation)
-        for out in (self.modulation, self.head, self.carry):
-            zero_init(out)
+        self.modulation = zero_init(nn.Linear(width, 2 * width))
+        self.head = zero_init(nn.Linear(width, in_channels * patch**2))
+        self.carry = zero_init(nn.Linear(width, in_channels))
 
     @property
     def null(self) -> int | None:

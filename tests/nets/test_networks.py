@@ -66,6 +66,13 @@ def test_output_is_zero_at_initialisation(name: str) -> None:
         assert not out.any()
 
 
+@pytest.mark.parametrize("name", ["mlp", "dit"])
+def test_every_block_starts_as_the_identity(name: str) -> None:
+    h = torch.randn((4, 32) if name == "mlp" else (4, 5, 32))
+    for block in make(name).blocks:
+        assert torch.equal(block(h, torch.randn(4, 32)), h)
+
+
 @every_network
 def test_time_of_both_shapes_agrees(name: str) -> None:
     model = Model(make(name, awake=True))

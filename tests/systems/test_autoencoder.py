@@ -41,14 +41,14 @@ def train(kl_weight: float, steps: int = 120) -> Autoencoder:
 @torch.no_grad()
 def test_learns_to_reconstruct_and_trades_rate_for_distortion() -> None:
     x, measured = blobs(256), []
-    for kl_weight in (1e-4, 1e-1):
+    for kl_weight in (1e-4, 1.0):
         with torch.enable_grad():
             autoencoder = train(kl_weight)
         mean, log_variance = autoencoder.encode(x)
         error = (autoencoder.decode(mean) - x).square().mean() / x.var()
         measured.append((error.item(), kl_to_normal(mean, log_variance).mean().item()))
     (fine_error, fine_rate), (coarse_error, coarse_rate) = measured
-    assert fine_error < 0.02
+    assert fine_error < 0.03
     assert coarse_error > 2 * fine_error
     assert coarse_rate < fine_rate / 2
 

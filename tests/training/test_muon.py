@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from flowlib.training.muon import Muon, orthogonalise
+from flowlib.training.optimisers import make_optimisers
+from flowlib.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 144), (144, 16)])
@@ -81,3 +83,17 @@ def test_vectors_and_bad_numbers_are_refused_by_name():
         Muon([matrix], momentum=1.0)
     with pytest.raises(ValueError, match="lr"):
         Muon([matrix], lr=-1.0)
+
+
+@pytest.mark.parametrize("net", ["unet", "dit"])
+def test_the_recipe_gives_hidden_matrices_to_muon_and_every_other_parameter_to_adamw(net):
+    recipe = Recipe(name="r", data="digits", net=net, net_args={"patch": 2}, optimiser="muon", steps=1)
+    model = recipe.model((1, 8, 8), 10)
+    muon, adamw = make_optimisers(recipe, model)
+    first, rest = ([p for group in o.param_groups for p in group["params"]] for o in (muon, adamw))
+    assert isinstance(muon, Muon)
+    assert all(p.ndim >= 2 for p in first)
+    assert sorted(map(id, first + rest)) == sorted(map(id, model.parameters()))
+    stem = id(model.net.stem.weight)
+    assert stem in map(id, rest)
+    assert sum(p.numel() for p in first) > sum(p.numel() for p in rest)

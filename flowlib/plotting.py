@@ -1,0 +1,221 @@
+"""Pictures: grids of images, clouds of points, a loss curve, and animations of samples on their way.
+
+Figures are made without pyplot, so that no backend, window or global state is touched; a notebook shows them as they are.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_count, check_tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, ACCENT, PALE = "#22262b", "#c4441c", "#d9dde2"
+_DPI = 110
+
+
+def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] as one picture (rows (H + gap) - gap, columns (W + gap) - gap, C) in [0, 1].
+
+    Values outside the range are clipped. Between images, and where a last row is not full, the picture is -1, that is 0.
+
+    Raises:
+        ValueError: for images of another shape or dtype, or fewer than one column.
+    """
+    check_tensor("images", images, finite=False)
+    check_count("columns", columns)
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
+    images = ((images.detach().float().cpu() + 1) / 2).clamp(0, 1).nan_to_num()
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    padded = torch.zeros(rows * columns, channels, height + gap, width + gap)
+    padded[:count, :, :height, :width] = images
+    grid = padded.reshape(rows, columns, channels, height + gap, width + gap)
+    picture = grid.permute(0, 3, 1, 4, 2).reshape(rows * (height + gap), columns * (width + gap), channels)
+    return picture[: rows * (height + gap) - gap, : columns * (width + gap) - gap]
+
+
+def picture_grid(
+    images: Tensor, *, columns: int = 10, rows: Sequence[str] | None = None, title: str | None = None
+) -> "Figure":
+    """A figure of images (N, C, H, W) in [-1, 1], row by row; grey ones as ink on paper.
+
+    Args:
+        images: clipped to their range.
+        columns: images in a row.
+        rows: a label for each row.
+        title: above the grid.
+
+    Raises:
+        ValueError: for images of another shape or dtype, or a wrong number of labels.
+    """
+    figure, axes, _ = _image_axes(images, columns, rows)
+    if title:
+        axes.set_title(title, loc="left", color=INK, fontsize=11)
+    return figure
+
+
+def point_cloud(
+    points: Tensor, labels: Tensor | None = None, *, limit: float = 3.0, title: str | None = None
+) -> "Figure":
+    """A figure of points (N, 2), coloured by their labels (N,), in the square from -limit to limit.
+
+    Raises:
+        ValueError: for points of another shape or dtype.
+    """
+    figure, axes, _ = _point_axes(points, labels, limit)
+    if title:
+        axes.set_title(title, loc="left", color=INK, fontsize=11)
+    return figure
+
+
+def draw_samples(
+    samples: Tensor, labels: Tensor | None = None, *, columns: int = 10, title: str | None = None
+) -> "Figure":
+    """A figure of samples: images as a grid, whose rows are labelled where a row has one label, or points as a cloud.
+
+    Raises:
+        ValueError: for samples that are neither, or a number of labels that is not theirs.
+    """
+    check_tensor("samples", samples, finite=False)
+    if labels is not None and labels.shape != (len(samples),):
+        raise ValueError(f"labels must have shape ({len(samples)},), got {tuple(labels.shape)}")
+    if samples.ndim == 2:
+        return point_cloud(samples, labels, title=title)
+    rows = None if labels is None else [row.unique().tolist() for row in labels.split(columns)]
+    single = rows is not None and all(len(row) == 1 for row in rows)
+    names = [str(row[0]) for row in rows] if rows is not None and single else None
+    return picture_grid(samples, columns=columns, rows=names, title=title)
+
+
+def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") -> "Figure":
+    """A figure of the loss against the step, with the learning rate in the background.
+
+    Args:
+        metrics: entries with "step", "loss" and "lr", as `flowlib.training.read_metrics` gives them.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    from matplotlib.figure import Figure
+
+    if not metrics:
+        raise ValueError("metrics must have at least one entry, got none")
+    steps = [entry["step"] for entry in metrics]
+    figure = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
+    behind = figure.subplots()
+    behind.fill_between(steps, [entry["lr"] for entry in metrics], color=PALE, linewidth=0)
+    behind.set_ylim(bottom=0)
+    behind.set_ylabel("learning rate", color="#8a919a")
+    behind.yaxis.tick_right()
+    behind.yaxis.set_label_position("right")
+    behind.tick_params(colors="#8a919a")
+    behind.set_xlabel("step")
+    axes = behind.twinx()
+    axes.yaxis.tick_left()
+    axes.yaxis.set_label_position("left")
+    axes.plot(steps, [entry["loss"] for entry in metrics], color=ACCENT, linewidth=1.4)
+    axes.set_ylabel("loss")
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    for part in (axes, behind):
+        part.spines[:].set_visible(False)
+        part.margins(x=0)
+    return figure
+
+
+def animate(
+    states: Tensor,
+    path: Path | str,
+    *,
+    labels: Tensor | None = None,
+    columns: int = 10,
+    rows: Sequence[str] | None = None,
+    seconds: float = 4.0,
+) -> None:
+    """Write a GIF of samples on their way from noise to data, with the time on each frame; the last one stays longer.
+
+    Args:
+        states: a trajectory at evenly spaced times from 0 to 1: images (T, N, C, H, W) or points (T, N, 2).
+        path: the file to write.
+        labels: colours of points.
+        columns, rows: of images, as in `picture_grid`.
+        seconds: how long the way takes.
+
+    Raises:
+        ValueError: for states of another shape, or fewer than two.
+    """
+    from PIL import Image
+
+    check_tensor("states", states, finite=False)
+    if states.ndim not in (3, 5) or len(states) < 2:
+        raise ValueError(f"states must have shape (T, N, C, H, W) or (T, N, 2) with T >= 2, got {tuple(states.shape)}")
+    update: Callable[[Tensor], None]
+    if states.ndim == 5:
+        figure, axes, update = _image_axes(states[0], columns, rows)
+    else:
+        figure, axes, update = _point_axes(states[0], labels, 3.0)
+    frames = []
+    for i, state in enumerate(states):
+        update(state)
+        axes.set_title(f"t = {i / (len(states) - 1):.2f}", loc="left", color=INK, fontsize=11, family="monospace")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80)
+        frames.append(Image.open(buffer).convert("RGB").quantize(64))
+    times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+def save_figure(figure: "Figure", path: Path | str) -> None:
+    """Write a figure, in the format that the file's name says, making the folder if there is none; a ValueError if none.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _image_axes(
+    images: Tensor, columns: int, rows: Sequence[str] | None
+) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(images))
+    picture = tile(images, columns).numpy()
+    count = -(-len(images) // columns)
+    if rows is not None and len(rows) != count:
+        raise ValueError(f"rows must have a label for each of the {count} rows, got {len(rows)}")
+    side = 0.5
+    figure = Figure(figsize=(side * columns + 0.6, side * count + 0.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    height = picture.shape[0] / count
+    axes.set_yticks([height * (i + 0.5) - 0.5 for i in range(count)] if rows else [], rows or [])
+    axes.tick_params(length=0, colors=INK, labelsize=11)
+    return figure, axes, lambda images: shown.set_data(tile(images, columns).numpy())
+
+
+def _point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
+    from matplotlib.figure import Figure
+
+    check_tensor("points", points, finite=False)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"points must have shape (N, 2), got {tuple(points.shape)}")
+    figure = Figure(figsize=(4.4, 4.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    colour = INK if labels is None else labels.cpu().numpy()
+    shown = axes.scatter(*points.detach().float().cpu().T.numpy(), s=3, c=colour, cmap="tab10", linewidths=0, alpha=0.7)
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_color(PALE)
+    return figure, axes, lambda points: shown.set_offsets(points.detach().float().cpu().numpy())

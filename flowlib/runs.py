@@ -1,0 +1,181 @@
+"""Runs: what a training leaves in its folder, as a field that is ready to be sampled.
+
+    run = load_run("runs/digits")
+    images = run.sample(torch.arange(10), scale=2.0)
+
+A folder holds `recipe.json`, `metrics.jsonl`, `checkpoints`, `samples` and, for a latent model, its `first_stage`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.checks import check_choice, check_count
+from flowlib.fields import Field, Model
+from flowlib.guidance import ClassifierFreeGuidance
+from flowlib.samplers import sample_ddim, sample_ode, sample_sde
+from flowlib.solvers import ADAPTIVE, STEPS
+from flowlib.systems.autoencoder import Autoencoder
+from flowlib.systems.latent import LatentModel
+from flowlib.training import checkpoint
+from flowlib.training.devices import autocast, pick_device
+from flowlib.training.order import stream
+from flowlib.training.recipe import Recipe, from_dict
+from flowlib.training.trainer import CHECKPOINTS
+
+RECIPE = "recipe.json"
+METHODS = (*STEPS, *ADAPTIVE, "ddim", "sde")
+
+
+class RunError(ValueError):
+    """A folder that holds no run, or another one than was asked for; the message says what to do."""
+
+
+@dataclass
+class Run:
+    """A trained flow.
+
+    Attributes:
+        folder: where it lies.
+        recipe: what it was trained by.
+        shape: of a sample of the data, (C, H, W) or (2,).
+        classes: labels in the data.
+        step: how far it was trained.
+        field: the averaged network as a field, a `Model` or a `LatentModel`.
+    """
+
+    folder: Path
+    recipe: Recipe
+    shape: tuple[int, ...]
+    classes: int
+    step: int
+    field: Model | LatentModel
+
+    @property
+    def net(self) -> nn.Module:
+        """The network inside the field."""
+        return self.field.model.net if isinstance(self.field, LatentModel) else self.field.net
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.net.parameters()).device
+
+    def noise(self, count: int, seed: int = 0) -> Tensor:
+        """Starting points for `count` samples, of the shape that the field works in."""
+        shape = latent_shape(self.recipe, self.shape)
+        noise = torch.randn(check_count("count", count), *shape, generator=stream(seed, "noise"))
+        return noise.to(self.device)
+
+    def sample(
+        self,
+        y: Tensor | None = None,
+        *,
+        count: int | None = None,
+        scale: float = 1.0,
+        steps: int = 50,
+        method: str = "heun",
+        seed: int = 0,
+        precision: str | None = None,
+        batch_size: int = 500,
+        trajectory: bool = False,
+    ) -> Tensor:
+        """Draw samples, decoded if the run is latent, on the network's device.
+
+        Args:
+            y: labels (B,), or None for the null guide; then `count` says how many samples.
+            scale: of classifier-free guidance; 1 is none.
+            steps: of the sampler.
+            method: a fixed-step or adaptive method of `sample_ode`, "ddim" or "sde".
+            seed: one seed and method is one set of samples.
+            precision: as in a recipe; by default the recipe's own.
+            batch_size: samples at a time.
+            trajectory: return all states, the noise first.
+
+        Returns:
+            (B, *shape), or (states, B, *shape).
+
+        Raises:
+            ValueError: for an argument that does not fit, naming it.
+        """
+        check_choice("method", method, METHODS)
+        y = None if y is None else y.to(self.device)
+        noise = self.noise((1 if count is None else count) if y is None else len(y), seed)
+        field: Field = self.field if y is None or scale == 1 else ClassifierFreeGuidance(self.field, scale)
+        common: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "trajectory": trajectory}
+        with autocast(self.recipe.precision if precision is None else precision, self.device):
+            if method == "ddim":
+                states = sample_ddim(field, noise, y, **common)
+            elif method == "sde":
+                states = sample_sde(field, noise, y, generator=stream(seed, "sde"), **common)
+            else:
+                states = sample_ode(field, noise, y, method=method, **common)
+            return self.decode(states)
+
+    @torch.no_grad()
+    def decode(self, states: Tensor, batch_size: int = 500) -> Tensor:
+        """States of the field (..., B, *latent shape) as data (..., B, *shape), float32; the same unless latent."""
+        if not isinstance(self.field, LatentModel):
+            return states.float()
+        flat = states.reshape(-1, *latent_shape(self.recipe, self.shape))
+        images = torch.cat([self.field.decode(part) for part in flat.split(batch_size)])
+        return images.float().reshape(*states.shape[: -len(self.shape)], *self.shape)
+
+
+def latent_shape(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a sample that the flow works on, for data of `shape`."""
+    stage = recipe.first_stage
+    if stage is None:
+        return shape
+    return (stage.latent_channels, *(size // stage.factor for size in shape[1:]))
+
+
+def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Model | LatentModel:
+    """The untrained field of a recipe, for data of `shape` with `classes` labels; its weights follow from the seed.
+
+    Raises:
+        ValueError: if the networks do not take such data.
+    """
+    stage = recipe.first_stage
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
+        torch.manual_seed(stream(recipe.seed, "weights").initial_seed())
+        model = recipe.model(latent_shape(recipe, shape), classes)
+        if stage is None:
+            return model
+        if len(shape) != 3 or any(size % stage.factor for size in shape[1:]):
+            raise ValueError(f"first_stage with factor {stage.factor} does not take data of shape {shape}")
+        torch.manual_seed(stream(stage.seed, "autoencoder").initial_seed())
+        autoencoder = Autoencoder(shape[0], stage.latent_channels, stage.channels, stage.factor, stage.depth)
+    return LatentModel(model, autoencoder)
+
+
+def load_run(folder: Path | str, device: str | torch.device = "auto") -> Run:
+    """The run in a folder, at its latest checkpoint, ready to be sampled.
+
+    Raises:
+        RunError: if there is no run.
+        CheckpointError: if its checkpoint is missing, damaged, or of another version or architecture.
+    """
+    folder = Path(folder)
+    recipe, shape, classes = read_recipe(folder)
+    field = build(recipe, shape, classes)
+    step, weights = checkpoint.load_average(folder / CHECKPOINTS)
+    checkpoint.load_weights(field, weights, folder / CHECKPOINTS)
+    field.to(pick_device(device) if isinstance(device, str) else device).eval().requires_grad_(False)
+    return Run(folder, recipe, shape, classes, step, field)
+
+
+def read_recipe(folder: Path) -> tuple[Recipe, tuple[int, ...], int]:
+    """The recipe of the run in a folder, and the shape and number of classes of its data; a RunError without one."""
+    path = folder / RECIPE
+    try:
+        content = json.loads(path.read_text())
+        return from_dict(content["recipe"]), tuple(content["shape"]), int(content["classes"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error})") from None

@@ -1,0 +1,178 @@
+"""Training a recipe in a folder: data, networks, losses and pictures, put together for the trainer.
+
+run = train(find_recipe("digits"), "runs/digits")
+images = run.sample(torch.arange(10), scale=2.0)
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import flowlib
+from flowlib.checks import check_choice
+from flowlib.data import Dataset, available, load
+from flowlib.fields import Model
+from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_loss, uniform_time
+from flowlib.plotting import draw_samples, save_figure
+from flowlib.runs import RECIPE, Run, RunError, build, load_run, read_recipe
+from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss
+from flowlib.systems.latent import LatentModel
+from flowlib.training.devices import autocast, pick_device
+from flowlib.training.distributed import join_world
+from flowlib.training.files import write_whole
+from flowlib.training.recipe import Recipe, to_dict
+from flowlib.training.settings import FirstStage
+from flowlib.training.trainer import CHECKPOINTS, METRICS, Task, Trainer
+
+SAMPLES, FIRST_STAGE = "samples", "first_stage"
+
+
+def train(
+    recipe: Recipe,
+    folder: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    log_every: int | None = None,
+    checkpoint_every: int | None = None,
+    pictures: bool = True,
+    progress: bool | None = None,
+) -> Run:
+    """Train a recipe in a folder. Under torchrun, all its processes train together and the first one writes.
+
+    Args:
+        recipe: what to train.
+        folder: where to keep it; all processes must see it.
+        resume: go on with the run that lies there, if one does; to the bit as if it had never stopped.
+        overwrite: delete the run that lies there, if one does.
+        device: "auto", "cpu", "cuda" ...
+        log_every, checkpoint_every: in steps; see `Trainer`.
+        pictures: whether to draw samples at each quarter of the run.
+        progress: whether to show a progress bar; None: on a terminal.
+
+    Returns:
+        the run, ready to be sampled.
+
+    Raises:
+        ValueError: for data or sizes that do not fit, naming them; a RunError if the folder is taken; a DivergedError
+            if the loss is no longer finite; a CheckpointError for a damaged checkpoint.
+        WriteError: if the folder cannot be written; the last checkpoint is intact.
+    """
+    folder = Path(folder)
+    with join_world(pick_device(device)) as (world, place):
+        if not world.leads:
+            world.wait()  # for the first process, which alone fetches data and makes the folder ready
+        check_choice("data", recipe.data, available())
+        data = load(recipe.data)
+        field = build(recipe, data.shape, data.classes)
+        if world.leads:
+            prepare_folder(folder, recipe, data, resume=resume, overwrite=overwrite)
+            world.wait()
+        data, field = data.to(place), field.to(place)
+        common = {"world": world, "device": place, "log_every": log_every, "checkpoint_every": checkpoint_every}
+        if isinstance(field, LatentModel) and recipe.first_stage is not None:
+            stage = recipe.first_stage
+            first = Trainer(autoencoder_task(field.autoencoder, data, stage), stage, folder / FIRST_STAGE, **common)
+            field.autoencoder.load_state_dict(first.run(progress).state_dict())
+            field.autoencoder.eval().requires_grad_(False)
+            task = latent_task(field, data, recipe)
+        else:
+            task = flow_task(field, recipe, lambda index, _: data.batch(index), len(data))
+        illustrate = _illustrator(recipe, data, folder) if pictures else None
+        Trainer(task, recipe, folder, **common, illustrate=illustrate).run(progress)
+    return load_run(folder, place)
+
+
+def flow_task(
+    field: Model | LatentModel,
+    recipe: Recipe,
+    batch: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]],
+    count: int,
+) -> Task:
+    """Learning the flow of `field` from samples and labels `batch(index, generator)`, by the recipe's loss."""
+    time = uniform_time if recipe.time == "uniform" else logit_normal_time(recipe.time_mean, recipe.time_std)
+
+    def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
+        z, y = batch(index, generator)
+        guide = drop_guide(field, y, recipe.dropout, generator)[part] if recipe.guided else None
+        # Drawn for the whole batch, of which this process works on its part.
+        t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
+        if recipe.coupling == "optimal-transport":
+            noise = optimal_transport(noise, z.cpu())
+        return prediction_loss(
+            field, z[part], guide, measure=recipe.measure, dropout=0.0, time=lambda *_: t[part],
+            coupling=lambda _, like: noise[part].to(like), generator=torch.Generator(),
+        )  # fmt: skip
+
+    return Task(field, loss, count, field.model.net if isinstance(field, LatentModel) else field.net)
+
+
+def latent_task(field: LatentModel, data: Dataset, recipe: Recipe) -> Task:
+    """Learning a flow of latents, each drawn anew from the Gaussian that the frozen encoder gives an image.
+
+    The encoder sees each image once, here, and not in every step. This also sets the scale of the latents.
+    """
+    with torch.no_grad(), autocast(recipe.precision, data.images.device):
+        parts = [field.autoencoder.encode(images) for images in data.images.split(500)]
+        field.fit_scale(data.images[:10_000])
+    mean, log_variance = (torch.cat(part).float() for part in zip(*parts, strict=True))
+
+    def batch(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return field.scale * draw(mean[index], log_variance[index], generator), data.labels[index]
+
+    return flow_task(field, recipe, batch, len(data))
+
+
+def autoencoder_task(autoencoder: Autoencoder, data: Dataset, stage: FirstStage) -> Task:
+    """Learning the first stage by the evidence lower bound."""
+    autoencoder.requires_grad_(True)
+
+    def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
+        images, _ = data.batch(index[part])
+        return elbo_loss(autoencoder, images, kl_weight=stage.kl_weight, generator=generator)
+
+    return Task(autoencoder, loss, len(data), autoencoder)
+
+
+def prepare_folder(folder: Path, recipe: Recipe, data: Dataset, *, resume: bool, overwrite: bool) -> None:
+    """Make `folder` ready for a run of `recipe`: a new one, or with `resume` the one that lies there.
+
+    Raises:
+        RunError: if a run lies there and neither `resume` nor `overwrite` is given, or it is another recipe's.
+        WriteError: if the folder cannot be written.
+    """
+    if (folder / RECIPE).exists() and not overwrite:
+        if not resume:
+            raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
+        before, now = to_dict(read_recipe(folder)[0]), to_dict(recipe)
+        for key in now:
+            if before[key] != now[key]:
+                raise RunError(f"the run in {folder} has {key} = {before[key]!r} and cannot go on with {now[key]!r}")
+        return
+    for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES, METRICS):
+        if (folder / name).exists() and not (folder / RECIPE).exists():  # someone else's, not ours to delete
+            raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
+    for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / METRICS).unlink(missing_ok=True)
+    content = {"flowlib": flowlib.__version__, "recipe": to_dict(recipe), "shape": data.shape, "classes": data.classes}
+    write_whole(folder / RECIPE, json.dumps(content, indent=2).encode())
+
+
+def _illustrator(recipe: Recipe, data: Dataset, folder: Path) -> Callable[[nn.Module, int], None]:
+    def illustrate(module: nn.Module, step: int) -> None:
+        assert isinstance(module, Model | LatentModel)
+        run = Run(folder, recipe, data.shape, data.classes, step, module)
+        images = len(data.shape) == 3
+        y = torch.arange(data.classes).repeat_interleave(8 if images else 2000 // data.classes)
+        guide = y if recipe.guided else None
+        samples = run.sample(guide, count=len(y), scale=2.0 if images else 1.0, steps=20)
+        figure = draw_samples(samples, guide, columns=8, title=f"step {step} of {recipe.steps}")
+        save_figure(figure, folder / SAMPLES / f"step-{step:08d}.png")
+
+    return illustrate

@@ -1,0 +1,167 @@
+"""Checkpoints: a folder for each, and one small file, `latest`, that names the folder that counts.
+
+A folder is filled and synced under a temporary name, renamed, and only then named by `latest`, which is replaced in one
+step. So weights, average and optimiser state can never come from different steps, and a process that is killed at any
+moment leaves the last checkpoint as it was. `latest` also holds each file's SHA-256: damage is noticed, not loaded.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.training.files import WriteError, sync_folder, write_synced, write_whole
+
+VERSION = 1
+LATEST = "latest.json"
+_AVERAGE = "average.safetensors"
+_PREFIX, _TEMPORARY = "step-", "unfinished-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, of another version or of another architecture; the message says which."""
+
+
+@dataclass
+class Checkpoint:
+    """What a run needs to go on: `weights` and their moving `average` by name, and the `state` of all the rest.
+
+    The state is a dictionary of plain values and tensors: optimisers, generators, seconds spent.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Make `checkpoint` the latest of those in `folder`, and delete older ones.
+
+    Raises:
+        WriteError: if it cannot be written; the one before is intact.
+    """
+    if latest_step(folder) == checkpoint.step:  # a run that was finished already
+        return
+    name = f"{_PREFIX}{checkpoint.step:08d}"
+    temporary, final = folder / f"{_TEMPORARY}{checkpoint.step:08d}", folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (temporary, final):  # of a process that was killed before `latest` named it
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        temporary.mkdir()
+        hashes = {}
+        for file, content in _contents(checkpoint).items():
+            write_synced(temporary / file, content)
+            hashes[file] = hashlib.sha256(content).hexdigest()
+        sync_folder(temporary)
+        temporary.rename(final)
+        sync_folder(folder)
+        entry = {"version": VERSION, "step": checkpoint.step, "folder": name, "sha256": hashes}
+        write_whole(folder / LATEST, json.dumps(entry, indent=1).encode())
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise WriteError(
+            f"the checkpoint of step {checkpoint.step} cannot be written to {folder} ({error.strerror or error}); "
+            f"{'the last one is intact' if (folder / LATEST).exists() else 'there is none before it'}"
+        ) from error
+    for old in folder.iterdir():
+        if old.name.startswith((_PREFIX, _TEMPORARY)) and old.name != name:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def latest_step(folder: Path) -> int | None:
+    """The step of the checkpoint in `folder`, or None if there is none; a CheckpointError if that cannot be read."""
+    return _entry(folder)["step"] if (folder / LATEST).exists() else None
+
+
+def load(folder: Path) -> Checkpoint:
+    """The latest checkpoint in `folder`, on the CPU.
+
+    Raises:
+        CheckpointError: if there is none, it is damaged, or another version of this library wrote it.
+    """
+    entry = _entry(folder)
+    weights, average, state = (_read(folder, entry, file) for file in ("weights.safetensors", _AVERAGE, "state.pt"))
+    return Checkpoint(
+        step=entry["step"],
+        weights=_tensors(weights),
+        average=_tensors(average),
+        state=torch.load(io.BytesIO(state), map_location="cpu", weights_only=True),
+    )
+
+
+def load_average(folder: Path) -> tuple[int, dict[str, Tensor]]:
+    """The step and the averaged weights of the latest checkpoint: all that sampling needs. Errors as in `load`."""
+    entry = _entry(folder)
+    return entry["step"], _tensors(_read(folder, entry, _AVERAGE))
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Fill `module` with `weights`, which came from `source`.
+
+    Raises:
+        CheckpointError: if names or shapes are another network's.
+    """
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if own != found:
+        name = min(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+        raise CheckpointError(
+            f"the checkpoint in {source} is of another architecture: {name} is {found.get(name, 'absent')} in it, "
+            f"and {own.get(name, 'absent')} in the network"
+        )
+    module.load_state_dict(weights)
+
+
+def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
+    from safetensors.torch import save as serialise
+
+    def plain(tensors: dict[str, Tensor]) -> bytes:
+        return serialise({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+    buffer = io.BytesIO()
+    torch.save(checkpoint.state, buffer)
+    return {
+        "weights.safetensors": plain(checkpoint.weights),
+        _AVERAGE: plain(checkpoint.average),
+        "state.pt": buffer.getvalue(),
+    }
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    path = folder / LATEST
+    try:
+        entry = json.loads(path.read_text())
+        version = entry["version"]
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint in {folder}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged: it does not name a checkpoint") from None
+    if version != VERSION:
+        raise CheckpointError(f"the checkpoint in {folder} has version {version}; this flowlib reads version {VERSION}")
+    return entry
+
+
+def _read(folder: Path, entry: dict[str, Any], file: str) -> bytes:
+    path = folder / entry["folder"] / file
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"the checkpoint is damaged: {path} is missing") from None
+    if hashlib.sha256(content).hexdigest() != entry["sha256"][file]:
+        raise CheckpointError(f"the checkpoint is damaged: {path}, {len(content):,} bytes, is not what was written")
+    return content
+
+
+def _tensors(content: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load as parse
+
+    return parse(content)

@@ -1,0 +1,75 @@
+"""Several processes that train one network: torch.distributed as torchrun starts it, in four small verbs.
+
+Every process draws the same global batch, with its times and noise, from the same generators, and works on its share.
+So the number of processes changes how fast a run goes, not what it computes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, and which of them this one is; by default there is one."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, batch_size: int) -> slice:
+        """The part of a global batch that is this process's.
+
+        Raises:
+            ValueError: if the batch cannot be shared evenly.
+        """
+        if batch_size % self.size:
+            raise ValueError(f"batch_size must be a multiple of the {self.size} processes, got {batch_size}")
+        part = batch_size // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, whose gradients are averaged over all processes in each backward pass."""
+        # Buffers are constants here, the same everywhere, and need not be sent around.
+        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value / self.size
+
+    def wait(self) -> None:
+        """Return once all processes have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
+    """Join the processes that torchrun started this one with, if it did; give the world and this process's device.
+
+    Gloo connects CPUs, NCCL connects GPUs, of which each process takes its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

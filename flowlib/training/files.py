@@ -1,0 +1,48 @@
+"""Files that are written whole or not at all, whenever the process dies."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+class WriteError(OSError):
+    """A file of a run that cannot be written; the message names it, why, and what is still intact."""
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a new file and wait until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; systems without that notion need nothing."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: a reader finds the old file or the new one, never a part.
+
+    Raises:
+        WriteError: if it cannot be written; what was there before still is.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        temporary = Path(name)
+        write_synced(temporary, content)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error

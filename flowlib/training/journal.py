@@ -1,0 +1,47 @@
+"""The metrics of a run, one JSON object a line: step, loss, lr, grad_norm, images_per_second, seconds."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flowlib.training.files import WriteError, write_whole
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The entries of a journal, oldest first; a last line that was cut short by a crash is not one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if another line is no JSON.
+    """
+    lines = Path(path).read_text().split("\n")  # what follows the last newline was never finished
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: a line of it is no JSON ({error})") from None
+
+
+class Journal:
+    """Appends entries to a file, first cutting off those after the step that a run goes on from."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        entries = read_metrics(path) if path.exists() else []
+        kept = [entry for entry in entries if entry["step"] <= step]
+        write_whole(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+
+    def write(self, entry: dict[str, Any], sync: bool = False) -> None:
+        """Append one line, and with `sync` wait until all lines are on the disk.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise WriteError(f"{self.path} cannot be written ({error.strerror or error})") from error

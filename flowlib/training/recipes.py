@@ -1,0 +1,56 @@
+"""The recipes that have a name: what `flowlib train NAME` trains."""
+
+from flowlib.checks import check_choice
+from flowlib.training.recipe import FirstStage, Recipe
+
+_ALL = (
+    Recipe(
+        name="digits",
+        data="digits",
+        net="unet",
+        net_args={"channels": (32, 64), "depth": 1, "patch": 1, "dim": 128},
+        steps=1000,
+        batch_size=128,
+        lr=3e-3,
+        ema=0.995,
+    ),
+    Recipe(
+        name="mnist",
+        data="mnist",
+        net="unet",
+        net_args={"channels": (48, 96), "depth": 2},
+        predicts="data",
+        steps=3000,
+        lr=3e-3,
+        ema=0.995,
+    ),
+    Recipe(
+        name="mnist-dit",
+        data="mnist",
+        net="dit",
+        net_args={"patch": 4, "width": 192, "depth": 6},
+        steps=3000,
+        lr=1e-3,
+        ema=0.995,
+    ),
+    Recipe(
+        name="mnist-latent",
+        data="mnist",
+        net="unet",
+        net_args={"channels": (96,), "patch": 1, "depth": 3},
+        steps=3000,
+        lr=2e-3,
+        ema=0.995,
+        first_stage=FirstStage(steps=1000, lr=2e-3, ema=0.99),
+    ),
+    Recipe(name="moons", data="moons", net="mlp", steps=2000, batch_size=256, time="uniform", ema=0.995),
+    Recipe(name="checkerboard", data="checkerboard", net="mlp", net_args={"width": 192}, steps=4000, batch_size=512,
+           time="uniform", ema=0.995),
+)  # fmt: skip
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; a ValueError lists those there are."""
+    return RECIPES[check_choice("recipe", name, RECIPES)]

@@ -1,0 +1,204 @@
+"""The trainer: steps of any task, with everything around them that makes a run safe to stop and to go on.
+
+A step is forward, backward, clip, optimise, average. Its data are a function of the step and its random numbers come
+from one generator that is saved, so a run that goes on from a checkpoint computes the same bits as one never stopped.
+Losses stay on the device and are read when they are logged: the processor never waits in between.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowlib.checks import check_count
+from flowlib.training import checkpoint
+from flowlib.training.devices import autocast
+from flowlib.training.distributed import World
+from flowlib.training.ema import EMA
+from flowlib.training.journal import Journal
+from flowlib.training.optimisers import learning_rate_factor, make_optimisers, set_learning_rates
+from flowlib.training.order import DataOrder, stream
+from flowlib.training.settings import Training
+
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+
+_log = logging.getLogger(__name__)
+
+
+class DivergedError(ValueError):
+    """A loss or gradient that is no longer finite; the last checkpoint is from before."""
+
+
+@dataclass
+class Task:
+    """What is trained, and on what.
+
+    Attributes:
+        module: the networks; those parameters are trained that require gradients.
+        loss: (indices (B,) of a global batch, the part of it to compute, generator) -> the mean loss over that part. It
+            draws from the generator for the whole batch, so that every process draws the same.
+        count: samples in the data.
+        net: the part of the module that `torch.compile` may compile.
+    """
+
+    module: nn.Module
+    loss: Callable[[Tensor, slice, torch.Generator], Tensor]
+    count: int
+    net: nn.Module
+
+
+class _Objective(nn.Module):
+    """The loss as a module's forward, which is where DistributedDataParallel hooks in."""
+
+    def __init__(self, task: Task, precision: str, device: torch.device) -> None:
+        super().__init__()
+        self.module, self.loss, self.precision, self.device = task.module, task.loss, precision, device
+
+    def forward(self, index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
+        with autocast(self.precision, self.device):
+            return self.loss(index, part, generator)
+
+
+class Trainer:
+    """Trains a task as its settings say, and keeps the run in a folder.
+
+    Args:
+        task: what is trained; its module is moved to the device.
+        settings: a recipe, or the first stage of one.
+        folder: gets `metrics.jsonl` and `checkpoints`. If a checkpoint lies there, training goes on from it.
+        world: the processes that share the work; the leading one writes.
+        device: where to compute.
+        log_every: steps between lines of metrics; by default some 200 in a run.
+        checkpoint_every: steps between checkpoints; by default 20 in a run.
+        illustrate: called with the averaged module and the step at each quarter of the run, to draw samples on the way.
+
+    Raises:
+        ValueError: if the batch cannot be shared evenly.
+        CheckpointError: if the checkpoint in the folder is damaged, or of another version or architecture.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: Training,
+        folder: Path,
+        *,
+        world: World | None = None,
+        device: torch.device | None = None,
+        log_every: int | None = None,
+        checkpoint_every: int | None = None,
+        illustrate: Callable[[nn.Module, int], None] | None = None,
+    ) -> None:
+        self.task, self.settings, self.folder = task, settings, Path(folder)
+        self.world = World() if world is None else world
+        self.device = torch.device("cpu") if device is None else device
+        self.log_every = check_count("log_every", max(1, settings.steps // 200) if log_every is None else log_every)
+        self.checkpoint_every = check_count(
+            "checkpoint_every", -(-settings.steps // 20) if checkpoint_every is None else checkpoint_every
+        )
+        self.illustrate = illustrate if self.world.leads else None
+        self.quarters = {-(-settings.steps * k // 4) for k in (1, 2, 3, 4)}
+        self.part = self.world.share(settings.batch_size)
+        task.module.to(self.device).train()
+        self.parameters = [p for p in task.module.parameters() if p.requires_grad]
+        self.ema = EMA(task.module, settings.ema)
+        self.optimisers = make_optimisers(settings, task.module)
+        self.order = DataOrder(task.count, settings.batch_size, settings.seed)
+        self.draws = stream(settings.seed, "draws")
+        self.done, self.seconds = 0, 0.0
+        if checkpoint.latest_step(self.folder / CHECKPOINTS) is not None:
+            self._restore()
+        if settings.compile:
+            task.net.compile()
+        self.objective = self.world.wrap(_Objective(task, settings.precision, self.device))
+        self._sums = torch.zeros(2, device=self.device)  # of losses and gradient norms since the last line of metrics
+
+    def run(self, progress: bool | None = None) -> nn.Module:
+        """Train to the last step, and return the averaged module, in evaluation mode.
+
+        Args:
+            progress: whether to show a progress bar; None: on a terminal.
+
+        Raises:
+            DivergedError: if the loss or the gradient is no longer finite.
+            WriteError: if the folder cannot be written; the last checkpoint is intact.
+        """
+        steps, leads = self.settings.steps, self.world.leads
+        journal = Journal(self.folder / METRICS, self.done) if leads else None
+        hidden = not leads or (None if progress is None else not progress)
+        # So that a GPU repeats its bits too.
+        cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with tqdm(total=steps, initial=self.done, desc="training", unit="step", disable=hidden) as bar, cudnn:
+            logged, clock = self.done, time.perf_counter()
+            while self.done < steps:
+                self.step()
+                saves = self.done % self.checkpoint_every == 0 or self.done == steps
+                bar.update()
+                if saves or self.done % self.log_every == 0 or self.done in self.quarters:
+                    entry = self._metrics(self.done - logged, time.perf_counter() - clock)
+                    if journal is not None:
+                        journal.write(entry, sync=saves)
+                    bar.set_postfix(loss=f"{entry['loss']:.4f}", images_s=f"{entry['images_per_second']:.0f}")
+                    logged = self.done
+                    if self.illustrate is not None and self.done in self.quarters:
+                        self.illustrate(self.ema.module, self.done)
+                    if saves and leads:
+                        self.save()
+                    clock = time.perf_counter()
+        self.world.wait()
+        return self.ema.module
+
+    def step(self) -> None:
+        """One step: forward, backward, clip, optimise, average."""
+        settings = self.settings
+        set_learning_rates(self.optimisers, learning_rate_factor(self.done, settings.steps, settings.warmup))
+        loss = self.objective(self.order.batch(self.done).to(self.device), self.part, self.draws)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, float("inf") if settings.clip is None else settings.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.done += 1
+        self.ema.update(self.done)
+        self._sums += torch.stack([loss.detach().float(), norm.float()])
+
+    def save(self) -> None:
+        """Write a checkpoint; a WriteError if that fails, with the one before intact."""
+        state = {
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "draws": self.draws.get_state(),
+            "seconds": self.seconds,
+        }
+        weights, average = self.task.module.state_dict(), self.ema.module.state_dict()
+        checkpoint.save(self.folder / CHECKPOINTS, checkpoint.Checkpoint(self.done, weights, average, state))
+
+    def _restore(self) -> None:
+        folder = self.folder / CHECKPOINTS
+        saved = checkpoint.load(folder)
+        checkpoint.load_weights(self.task.module, saved.weights, folder)
+        checkpoint.load_weights(self.ema.module, saved.average, folder)
+        for optimiser, state in zip(self.optimisers, saved.state["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.draws.set_state(saved.state["draws"])
+        self.done, self.seconds = saved.step, saved.state["seconds"]
+        _log.info("going on from step %d of %d in %s", self.done, self.settings.steps, self.folder)
+
+    def _metrics(self, steps: int, seconds: float) -> dict[str, float]:
+        """The means over the last `steps`, which took `seconds`, as a line of metrics."""
+        loss, norm = self.world.mean(self._sums / steps).tolist()
+        self._sums.zero_()
+        if not (abs(loss) < float("inf") and norm < float("inf")):  # false for NaN too
+            raise DivergedError(
+                f"training diverged: in steps {self.done - steps + 1} to {self.done} the loss was {loss}, the norm of its "
+                f"gradient {norm}; a smaller lr (it is {self.settings.lr}) or clip may help"
+            )
+        self.seconds += seconds
+        rate = steps * self.settings.batch_size / seconds
+        entry = {"step": self.done, "loss": loss, "lr": self.optimisers[0].param_groups[0]["lr"], "grad_norm": norm}
+        return {**entry, "images_per_second": round(rate, 1), "seconds": round(self.seconds, 3)}
