@@ -1,6 +1,6 @@
 """Pictures: grids of images, clouds of points, a loss curve, and animations of samples on their way.
 
-Figures are made without pyplot, so that no backend, window or global state is touched; a notebook shows them as they are.
+Figures are made without pyplot, so that no backend, window or global state is touched; a notebook shows them too.
 """
 
 import io
@@ -24,7 +24,7 @@ _DPI = 110
 def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     """Images (N, C, H, W) in [-1, 1] as one picture (rows (H + gap) - gap, columns (W + gap) - gap, C) in [0, 1].
 
-    Values outside the range are clipped. Between images, and where a last row is not full, the picture is -1, that is 0.
+    Values outside the range are clipped. Between images, and where a last row is not full, the picture is 0.
 
     Raises:
         ValueError: for images of another shape or dtype, or fewer than one column.
@@ -174,9 +174,10 @@ def animate(
 
 
 def save_figure(figure: "Figure", path: Path | str) -> None:
-    """Write a figure, in the format that the file's name says, making the folder if there is none; a ValueError if none.
+    """Write a figure in the format that the file's name says, and make the folder if there is none.
 
     Raises:
+        ValueError: for a format that is not known.
         OSError: if it cannot be written.
     """
     path = Path(path)
@@ -214,8 +215,9 @@ def _point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[F
         raise ValueError(f"points must have shape (N, 2), got {tuple(points.shape)}")
     figure = Figure(figsize=(4.4, 4.6), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    colour = INK if labels is None else labels.cpu().numpy()
-    shown = axes.scatter(*points.detach().float().cpu().T.numpy(), s=3, c=colour, cmap="tab10", linewidths=0, alpha=0.7)
+    colours = [INK] * len(points) if labels is None else [f"C{label}" for label in labels.tolist()]
+    x, y = points.detach().float().cpu().T.numpy()
+    shown = axes.scatter(x, y, s=3, c=colours, linewidths=0, alpha=0.7)
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_color(PALE)
     return figure, axes, lambda points: shown.set_offsets(points.detach().float().cpu().numpy())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowlib.checks import check_choice, check_count
 from flowlib.fields import Field, Model
@@ -56,14 +56,9 @@ class Run:
     field: Model | LatentModel
 
     @property
-    def net(self) -> nn.Module:
-        """The network inside the field."""
-        return self.field.model.net if isinstance(self.field, LatentModel) else self.field.net
-
-    @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.net.parameters()).device
+        return next(self.field.parameters()).device
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Starting points for `count` samples, of the shape that the field works in."""
@@ -124,6 +119,13 @@ class Run:
         flat = states.reshape(-1, *latent_shape(self.recipe, self.shape))
         images = torch.cat([self.field.decode(part) for part in flat.split(batch_size)])
         return images.float().reshape(*states.shape[: -len(self.shape)], *self.shape)
+
+
+def network_model(field: Model | LatentModel) -> Model:
+    """The model that holds the network: the field itself, or the one in a latent field."""
+    model = field.model if isinstance(field, LatentModel) else field
+    assert isinstance(model, Model)
+    return model
 
 
 def latent_shape(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, ...]:

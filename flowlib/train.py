@@ -7,6 +7,7 @@ images = run.sample(torch.arange(10), scale=2.0)
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from flowlib.data import Dataset, available, load
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_loss, uniform_time
 from flowlib.plotting import draw_samples, save_figure
-from flowlib.runs import RECIPE, Run, RunError, build, load_run, read_recipe
+from flowlib.runs import RECIPE, Run, RunError, build, load_run, network_model, read_recipe
 from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss
 from flowlib.systems.latent import LatentModel
 from flowlib.training.devices import autocast, pick_device
@@ -74,17 +75,17 @@ def train(
             prepare_folder(folder, recipe, data, resume=resume, overwrite=overwrite)
             world.wait()
         data, field = data.to(place), field.to(place)
-        common = {"world": world, "device": place, "log_every": log_every, "checkpoint_every": checkpoint_every}
+        make = partial(Trainer, world=world, device=place, log_every=log_every, checkpoint_every=checkpoint_every)
         if isinstance(field, LatentModel) and recipe.first_stage is not None:
             stage = recipe.first_stage
-            first = Trainer(autoencoder_task(field.autoencoder, data, stage), stage, folder / FIRST_STAGE, **common)
+            first = make(autoencoder_task(field.autoencoder, data, stage), stage, folder / FIRST_STAGE)
             field.autoencoder.load_state_dict(first.run(progress).state_dict())
             field.autoencoder.eval().requires_grad_(False)
             task = latent_task(field, data, recipe)
         else:
             task = flow_task(field, recipe, lambda index, _: data.batch(index), len(data))
         illustrate = _illustrator(recipe, data, folder) if pictures else None
-        Trainer(task, recipe, folder, **common, illustrate=illustrate).run(progress)
+        make(task, recipe, folder, illustrate=illustrate).run(progress)
     return load_run(folder, place)
 
 
@@ -95,21 +96,22 @@ def flow_task(
     count: int,
 ) -> Task:
     """Learning the flow of `field` from samples and labels `batch(index, generator)`, by the recipe's loss."""
+    model = network_model(field)
     time = uniform_time if recipe.time == "uniform" else logit_normal_time(recipe.time_mean, recipe.time_std)
 
     def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
         z, y = batch(index, generator)
-        guide = drop_guide(field, y, recipe.dropout, generator)[part] if recipe.guided else None
+        guide = drop_guide(model, y, recipe.dropout, generator)[part] if recipe.guided else None
         # Drawn for the whole batch, of which this process works on its part.
         t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
         if recipe.coupling == "optimal-transport":
             noise = optimal_transport(noise, z.cpu())
         return prediction_loss(
-            field, z[part], guide, measure=recipe.measure, dropout=0.0, time=lambda *_: t[part],
+            model, z[part], guide, measure=recipe.measure, dropout=0.0, time=lambda *_: t[part],
             coupling=lambda _, like: noise[part].to(like), generator=torch.Generator(),
         )  # fmt: skip
 
-    return Task(field, loss, count, field.model.net if isinstance(field, LatentModel) else field.net)
+    return Task(field, loss, count, model.net)
 
 
 def latent_task(field: LatentModel, data: Dataset, recipe: Recipe) -> Task:

@@ -21,7 +21,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def mixture(schedule: Schedule | None = None, std: float | None = None) -> MixtureField:
-    """Four unequal components in the plane with three labels; on the trigonometric path, which has no lucky symmetry."""
+    """Four unequal components in the plane, three labels; on the trigonometric path, which has no lucky symmetry."""
     return MixtureField(
         means=torch.tensor([[2.0, 0.5], [-1.0, 1.5], [-0.5, -2.0], [1.0, -1.0]], dtype=torch.float64),
         std=torch.tensor([0.4, 0.6, 0.3, 0.5], dtype=torch.float64) if std is None else std,
@@ -37,7 +37,7 @@ def gaussian(mean: float, std: float, schedule: Schedule) -> MixtureField:
 
 
 class Converted(Field):
-    """A field that says the same thing as another one in another kind of prediction, and counts how often it is asked."""
+    """A field that says the same as another one in another kind of prediction, and counts how often it is asked."""
 
     def __init__(self, field: Field, kind: str) -> None:
         self.field, self.path, self.predicts, self.null = field, field.path, kind, field.null

@@ -40,7 +40,7 @@ def test_mixture_score_is_the_gradient_of_its_log_density(field: MixtureField, y
 @FIELDS
 @GUIDES
 def test_mixture_obeys_the_continuity_equation(field: MixtureField, y: Tensor | None) -> None:
-    """Property 6: d/dt log p + div u + u . grad log p = 0, relative to the largest of its three terms where that is big."""
+    """Property 6: d/dt log p + div u + u . grad log p = 0, relative to its terms where they are big."""
     x = points(field)
     change = torch.func.jvp(lambda t: field.log_prob(x, t, y), (TIMES,), (torch.ones_like(TIMES),))[1]
     u = field.u(x, TIMES, y)
@@ -54,7 +54,7 @@ def test_mixture_obeys_the_continuity_equation(field: MixtureField, y: Tensor | 
 @FIELDS
 @pytest.mark.parametrize("g", [0.0, 1.0, 3.0**0.5])
 def test_mixture_obeys_the_fokker_planck_equation_for_every_diffusion(field: MixtureField, g: float) -> None:
-    """Property 7: with drift f = u + g^2/2 s, d/dt log p = -div f - f . grad log p + g^2/2 (lap log p + |grad log p|^2).
+    """Property 7: d/dt log p = -div f - f . grad log p + g^2/2 (lap log p + |grad log p|^2), f = u + g^2/2 s.
 
     The drift is the field's own; the density's derivatives are automatic.
     """

@@ -1,4 +1,4 @@
-"""Guidance (PROPERTY 24): exact where it is known to be, the same in every kind of prediction, and one call of the network."""
+"""Guidance (PROPERTY 24): exact where it is known, the same in every kind of prediction, one call of the network."""
 
 import pytest
 import torch
@@ -103,7 +103,7 @@ def test_energy_guidance_adds_nothing_to_pure_noise(name: str) -> None:
 
 @pytest.mark.parametrize("schedule", [VP(), Cosine(), SquareRoot()], ids=repr)
 def test_gradient_guidance_stays_finite_where_the_velocity_is_not(schedule: Schedule) -> None:
-    """A network's own velocity is finite at t = 1, the weight of the gradient (0 times infinity) is not defined there."""
+    """A network's own velocity is finite at t = 1; the gradient's weight, 0 times infinity, is not defined."""
 
     class Zero(nn.Module):
         def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:

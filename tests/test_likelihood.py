@@ -48,7 +48,7 @@ def test_every_method_gives_the_likelihood(method: str) -> None:
 
 @pytest.mark.parametrize("schedule", [SquareRoot(), VP()], ids=repr)
 def test_an_infinite_velocity_is_refused_by_name_and_start_and_end_step_around_it(schedule: SquareRoot) -> None:
-    """Between `start` and `end` the density is that of x at `end`, up to the little that p_start differs from a normal."""
+    """The density is that of x at `end`, up to the little that p_start differs from a normal."""
     field = mixture(schedule)
     x = 0.7 * data(field)
     with pytest.raises(ValueError, match=r"no finite velocity at t = 1\.0: choose another end"):
@@ -104,7 +104,7 @@ def test_exact_divergence_is_the_trace_of_the_jacobian(shape: tuple[int, ...]) -
     expected = torch.stack([full[i, :, i].trace() for i in range(3)])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(value, swirl(x, t))
-    assert not (value.requires_grad or found.requires_grad or x.requires_grad)
+    assert not any(tensor.requires_grad for tensor in (value, found, x))
 
 
 def test_hutchinsons_estimate_is_unbiased() -> None:

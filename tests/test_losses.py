@@ -258,8 +258,9 @@ def test_optimal_transport_straightens_the_paths_without_changing_the_noise() ->
     """Images too; and the loss really uses the coupling."""
     z = normal(0, 64, 1, 4, 4)
     model = Model(Labelled(), predicts="noise")
-    coupled = flow_matching_loss(model.eval(), z, torch.zeros(64).long(), coupling=optimal_transport, generator=seeded(0))
-    plain = flow_matching_loss(model, z, torch.zeros(64).long(), generator=seeded(0))
+    y = torch.zeros(64, dtype=torch.long)
+    coupled = flow_matching_loss(model.eval(), z, y, coupling=optimal_transport, generator=seeded(0))
+    plain = flow_matching_loss(model, z, y, generator=seeded(0))
     assert not torch.equal(coupled, plain)
     noise = normal(1, 64, 1, 4, 4)
     paired = optimal_transport(noise, z)

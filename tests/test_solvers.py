@@ -1,6 +1,7 @@
 """Solvers: agreement with torchdiffeq (PROPERTIES 20), evaluations as promised, and time grids."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,13 +19,12 @@ def rotation(x: Tensor, t: Tensor) -> Tensor:
 
 def rotated(x: Tensor, t: float) -> Tensor:
     angle = t + math.sin(3 * t) / 3
-    return torch.stack(
-        [math.cos(angle) * x[:, 0] - math.sin(angle) * x[:, 1], math.sin(angle) * x[:, 0] + math.cos(angle) * x[:, 1]], 1
-    )
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.stack([cos * x[:, 0] - sin * x[:, 1], sin * x[:, 0] + cos * x[:, 1]], dim=1)
 
 
 def integrate(method: str, x: Tensor, grid: Tensor) -> Tensor:
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in pairwise(grid):
         x = STEPS[method](rotation, x, t, s - t)
     return x
 

@@ -42,7 +42,7 @@ def position_table(rows: int, columns: int, dim: int) -> Tensor:
 
 
 def xavier_init(layer: nn.Linear) -> nn.Linear:
-    """Weights uniform with variance 2 / (inputs + outputs), biases zero, as published (Glorot & Bengio 2010, eq. 16)."""
+    """Weights uniform with variance 2 / (inputs + outputs), biases zero (Glorot & Bengio 2010, equation 16)."""
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

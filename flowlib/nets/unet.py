@@ -2,11 +2,12 @@
 
 Encoders halve the image and widen the channels; the midcoder works at the smallest size; decoders come back up, each
 joined by a skip connection to the encoder of its size (Ronneberger et al. 2015; Ho et al. 2020). Time and guide scale
-and shift every residual block. A patch stem folds `patch` x `patch` pixels into channels first, because most of the cost
-of a U-Net is in its largest images.
+and shift every residual block. A patch stem folds `patch` x `patch` pixels into channels first, because a U-Net spends
+most of its time on its largest images.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class Stage(nn.Module):
     def __init__(self, channels: Sequence[int], dim: int, heads: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in pairwise(channels):
             self.blocks.append(ResidualBlock(before, after, dim))
             if heads:
                 self.blocks.append(AttentionBlock(after, heads))
@@ -104,7 +105,7 @@ class UNet(nn.Module):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
             check_count(name, value)
-        if not channels or any(c % 8 for c in channels):
+        if not channels or any(c < 8 or c % 8 for c in channels):
             raise ValueError(f"channels must be multiples of 8, one width a level, got {tuple(channels)}")
         if any(level not in range(len(channels)) for level in attention):
             raise ValueError(f"attention must name levels 0 ... {len(channels) - 1}, got {tuple(attention)}")
@@ -117,7 +118,7 @@ class UNet(nn.Module):
             at = heads if level in attention else 0
             self.encoders.append(Stage([width] * (depth + 1), dim, at))
             self.decoders.insert(0, Stage([2 * width] + [width] * depth, dim, at))
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in pairwise(channels):
             self.downs.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
             self.ups.insert(0, nn.Conv2d(after, before, 3, padding=1))
         self.midcoder = Stage([channels[-1]] * 2, dim, heads if len(channels) - 1 in attention else 0)

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from flowlib.training.muon import Muon
 
-# Parts of a network whose matrices are not between two hidden layers: what reads time and guide, the first layer, the last.
+# Parts of a network whose matrices are not between two hidden layers: what reads time and guide, the first layer, the
+# last. All networks here give them these names.
 _EDGES = frozenset({"condition", "modulation", "stem", "head", "carry"})
-
 
 
 class Settings(Protocol):
@@ -23,17 +23,11 @@ class Settings(Protocol):
     @property
     def lr(self) -> float: ...
     @property
-    def muon_lr(self) -> float: ...
-    @property
     def betas(self) -> tuple[float, float]: ...
     @property
     def weight_decay(self) -> float: ...
     @property
     def matrix_lr(self) -> float: ...
-
-
-# Layers by the names that all networks here give them: where a sample or a condition enters, and a result leaves.
-_OUTER = ("condition", "stem", "head", "carry", "modulation")
 
 
 def _adamw(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimizer]:
@@ -49,9 +43,9 @@ def _adamw(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimi
 
 def _muon(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimizer]:
     """Muon for the matrices and kernels inside the network, AdamW for its ends and for vectors (Jordan et al. 2024)."""
-    inner = [name for name, p in named.items() if p.ndim >= 2 and not any(part in _OUTER for part in name.split("."))]
+    inner = [name for name, p in named.items() if p.ndim >= 2 and not _EDGES.intersection(name.split("."))]
     rest = {name: p for name, p in named.items() if name not in inner}
-    return [Muon([named[name] for name in inner], settings.muon_lr), *_adamw(settings, rest)]
+    return [Muon([named[name] for name in inner], settings.matrix_lr), *_adamw(settings, rest)]
 
 
 OPTIMISERS: dict[str, Callable[[Settings, Mapping[str, nn.Parameter]], list[Optimizer]]] = {

@@ -13,8 +13,8 @@ class Training:
     Attributes:
         steps: the budget. Learning rates follow from the step alone, so a run can stop and go on as if it never had.
         batch_size: samples a step, over all processes together.
-        optimiser: "adamw", or "muon" for the hidden matrices and AdamW for the rest. `lr`, `betas`, `weight_decay` are
-            AdamW's, `muon_lr` is Muon's.
+        optimiser: "adamw", or "muon" for the matrices inside the network and AdamW for the rest. `lr`, `betas`,
+            `weight_decay` are AdamW's, `matrix_lr` is Muon's.
         warmup: the share of the steps, in [0, 1], over which learning rates rise; then they fall to 0 on half a cosine.
         clip: the largest norm of the gradient, > 0; None leaves it as it is.
         ema: decay of the weights' moving average, in [0, 1); it is smaller in the first steps.
@@ -30,7 +30,7 @@ class Training:
     batch_size: int = 64
     optimiser: str = "adamw"
     lr: float = 2e-3
-    muon_lr: float = 0.02
+    matrix_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     warmup: float = 0.05
@@ -45,7 +45,7 @@ class Training:
         check_count("batch_size", self.batch_size)
         check_choice("optimiser", self.optimiser, OPTIMISERS)
         check_number("lr", self.lr, 0, low_open=True)
-        check_number("muon_lr", self.muon_lr, 0, low_open=True)
+        check_number("matrix_lr", self.matrix_lr, 0, low_open=True)
         if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
             raise ValueError(f"betas must be two numbers, got {self.betas!r}")
         betas = tuple(check_number("betas", beta, 0, 1, high_open=True) for beta in self.betas)

@@ -1,0 +1,1 @@
+"""Networks, all with one signature: net(x, t, y) -> like x."""
