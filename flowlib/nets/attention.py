@@ -20,7 +20,7 @@ class SelfAttention(nn.Module):
         batch, count, dim = x.shape
         qkv = self.qkv(x).reshape(batch, count, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, dim / heads)
-        # Written out, it is the formula of the paper; and on a CPU in bfloat16 the backward pass of torch's fused kernel
+        # Written out, it is the paper's formula; and on a CPU in bfloat16 the backward pass of torch's fused kernel
         # is slower than this for the few tokens of small images.
         weights = (q * (dim // self.heads) ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)  # (B, heads, N, N)
         mixed = weights @ v
