@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_number
+from flowlib.checks import check_number, check_tensor
 from flowlib.fields import Field
 from flowlib.paths import expand_time
 from flowlib.requests import check_field
@@ -44,6 +44,8 @@ class ClassifierFreeGuidance(_Guided):
             return self.field.predict(x, t, None)
         if self.scale == 1:
             return self.field.predict(x, t, y)
+        check_tensor("x", x, finite=False)
+        self.field.check_guide(y, x)
         if isinstance(t, Tensor) and t.ndim:
             t = torch.cat([t, t])
         both = self.field.predict(torch.cat([x, x]), t, torch.cat([y, self.field.null_like(y)]))

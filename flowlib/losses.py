@@ -75,6 +75,27 @@ def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator 
     return torch.where(drop, model.null_like(y), y)
 
 
+def prediction_error(
+    model: Model, z: Tensor, y: Tensor | None, t: Tensor, noise: Tensor, measure: str | None = None
+) -> Tensor:
+    """Squared error of the network's prediction at given times and noise, the mean over components: (B,).
+
+    Args:
+        model: a network with a path.
+        z: data (B, ...); noise (B, ...) standard Gaussian; t (B,) in (0, 1); y guides (B,) or None.
+        measure: the kind of prediction in which the error is measured; by default the kind that the network predicts.
+
+    Raises:
+        ValueError: for a wrong shape, dtype, label or kind, naming it.
+    """
+    a, b = model.path.row(model.predicts, expand_time(t, z))
+    prediction = model.predict(model.path.sample(z, t, noise), t, y)
+    error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)
+    if measure is None or measure == model.predicts:
+        return error
+    return error * (model.path.delta(measure, t) / model.path.delta(model.predicts, t)) ** 2
+
+
 def prediction_loss(
     model: Model,
     z: Tensor,
@@ -108,7 +129,8 @@ def prediction_loss(
     """
     check_tensor("z", z)
     check_number("dropout", dropout, 0, 1)
-    measure = model.predicts if measure is None else check_choice("measure", measure, PREDICTIONS)
+    if measure is not None:
+        check_choice("measure", measure, PREDICTIONS)
     if y is not None:
         model.check_guide(y, z)  # before some of it is dropped
         if model.training and dropout:
@@ -118,14 +140,8 @@ def prediction_loss(
     noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
     if coupling is not None:
         noise = coupling(noise, z)
-    a, b = model.path.row(model.predicts, expand_time(t, z))
-    prediction = model.predict(model.path.sample(z, t, noise), t, y)
-    error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)  # (B,)
-    if measure != model.predicts:
-        error = error * (model.path.delta(measure, t) / model.path.delta(model.predicts, t)) ** 2
-    if weighting is not None:
-        error = error * weighting(t)
-    return error.mean()
+    error = prediction_error(model, z, y, t, noise, measure)
+    return error.mean() if weighting is None else (error * weighting(t)).mean()
 
 
 def flow_matching_loss(

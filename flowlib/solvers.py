@@ -65,8 +65,8 @@ def solve_adaptive(f: Velocity, x: Tensor, times: Tensor, method: str, rtol: flo
 
     check_number("rtol", rtol, 0, low_open=True)
     check_number("atol", atol, 0, low_open=True)
-    # Steps end at each of `times`: by default torchdiffeq steps over them, past the last one too, and interpolates, which
-    # for dopri8 and bosh3 is a thousand times less accurate than the steps. The clamp is for rounding at the ends.
+    # Steps end at each of `times`: by default torchdiffeq steps over them, past the last one too, and interpolates,
+    # which for dopri8 and bosh3 is far less accurate than their steps. The clamp is for rounding at the ends.
     options = {"step_t": times[1:]}
     return odeint(
         lambda t, x: f(x, t.to(x.dtype).clamp(0, 1)), x, times, method=method, rtol=rtol, atol=atol, options=options

@@ -17,7 +17,7 @@ import flowlib
 from flowlib.checks import check_choice
 from flowlib.data import Dataset, available, load
 from flowlib.fields import Model
-from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_loss, uniform_time
+from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_error, uniform_time
 from flowlib.plotting import draw_samples, save_figure
 from flowlib.runs import RECIPE, Run, RunError, build, load_run, network_model, read_recipe
 from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss
@@ -106,10 +106,7 @@ def flow_task(
         t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
         if recipe.coupling == "optimal-transport":
             noise = optimal_transport(noise, z.cpu())
-        return prediction_loss(
-            model, z[part], guide, measure=recipe.measure, dropout=0.0, time=lambda *_: t[part],
-            coupling=lambda _, like: noise[part].to(like), generator=torch.Generator(),
-        )  # fmt: skip
+        return prediction_error(model, z[part], guide, t[part].to(z), noise[part].to(z), recipe.measure).mean()
 
     return Task(field, loss, count, model.net)
 

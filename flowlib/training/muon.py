@@ -1,7 +1,7 @@
 """Muon: momentum whose update of each weight matrix is made orthogonal (Jordan et al. 2024).
 
 Adam scales each entry of a matrix on its own. Muon replaces the momentum M = U S V^T by about U V^T, so that every
-direction in which the gradient points moves equally far. torch.optim.Muon takes matrices only; a convolution's kernel is
+direction in which the gradient points moves equally far. torch.optim.Muon takes matrices only. A convolution kernel is
 one too, with a row for each output channel, and convolutions are most of a U-Net.
 """
 
