@@ -4,7 +4,7 @@
 
 Each variant is the recipe with some settings replaced, trained from nothing for the same number of steps in a folder of
 its own (an interrupted sweep goes on where it was), then sampled at guidance scale 1 and measured with the shipped
-evaluator. Variants that change the batch size or the network cost another amount a step; the table's seconds say how much.
+evaluator. Variants that change the batch size or the network cost another amount a step: see the seconds.
 """
 
 import argparse
@@ -62,14 +62,13 @@ def main() -> None:
             recipe = override(find_recipe("mnist"), [f"steps={arguments.steps}", *VARIANTS[name]])
             folder = arguments.out / f"{name.replace(' ', '-').replace('/', 'by')}-{arguments.steps}-{seed}"
             run = train(replace(recipe, seed=seed), folder, resume=True, pictures=False)
-            labels = torch.arange(arguments.samples) % 10
-            images = run.sample(labels, method="sde", steps=50)
+            images = run.sample(train_set.labels[chosen], method="sde", steps=50)
             features, logits = evaluate(evaluator, images.clamp(-1, 1))
             distance = frechet_distance(features, test_features)
             seconds = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
             print(
                 f"{name:24} {seed:4} {sum(p.numel() for p in run.field.parameters()):10,} {seconds:8.0f} "
-                f"{label_accuracy(logits, labels):9.1%} {distance:9.3f} {distance / floor:6.2f}",
+                f"{label_accuracy(logits, train_set.labels[chosen]):9.1%} {distance:9.3f} {distance / floor:6.2f}",
                 flush=True,
             )
 

@@ -1,0 +1,141 @@
+"""Speed of flowlib's U-Net beside diffusers' UNet2DModel of equal parameter count, on 28 x 28 images, in one run:
+
+    make peers
+    python benchmarks/unet_speed.py
+
+Both are the plain convolutional network: two levels, two residual blocks each, scale and shift from time and label, no
+attention. The peer's widths are searched for the parameter count of ours. It works at full size, as its users run it;
+and once more behind our 2 x 2 patch stem, which tells what of the difference the stem makes and what the rest. Training
+is forward, backward and a fused AdamW step; sampling counts 50 evaluations an image.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from _common import interleave, ratio
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowlib.nets.unet import UNet
+from flowlib.training.recipes import find_recipe
+
+OURS, SIZE, CLASSES, EVALUATIONS = "flowlib UNet", 28, 10, 50
+
+
+class Peer(nn.Module):
+    """UNet2DModel with the signature net(x, t, y), working on `patch` x `patch` pixels at a time."""
+
+    def __init__(self, widths: tuple[int, int], patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.net = UNet2DModel(
+            sample_size=SIZE // patch,
+            in_channels=patch**2,
+            out_channels=patch**2,
+            block_out_channels=widths,
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+            layers_per_block=2,
+            norm_num_groups=8,
+            resnet_time_scale_shift="scale_shift",
+            add_attention=False,
+            num_class_embeds=CLASSES + 1,
+        )
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        h = F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x
+        h = self.net(h, 1000 * t, class_labels=y).sample
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def matching_peer(count: int, patch: int) -> Peer:
+    """The peer whose second level is about twice as wide as its first and whose parameters come closest to `count`."""
+
+    def distance(widths: tuple[int, int]) -> float:
+        with torch.device("meta"):
+            return abs(parameters(Peer(widths, patch)) - count)
+
+    candidates = [(c, 2 * c + more) for c in range(16, 97, 8) for more in range(-24, 25, 8)]
+    peer = Peer(min(candidates, key=distance), patch)
+    if not 0.95 <= parameters(peer) / count <= 1.05:
+        raise RuntimeError(f"no UNet2DModel has within 5 % of {count} parameters: {parameters(peer)}")
+    return peer
+
+
+def flops(net: nn.Module) -> int:
+    """Floating-point operations of one evaluation of one image, a multiplication and an addition counted as two."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        net(torch.zeros(1, 1, SIZE, SIZE), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    return counter.get_total_flops()
+
+
+def trainer(net: nn.Module, batch: tuple[Tensor, ...], bf16: bool) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        x, t, y, target = batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = F.mse_loss(net(x, t, y), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def evaluate(net: nn.Module, batch: tuple[Tensor, ...], bf16: bool) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        net(*batch[:3])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=15, help="timed steps and evaluations of each (default 15)")
+    parser.add_argument("--batch-size", type=int, default=64, help="default 64")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+
+    ours = UNet(in_channels=1, classes=CLASSES, **find_recipe("mnist").net_args)
+    nets: dict[str, nn.Module] = {OURS: ours}
+    for name, patch in (("diffusers UNet2DModel", 1), ("the same, patch stem", ours.patch)):
+        nets[name] = matching_peer(parameters(ours), patch)
+    shape = (args.batch_size, 1, SIZE, SIZE)
+    labels = torch.randint(CLASSES, (args.batch_size,))
+    batch = (torch.randn(shape), torch.rand(args.batch_size), labels, torch.randn(shape))
+
+    print(f"{'':24} {'widths':>10} {'parameters':>11} {'MFLOPs':>8}")
+    for name, net in nets.items():
+        widths = net.net.config["block_out_channels"] if isinstance(net, Peer) else find_recipe("mnist").net_args["channels"]
+        print(f"{name:24} {'-'.join(map(str, widths)):>10} {parameters(net):11,} {flops(net) / 1e6:8.1f}")
+    print(f"\nimages/s on {torch.get_num_threads()} thread(s), batch {args.batch_size}; in brackets flowlib's multiple")
+    print(f"{'':24} {'training fp32':>20} {'training bf16':>20} {'sampling fp32':>20} {'sampling bf16':>20}")
+    columns = []
+    for bf16 in (False, True):
+        columns.append(interleave({n: trainer(net.train(), batch, bf16) for n, net in nets.items()}, args.repetitions))
+    for bf16 in (False, True):
+        runs = {name: partial(evaluate, net.eval(), batch, bf16) for name, net in nets.items()}
+        columns.append(interleave(runs, args.repetitions))
+    for name in nets:
+        cells = []
+        for evaluations, seconds in zip((1, 1, EVALUATIONS, EVALUATIONS), columns, strict=True):
+            rate = args.batch_size / statistics.median(seconds[name]) / evaluations
+            cells.append(f"{rate:11.1f} ({ratio(seconds, name, OURS):5.2f} x)")
+        print(f"{name:24} " + " ".join(f"{cell:>20}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
