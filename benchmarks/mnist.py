@@ -2,9 +2,10 @@
 
     FLOWLIB_DATA=... python benchmarks/mnist.py
 
-Each recipe is trained in a folder of its own (one that is there already is not trained again), then sampled with the SDE at
-each guidance scale and measured with the shipped evaluator against MNIST's test set. "ratio" is the Fréchet distance over
-that of as many training images. FLOPs are of one network evaluation for one image, forward; "decode" adds the decoder's.
+Each recipe is trained in a folder of its own (one that is there already is not trained again), then sampled with the
+SDE at each guidance scale and measured with the shipped evaluator against MNIST's test set. "ratio" is the Fréchet
+distance over that of as many training images. FLOPs are of one network evaluation for one image, forward; "decode"
+adds the decoder's.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     FLOWLIB_DATA=... python benchmarks/sweep.py --steps 900 --samples 1000
 
-Each variant is the recipe with some settings replaced, trained from nothing for the same number of steps in a folder of
-its own (an interrupted sweep goes on where it was), then sampled at guidance scale 1 and measured with the shipped
+Each variant is the recipe with some settings replaced, trained from nothing for the same number of steps in a folder
+of its own (an interrupted sweep goes on where it was), then sampled at guidance scale 1 and measured with the shipped
 evaluator. Variants that change the batch size or the network cost another amount a step: see the seconds.
 """
 

@@ -58,17 +58,20 @@ def parameters(net: nn.Module) -> int:
 
 
 def matching_peer(count: int, patch: int) -> Peer:
-    """The peer whose second level is about twice as wide as its first and whose parameters come closest to `count`."""
+    """The peer with `count` parameters, give or take 5 %, whose second level is most nearly twice as wide as its first.
 
-    def distance(widths: tuple[int, int]) -> float:
+    Raises:
+        RuntimeError: if there is none.
+    """
+    fitting = []
+    for widths in ((c, 2 * c + more) for c in range(16, 97, 8) for more in range(-24, 25, 8)):
         with torch.device("meta"):
-            return abs(parameters(Peer(widths, patch)) - count)
-
-    candidates = [(c, 2 * c + more) for c in range(16, 97, 8) for more in range(-24, 25, 8)]
-    peer = Peer(min(candidates, key=distance), patch)
-    if not 0.95 <= parameters(peer) / count <= 1.05:
-        raise RuntimeError(f"no UNet2DModel has within 5 % of {count} parameters: {parameters(peer)}")
-    return peer
+            share = parameters(Peer(widths, patch)) / count
+        if 0.95 <= share <= 1.05:
+            fitting.append((abs(widths[1] / widths[0] - 2), abs(share - 1), widths))
+    if not fitting:
+        raise RuntimeError(f"no UNet2DModel has {count} parameters, give or take 5 %")
+    return Peer(min(fitting)[2], patch)
 
 
 def flops(net: nn.Module) -> int:

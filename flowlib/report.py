@@ -1,7 +1,8 @@
 """Reports: how good a run's samples are, beside real ones, and what they cost.
 
-What is measured depends on the data. MNIST has the shipped evaluator. The 8x8 digits are too small for it: their features
-are the pixels, and a support vector machine fitted to the training digits reads the labels. Points have distances.
+What is measured depends on the data. MNIST has the shipped evaluator. The 8x8 digits are too small for it: their
+features are the pixels, and a support vector machine fitted to the training digits reads the labels. Points have
+distances.
 """
 
 import time
