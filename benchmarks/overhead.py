@@ -107,7 +107,7 @@ def importing(module: str) -> Callable[[], object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=25, help="rounds of each comparison (default 25)")
+    parser.add_argument("--repetitions", type=int, default=15, help="rounds of each comparison (default 15)")
     parser.add_argument("--batch-size", type=int, default=64, help="samples in sampling (default 64)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     parser.add_argument("--seed", type=int, default=0)
@@ -128,7 +128,7 @@ def main() -> None:
             for precision in ("fp32", "bf16"):
                 recipe = replace(find_recipe(name), steps=10**6, precision=precision)
                 runs = {"bare": bare_step(recipe), "ours": trainer_step(recipe, Path(folder) / precision)}
-                seconds = interleave(runs, 4 * args.repetitions, warmup=3)
+                seconds = interleave(runs, 2 * args.repetitions, warmup=3)
                 report(f"training step, {name}, {precision}", seconds, STEPS_GOAL)
 
 

@@ -88,6 +88,9 @@ def prediction_error(
     Raises:
         ValueError: for a wrong shape, dtype, label or kind, naming it.
     """
+    check_tensor("z", z, finite=False)
+    if measure is not None:
+        check_choice("measure", measure, PREDICTIONS)
     a, b = model.path.row(model.predicts, expand_time(t, z))
     prediction = model.predict(model.path.sample(z, t, noise), t, y)
     error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)
@@ -129,8 +132,6 @@ def prediction_loss(
     """
     check_tensor("z", z)
     check_number("dropout", dropout, 0, 1)
-    if measure is not None:
-        check_choice("measure", measure, PREDICTIONS)
     if y is not None:
         model.check_guide(y, z)  # before some of it is dropped
         if model.training and dropout:

@@ -76,11 +76,8 @@ def evaluate_run(
                 y, count=samples, scale=scale, steps=steps, method=method, seed=seed, batch_size=batch_size
             )
         seconds = time.perf_counter() - start
-        scores = judge(drawn.cpu(), y)
-        rows.append(
-            {"samples": f"w = {scale:g}" if run.recipe.guided else "no guide", **scores}
-            | {"nfe": calls.samples / samples, "per_second": samples / seconds}
-        )
+        scores = judge(drawn.cpu(), y) | {"nfe": calls.samples / samples, "per_second": samples / seconds}
+        rows.append({"samples": f"w = {scale:g}" if run.recipe.guided else "no guide"} | scores)
     for row in rows:
         if "frechet" in row:
             row["ratio"] = float(row["frechet"]) / real["frechet"]
@@ -100,8 +97,8 @@ def likelihood_of_test_set(
     """Bits a pixel of the first `images` of MNIST's test set under the flow without a label, and the standard error.
 
     Dequantised by uniform noise, so an upper bound in the mean (Theis et al. 2016); in float32, the divergence by
-    Hutchinson's estimator. The flow is followed from time `end`: by default from 1 where the field has a velocity there,
-    and else from 0.995, where its own noise has about the width of a pixel value's bin.
+    Hutchinson's estimator. The flow is followed from time `end`: by default from 1 where the field has a velocity
+    there, and else from 0.995, where its own noise has about the width of a pixel value's bin.
 
     Raises:
         RunError: for a run on other data, or a latent one, whose likelihood is not that of images.
@@ -124,7 +121,7 @@ def likelihood_of_test_set(
 
 
 def fit_reader(train: Dataset) -> Callable[[Tensor], Tensor]:
-    """A support vector machine fitted to images and labels: images (N, C, H, W) -> logits of each label (N, classes)."""
+    """A support vector machine fitted to images and labels: images (N, C, H, W) -> a logit for each label, (N, K)."""
     from sklearn.svm import SVC
 
     machine = SVC(gamma=0.064, C=10.0, decision_function_shape="ovr")

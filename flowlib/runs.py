@@ -179,5 +179,5 @@ def read_recipe(folder: Path) -> tuple[Recipe, tuple[int, ...], int]:
         return from_dict(content["recipe"]), tuple(content["shape"]), int(content["classes"])
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is damaged ({error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None

@@ -289,6 +289,17 @@ CALLS = {
     "prediction_loss": Call(
         losses.prediction_loss, loss, {**LOSS, "measure": BAD_KINDS.filter(given_at_all)}
     ),
+    "prediction_error": Call(
+        losses.prediction_error,
+        lambda: {"model": Model(Net()), "z": points(), "y": labels(), "t": torch.full((B,), 0.5), "noise": points(1)},
+        {
+            "z": bad_samples(finite=False, tail=False),
+            "y": bad_labels(),
+            "t": bad_times(),
+            "noise": bad_samples(finite=False).filter(given_at_all),
+            "measure": BAD_KINDS.filter(given_at_all),
+        },
+    ),
     "a loss without a guide": Call(
         losses.flow_matching_loss, lambda: {"model": Model(Plain()), "z": points()}, {"y": BAD_GUIDES}
     ),

@@ -14,6 +14,7 @@ from flowlib.losses import (
     flow_matching_loss,
     logit_normal_time,
     optimal_transport,
+    prediction_error,
     prediction_loss,
     score_matching_loss,
     uniform_time,
@@ -101,21 +102,21 @@ def test_all_losses_are_one_loss(name: str, kind: str, measure: str) -> None:
     schedule = SCHEDULES[name]
     path = GaussianPath(schedule)
     model = Model(Oracle(path, kind), path, predicts=kind)
-    for i, value in enumerate((0.1, 0.5, 0.9)):
-        t = torch.tensor([value], dtype=torch.float64)
-        z = normal(i, 1, 6)
-        loss = prediction_loss(model, z, measure=measure, time=lambda n, g, t=t: t, generator=seeded(i))
-        alpha, beta = schedule.alpha(t), schedule.beta(t)
-        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
-        weight = {
-            "data": 1,
-            "noise": (alpha / beta) ** 2,
-            "velocity": (w / beta) ** 2,
-            "score": (alpha / beta**2) ** 2,
-            "v": (alpha**2 + beta**2) ** 2 / beta**2,  # SNR + 1 where alpha^2 + beta^2 = 1
-        }[measure]
-        expected = float(weight * (model.net.data - z).square().mean())
-        assert float(loss) == pytest.approx(expected, rel=1e-9)
+    z, noise, t = normal(0, 9, 2, 3), normal(1, 9, 2, 3), torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+    weight = {
+        "data": torch.ones_like(t),
+        "noise": (alpha / beta) ** 2,
+        "velocity": (w / beta) ** 2,
+        "score": (alpha / beta**2) ** 2,
+        "v": (alpha**2 + beta**2) ** 2 / beta**2,  # SNR + 1 where alpha^2 + beta^2 = 1
+    }[measure]
+    found = prediction_error(model, z, None, t, noise, measure)
+    expected = weight * (model.net.data - z).square().mean((1, 2))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    loss = prediction_loss(model, z, measure=measure, time=lambda n, g: t, coupling=lambda *_: noise)
+    torch.testing.assert_close(loss, found.mean(), rtol=1e-12, atol=0)
 
 
 def test_named_losses_are_the_one_loss_measured_in_velocity_score_and_noise() -> None:
@@ -252,6 +253,12 @@ def test_optimal_transport_is_the_cheapest_of_all_permutations() -> None:
     cheapest = min(float((noise[list(p)] - z).square().sum()) for p in permutations(range(6)))
     assert float((paired - z).square().sum()) == pytest.approx(cheapest, rel=1e-12)
     assert torch.equal(paired.sort(0).values, noise.sort(0).values)
+
+
+def test_optimal_transport_counts_squared_distances() -> None:
+    """Plain distances would join the point that both batches have, and send the other one past it."""
+    noise = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    assert torch.equal(optimal_transport(noise, torch.tensor([[1.0, 0.0], [2.0, 0.5]])), noise)
 
 
 def test_optimal_transport_straightens_the_paths_without_changing_the_noise() -> None:

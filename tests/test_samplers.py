@@ -178,6 +178,16 @@ def test_default_diffusion_is_division_free_and_as_published() -> None:
     assert 2 / alpha * beta * w == pytest.approx(2 * dalpha / alpha, rel=1e-9)
 
 
+def test_a_diffusion_is_g_itself() -> None:
+    """A step's noise has standard deviation g sqrt(h), its drift is u + g^2/2 s; museum: g^2 where g is meant."""
+    field, t, h = gaussian(0.7, 0.5, Trigonometric()), 0.3, 0.01
+    a, b, c = affine_step(field, t, t + h, 0, diffusion=lambda t: 3 * t)
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    expected = x + h * (field.u(x, t) + 0.9**2 / 2 * field.s(x, t))
+    assert c == pytest.approx(0.9 * h**0.5, rel=1e-9)
+    assert [b, a + b] == pytest.approx(expected[:, 0].tolist(), rel=1e-9)
+
+
 @pytest.mark.parametrize("diffusion", [None, constant(1.0)], ids=["default", "constant"])
 def test_euler_maruyama_has_strong_order_1(diffusion: Diffusion | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Property 15: the noise is additive, so paths driven by one Brownian motion converge with order 1."""

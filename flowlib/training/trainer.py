@@ -195,8 +195,8 @@ class Trainer:
         self._sums.zero_()
         if not (abs(loss) < float("inf") and norm < float("inf")):  # false for NaN too
             raise DivergedError(
-                f"training diverged: in steps {self.done - steps + 1} to {self.done} the loss was {loss}, the gradient's "
-                f"norm {norm}; a smaller lr (it is {self.settings.lr}) or clip may help"
+                f"training diverged: in steps {self.done - steps + 1} to {self.done} the loss was {loss} and the norm "
+                f"of the gradient {norm}; a smaller lr (it is {self.settings.lr}) or clip may help"
             )
         self.seconds += seconds
         rate = steps * self.settings.batch_size / seconds
