@@ -1,5 +1,6 @@
 # make demo   set up, train a label-guided flow on real handwritten digits, draw the result
 # make test   set up, lint, check types, run the tests
+# make bench  install published libraries and compare with them: errors, speed, overhead
 #
 # PYTHON picks the interpreter (3.11 or newer), VENV the place of the environment.
 
@@ -39,11 +40,17 @@ types: $(VENV)/ready
 check: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# The published libraries that the benchmarks and tests/peers compare with. Two of them ask for packages that their
-# samplers do not use, so their own requirements are left out.
+# The published libraries that the benchmarks and tests/peers compare with. torchcfm asks for torchdyn, and through it
+# for lightning, which nothing here uses; so its requirements are left out, except for POT, which it imports at once.
 peers: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
-	$(BIN)/python -m pip install --quiet --no-deps flow-matching==1.0.10 torchcfm==1.0.7
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  flow-matching==1.0.10 torchcfm==1.0.7 pot==0.9.7.post1
+
+bench: peers
+	$(BIN)/python benchmarks/samplers.py --figure docs/samplers.png
+	$(BIN)/python benchmarks/unet_speed.py
+	$(BIN)/python benchmarks/overhead.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

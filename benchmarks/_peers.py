@@ -58,7 +58,7 @@ def ends(noise: Tensor) -> Tensor:
 
 
 def flow_match_euler(field: Field, noise: Tensor, steps: int, spread: bool) -> Tensor:
-    """`spread`: equal steps from sigma = 1 to 0, as the pipelines ask; else the scheduler's own, which end at 1/1000."""
+    """`spread`: equal steps from sigma = 1 to 0, as pipelines ask for; else the scheduler's own, down to 1/1000."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     if spread:
         scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist())
@@ -90,7 +90,9 @@ def _linear(scheduler: Any, field: Field, noise: Tensor) -> Tensor:
     return x
 
 
-def vp(field: Field, noise: Tensor, steps: int, name: str, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+def vp(
+    field: Field, noise: Tensor, steps: int, name: str, generator: torch.Generator | None = None, **options: Any
+) -> Tensor:
     """A diffusion scheduler of diffusers on the VP path, predicting noise."""
     scheduler = getattr(diffusers, name)(trained_betas=BETAS, **options)
     scheduler.alphas_cumprod = ALPHA_BAR  # instead of the float32 product of the float32 betas

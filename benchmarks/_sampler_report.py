@@ -75,8 +75,16 @@ def draw(tables: dict[str, Errors], path: Path) -> None:
             ours, errors = row[0] == OURS, tables[title][row]
             colour, dashes = (BLUE, "-") if ours else (VERMILION, "--")
             axes.plot(BUDGETS, errors, dashes, color=colour, marker="o", markersize=3, linewidth=1.6)
-            axes.annotate(label, (BUDGETS[-1], errors[-1]), color=colour, fontsize=8, va="center", xytext=(7, 0),
-                          textcoords="offset points", annotation_clip=False)
+            axes.annotate(
+                label,
+                (BUDGETS[-1], errors[-1]),
+                color=colour,
+                fontsize=8,
+                va="center",
+                xytext=(7, 0),
+                textcoords="offset points",
+                annotation_clip=False,
+            )
         axes.set(xscale="log", yscale="log", title=title, xlabel="evaluations of the field", xlim=(3.5, 210))
         axes.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS])
         axes.minorticks_off()

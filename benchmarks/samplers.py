@@ -6,7 +6,7 @@
 The field is a Gaussian mixture, known exactly, in float64. A deterministic sampler's error is the root mean square
 distance between its samples and the exact flow of the same noise; a stochastic one's is the energy distance between
 its samples and data. The published samplers are given each setting of theirs that may suit them, and are compared by
-the best one at each number of evaluations; flowlib likewise. Takes two to three minutes on one core.
+the best one at each number of evaluations; flowlib likewise. Takes about two minutes on one core.
 """
 
 import argparse
@@ -92,10 +92,14 @@ def mean_of(parts: list[Errors]) -> Errors:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds are averaged")
-    parser.add_argument("--count", type=int, default=250, help="samples of each deterministic sampler and seed")
-    parser.add_argument("--noisy-count", type=int, default=2000, help="samples of each stochastic sampler and seed")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--seeds", type=int, default=2, help="how many seeds are averaged (default 2)")
+    parser.add_argument(
+        "--count", type=int, default=250, help="samples of each deterministic sampler and seed (default 250)"
+    )
+    parser.add_argument(
+        "--noisy-count", type=int, default=2000, help="samples of each stochastic sampler and seed (default 2000)"
+    )
     parser.add_argument("--figure", type=Path, help="a PNG to write")
     args = parser.parse_args()
 

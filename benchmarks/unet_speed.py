@@ -112,7 +112,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    ours = UNet(in_channels=1, classes=CLASSES, **find_recipe("mnist").net_args)
+    net_args = find_recipe("mnist").net_args
+    ours = UNet(in_channels=1, classes=CLASSES, **net_args)
     nets: dict[str, nn.Module] = {OURS: ours}
     for name, patch in (("diffusers UNet2DModel", 1), ("the same, patch stem", ours.patch)):
         nets[name] = matching_peer(parameters(ours), patch)
@@ -122,7 +123,7 @@ def main() -> None:
 
     print(f"{'':24} {'widths':>10} {'parameters':>11} {'MFLOPs':>8}")
     for name, net in nets.items():
-        widths = net.net.config["block_out_channels"] if isinstance(net, Peer) else find_recipe("mnist").net_args["channels"]
+        widths = net.net.config["block_out_channels"] if isinstance(net, Peer) else net_args["channels"]
         print(f"{name:24} {'-'.join(map(str, widths)):>10} {parameters(net):11,} {flops(net) / 1e6:8.1f}")
     print(f"\nimages/s on {torch.get_num_threads()} thread(s), batch {args.batch_size}; in brackets flowlib's multiple")
     print(f"{'':24} {'training fp32':>20} {'training bf16':>20} {'sampling fp32':>20} {'sampling bf16':>20}")

@@ -52,7 +52,7 @@ def demo(folder: Path | str, *, steps: int | None = None, seed: int = 0, device:
     settings = [f"seed={seed}"] if steps is None else [f"seed={seed}", f"steps={steps}"]
     run = train(override(find_recipe("digits"), settings), folder, overwrite=True, device=device, pictures=False)
     y = torch.arange(run.classes).repeat_interleave(10)
-    states = run.sample(y, scale=SCALE, steps=32, seed=seed, trajectory=True).cpu()
+    states = run.sample(y, scale=SCALE, steps=24, seed=seed, trajectory=True).cpu()
     title = f"digits that nobody wrote: 10 of each, guidance scale {SCALE}"
     save_figure(draw_samples(states[-1], y, title=title), folder / "digits.png")
     animate(states, folder / "digits.gif", rows=[str(label) for label in range(run.classes)])

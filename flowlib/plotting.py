@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, ACCENT, PALE = "#22262b", "#c4441c", "#d9dde2"
+INK, GREY, PALE, ACCENT = "#22262b", "#8a919a", "#e3e6ea", "#c4441c"
 _DPI = 110
 
 
@@ -111,20 +111,18 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
         raise ValueError("metrics must have at least one entry, got none")
     steps = [entry["step"] for entry in metrics]
     figure = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
-    behind = figure.subplots()
-    behind.fill_between(steps, [entry["lr"] for entry in metrics], color=PALE, linewidth=0)
-    behind.set_ylim(bottom=0)
-    behind.set_ylabel("learning rate", color="#8a919a")
-    behind.yaxis.tick_right()
-    behind.yaxis.set_label_position("right")
-    behind.tick_params(colors="#8a919a")
-    behind.set_xlabel("step")
-    axes = behind.twinx()
-    axes.yaxis.tick_left()
-    axes.yaxis.set_label_position("left")
+    axes = figure.subplots()
     axes.plot(steps, [entry["loss"] for entry in metrics], color=ACCENT, linewidth=1.4)
+    axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_title(title, loc="left", color=INK, fontsize=11)
+    behind = axes.twinx()
+    behind.fill_between(steps, [entry["lr"] for entry in metrics], color=PALE, linewidth=0)
+    behind.set_ylim(bottom=0)
+    behind.set_ylabel("learning rate", color=GREY)
+    behind.tick_params(colors=GREY)
+    axes.set_zorder(behind.get_zorder() + 1)  # the loss in front of it
+    axes.patch.set_visible(False)
     for part in (axes, behind):
         part.spines[:].set_visible(False)
         part.margins(x=0)
@@ -168,7 +166,7 @@ def animate(
         axes.set_title(f"t = {i / (len(states) - 1):.2f}", loc="left", color=INK, fontsize=11, family="monospace")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=80)
-        frames.append(Image.open(buffer).convert("RGB").quantize(64))
+        frames.append(Image.open(buffer).convert("RGB").quantize(32))
     times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
 

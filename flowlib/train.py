@@ -27,7 +27,8 @@ from flowlib.training.distributed import join_world
 from flowlib.training.files import write_whole
 from flowlib.training.recipe import Recipe, to_dict
 from flowlib.training.settings import FirstStage
-from flowlib.training.trainer import CHECKPOINTS, METRICS, Task, Trainer
+from flowlib.training.task import Task
+from flowlib.training.trainer import CHECKPOINTS, METRICS, Trainer
 
 SAMPLES, FIRST_STAGE = "samples", "first_stage"
 

@@ -119,7 +119,8 @@ def bad_labels(draw: st.DrawFn) -> object:
     """Out of 0 ... CLASSES, in one place at least, no integers, not one a sample, or on another device."""
     if draw(st.booleans()):
         y = torch.arange(B) % CLASSES
-        y[draw(st.integers(0, B - 1))] = draw(st.integers(-(2**40), 2**40).filter(lambda i: not 0 <= i <= CLASSES))
+        far = st.integers(-(2**40), 2**40).filter(lambda i: not 0 <= i <= CLASSES)
+        y[draw(st.integers(0, B - 1))] = draw(st.one_of(st.sampled_from([-1, CLASSES + 1]), far))
         return y
     good = torch.arange(B) % CLASSES
     tensors = [good.double(), good.bool(), good.to(torch.complex64), good[:-1], good[:0], good[:, None], good[0]]

@@ -5,7 +5,8 @@ from flowlib.training.journal import read_metrics
 from flowlib.training.override import override
 from flowlib.training.recipe import FirstStage, Recipe, Training, from_dict, to_dict
 from flowlib.training.recipes import RECIPES, find_recipe
-from flowlib.training.trainer import DivergedError, Task, Trainer
+from flowlib.training.task import Task
+from flowlib.training.trainer import DivergedError, Trainer
 
 __all__ = [
     "RECIPES",

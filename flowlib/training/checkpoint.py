@@ -125,7 +125,10 @@ def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
     from safetensors.torch import save as serialise
 
     def plain(tensors: dict[str, Tensor]) -> bytes:
-        return serialise({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        # Copies, because the format refuses tensors that share memory, as tied weights do.
+        return serialise(
+            {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        )
 
     buffer = io.BytesIO()
     torch.save(checkpoint.state, buffer)

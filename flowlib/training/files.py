@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, whenever the process dies."""
 
+import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -33,16 +33,13 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         WriteError: if it cannot be written; what was there before still is.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-        temporary = Path(name)
         write_synced(temporary, content)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error

@@ -8,22 +8,21 @@ Losses stay on the device and are read when they are logged: the processor never
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from flowlib.checks import check_count
 from flowlib.training import checkpoint
-from flowlib.training.devices import autocast
 from flowlib.training.distributed import World
 from flowlib.training.ema import EMA
 from flowlib.training.journal import Journal
 from flowlib.training.optimisers import learning_rate_factor, make_optimisers, set_learning_rates
 from flowlib.training.order import DataOrder, stream
 from flowlib.training.settings import Training
+from flowlib.training.task import Objective, Task
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -32,36 +31,6 @@ _log = logging.getLogger(__name__)
 
 class DivergedError(ValueError):
     """A loss or gradient that is no longer finite; the last checkpoint is from before."""
-
-
-@dataclass
-class Task:
-    """What is trained, and on what.
-
-    Attributes:
-        module: the networks; those parameters are trained that require gradients.
-        loss: (indices (B,) of a global batch, the part of it to compute, generator) -> the mean loss over that part. It
-            draws from the generator for the whole batch, so that every process draws the same.
-        count: samples in the data.
-        net: the part of the module that `torch.compile` may compile.
-    """
-
-    module: nn.Module
-    loss: Callable[[Tensor, slice, torch.Generator], Tensor]
-    count: int
-    net: nn.Module
-
-
-class _Objective(nn.Module):
-    """The loss as a module's forward, which is where DistributedDataParallel hooks in."""
-
-    def __init__(self, task: Task, precision: str, device: torch.device) -> None:
-        super().__init__()
-        self.module, self.loss, self.precision, self.device = task.module, task.loss, precision, device
-
-    def forward(self, index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
-        with autocast(self.precision, self.device):
-            return self.loss(index, part, generator)
 
 
 class Trainer:
@@ -115,7 +84,7 @@ class Trainer:
             self._restore()
         if settings.compile:
             task.net.compile()
-        self.objective = self.world.wrap(_Objective(task, settings.precision, self.device))
+        self.objective = self.world.wrap(Objective(task, settings.precision, self.device))
         self._sums = torch.zeros(2, device=self.device)  # of losses and gradient norms since the last line of metrics
 
     def run(self, progress: bool | None = None) -> nn.Module:
@@ -133,7 +102,7 @@ class Trainer:
         hidden = not leads or (None if progress is None else not progress)
         # So that a GPU repeats its bits too.
         cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with tqdm(total=steps, initial=self.done, desc="training", unit="step", disable=hidden) as bar, cudnn:
+        with tqdm(total=steps, initial=self.done, desc=self.folder.name, unit="step", disable=hidden) as bar, cudnn:
             logged, clock = self.done, time.perf_counter()
             while self.done < steps:
                 self.step()
@@ -143,7 +112,7 @@ class Trainer:
                     entry = self._metrics(self.done - logged, time.perf_counter() - clock)
                     if journal is not None:
                         journal.write(entry, sync=saves)
-                    bar.set_postfix(loss=f"{entry['loss']:.4f}", images_s=f"{entry['images_per_second']:.0f}")
+                    bar.set_postfix({"loss": f"{entry['loss']:.4f}", "images/s": round(entry["images_per_second"])})
                     logged = self.done
                     if self.illustrate is not None and self.done in self.quarters:
                         self.illustrate(self.ema.module, self.done)
