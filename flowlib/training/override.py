@@ -13,6 +13,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
     A key is a field of the recipe, `net.` and an argument of its network, or `first_stage.` and a field of that. A
     value is read as JSON or as a Python literal, and is a string if it is neither: 32, 1e-3, true, [32,64], cosine.
+    Settings are taken in order; another `net` starts with no arguments.
 
     Raises:
         ValueError: for a setting without "=", an unknown key or a value of the wrong type, naming it.
@@ -23,6 +24,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if not equals or not key:
             raise ValueError(f"a setting must look like key=value, got {setting!r}")
         head, dot, tail = key.partition(".")
+        if key == "net" and text != values["net"]:
+            values["net_args"] = {}  # they were another network's
         if not dot:
             values[key] = parse(text)
         elif head == "net":
@@ -31,8 +34,6 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             values["first_stage"][tail] = parse(text)
         else:
             raise ValueError(f"a recipe's setting must be a field, net.NAME or first_stage.NAME, got {key!r}")
-    if values["net"] != recipe.net and not any(setting.startswith("net.") for setting in settings):
-        values["net_args"] = {}  # they were another network's
     return from_dict(values)
 
 

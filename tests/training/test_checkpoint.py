@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, whenever the process dies, and refused by name when they are not what was written."""
+"""Checkpoints: whole or not at all, whenever the process dies, and refused by name when they are damaged."""
 
 import errno
 import json

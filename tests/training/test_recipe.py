@@ -103,7 +103,7 @@ def test_a_wrong_setting_is_named_in_one_line(setting, message):
 
 
 def test_a_wrong_setting_of_the_first_stage_is_named():
-    with pytest.raises(ValueError, match="first_stage.steps, .*got 'first_stage.size'"):
+    with pytest.raises(ValueError, match=r"first_stage.steps, .*got 'first_stage.size'"):
         override(LATENT, ["first_stage.size=3"])
     with pytest.raises(ValueError, match="kl_weight"):
         override(LATENT, ["first_stage.kl_weight=-1"])
@@ -112,7 +112,7 @@ def test_a_wrong_setting_of_the_first_stage_is_named():
 def test_an_incomplete_recipe_and_an_unknown_name_are_named():
     with pytest.raises(ValueError, match="steps"):
         from_dict({"name": "r", "data": "digits"})
-    with pytest.raises(ValueError, match="recipe must be one of digits, .*got 'nope'"):
+    with pytest.raises(ValueError, match=r"recipe must be one of digits, .*got 'nope'"):
         find_recipe("nope")
 
 
