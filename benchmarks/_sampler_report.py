@@ -34,9 +34,10 @@ def print_verdicts(tables: dict[str, Errors]) -> None:
         floor = max(errors.get(FLOOR, [0.0]))  # below it two energy distances do not differ
         for library in dict.fromkeys(name for name, _ in errors if name not in (OURS, FLOOR[0])):
             for budget, mine, theirs in zip(BUDGETS, ours, best(errors, library), strict=True):
-                ratio = mine / max(theirs, floor)
-                where = f"at {budget} evaluations, {title}: {mine:.2g} against {theirs:.2g}"
-                peers[library] = max(peers.get(library, (0.0, "")), (ratio, where))
+                bar = max(theirs, floor)
+                against = f"{bar:.2g}" + (", the sampling floor" if bar > theirs else "")
+                where = f"at {budget} evaluations, {title}: {mine:.2g} against {against}"
+                peers[library] = max(peers.get(library, (0.0, "")), (mine / bar, where))
     print("\nNever worse at equal evaluations? The worst ratio, ours over theirs:")
     for library, (ratio, where) in peers.items():
         print(f"{library:30} {'reached' if ratio <= ROUNDING else 'MISSED '}  {ratio:5.2f}  {where}")

@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="List the data sets and where they were found, or fetch one.", rich_markup_mode=None)
+data_app = typer.Typer(rich_markup_mode=None)
 
 
 def _version(wanted: bool) -> None:
@@ -126,8 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = typer.main.get_command(app)(args=arguments, prog_name="flowlib", standalone_mode=False)
     except _UsageError as error:
         return _fail(error.format_message() + " (flowlib --help says more)")  # type: ignore[attr-defined]
-    except (ValueError, OSError) as error:
-        return _fail(str(error) or type(error).__name__)
+    except OSError as error:  # without the number that the system gives it
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except ValueError as error:
+        return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     return status if isinstance(status, int) else 0

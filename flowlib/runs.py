@@ -87,7 +87,8 @@ class Run:
             steps: of the sampler.
             method: a fixed-step or adaptive method of `sample_ode`, "ddim" or "sde".
             seed: one seed and method is one set of samples.
-            precision: as in a recipe; by default the recipe's own.
+            precision: as in a recipe; by default the recipe's own, and "fp32" for adaptive methods, whose tolerance is
+                finer than bfloat16.
             batch_size: samples at a time.
             trajectory: return all states, the noise first.
 
@@ -102,7 +103,8 @@ class Run:
         noise = self.noise((1 if count is None else count) if y is None else len(y), seed)
         field: Field = self.field if y is None or scale == 1 else ClassifierFreeGuidance(self.field, scale)
         common: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "trajectory": trajectory}
-        with autocast(self.recipe.precision if precision is None else precision, self.device):
+        usual = "fp32" if method in ADAPTIVE else self.recipe.precision
+        with autocast(usual if precision is None else precision, self.device):
             if method == "ddim":
                 states = sample_ddim(field, noise, y, **common)
             elif method == "sde":

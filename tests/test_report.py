@@ -1,0 +1,82 @@
+"""Reports: the rows, their costs, and that good samples score better than bad ones."""
+
+import os
+
+import pytest
+import torch
+
+from flowlib.data import load, mnist
+from flowlib.report import evaluate_run, fit_reader, likelihood_of_test_set
+from flowlib.runs import RunError
+from flowlib.train import train
+from flowlib.training import FirstStage, Recipe
+
+NET = {"channels": (8,), "depth": 1, "patch": 2, "dim": 16}
+DIGITS = Recipe(name="d", data="digits", steps=2, batch_size=8, net_args=NET)
+
+
+def test_digits_are_measured_on_pixels_with_their_cost(tmp_path):
+    run = train(DIGITS, tmp_path, pictures=False)
+    rows = evaluate_run(run, samples=120, scales=(0.0, 1.0, 3.0), steps=2)
+    assert [row["samples"] for row in rows] == ["training data", "w = 0", "w = 1", "w = 3"]
+    assert [row.get("nfe") for row in rows] == [None, 4, 4, 8]  # Heun calls twice a step, guidance doubles the batch
+    real, made = rows[0], rows[2]
+    assert real["ratio"] == 1
+    assert real["accuracy"] == 1
+    assert made["ratio"] > 3  # two steps of training make noise
+    assert made["accuracy"] < 0.5
+    assert made["per_second"] > 0
+    assert 0 <= made["precision"] < real["precision"] <= 1
+
+
+def test_the_reader_reads_digits_it_has_not_seen():
+    test = load("digits", "test")
+    right = fit_reader(load("digits"))(test.images).argmax(1) == test.labels
+    assert right.double().mean() > 0.97
+
+
+def test_points_are_measured_by_their_distances_and_training_reduces_them(tmp_path):
+    recipe = Recipe(
+        name="p", data="moons", net="mlp", net_args={"width": 32, "depth": 1, "dim": 16}, steps=1, batch_size=256
+    )
+    rough = train(recipe, tmp_path / "rough", pictures=False)
+    good = train(Recipe(**{**vars(recipe), "steps": 200, "ema": 0.9}), tmp_path / "good", pictures=False)
+    before, after = (evaluate_run(run, samples=500, scales=(1.0,), steps=10) for run in (rough, good))
+    for measure in ("sliced_wasserstein", "energy"):
+        assert before[0][measure] == after[0][measure] < after[1][measure] < 0.7 * before[1][measure]
+    assert after[1]["nfe"] == 20
+
+
+def test_a_run_without_guide_has_one_row(tmp_path):
+    recipe = Recipe(name="p", data="moons", net="mlp", steps=1, guided=False, net_args={"width": 8, "depth": 1})
+    rows = evaluate_run(train(recipe, tmp_path, pictures=False), samples=10, steps=1)
+    assert [row["samples"] for row in rows] == ["training data", "no guide"]
+
+
+def test_a_likelihood_of_what_has_none_is_refused_by_name(tmp_path):
+    run = train(DIGITS, tmp_path / "d", pictures=False)
+    with pytest.raises(RunError, match="needs a run on the pixels of MNIST: this is one on 'digits'"):
+        likelihood_of_test_set(run)
+    latent = Recipe(name="l", data="digits", steps=1, net_args={**NET, "patch": 1}, batch_size=4,
+                    first_stage=FirstStage(steps=1, batch_size=4, channels=8, factor=2))  # fmt: skip
+    with pytest.raises(RunError, match="this is one on latents of 'digits'"):
+        likelihood_of_test_set(train(latent, tmp_path / "l", pictures=False))
+
+
+@pytest.mark.skipif("FLOWLIB_DATA" not in os.environ or mnist.find() is None, reason="MNIST is not here: FLOWLIB_DATA")
+def test_mnist_is_measured_by_the_evaluator_and_in_bits(tmp_path):
+    run = train(
+        Recipe(name="m", data="mnist", steps=2, batch_size=8, net_args=NET | {"patch": 4}), tmp_path, pictures=False
+    )
+    real, made = evaluate_run(run, samples=200, scales=(1.0,), steps=1, method="euler")
+    assert real["accuracy"] > 0.98
+    assert made["ratio"] > 10
+    assert made["nfe"] == 1
+    bits, error = likelihood_of_test_set(run, images=4, steps=4)
+    # An untrained velocity of about 0 leaves the images as they are, under a standard normal.
+    x = mnist.load("test").images[:4].double()
+    expected = (0.5 * x**2 + 0.5 * torch.log(torch.tensor(2 * torch.pi))).mean() / torch.log(torch.tensor(2.0))
+    assert bits == pytest.approx(float(expected) + 6.994, abs=0.3)
+    assert error < 1
+    with pytest.raises(ValueError, match="samples must be at most 60,000"):
+        evaluate_run(run, samples=60_001)

@@ -1,0 +1,202 @@
+"""Training by recipe: from a folder and back, pixels, points and latents; and what a folder refuses."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from flowlib.fields import Model
+from flowlib.losses import prediction_loss, uniform_time
+from flowlib.runs import METHODS, Run, RunError, build, latent_shape, load_run
+from flowlib.solvers import ADAPTIVE
+from flowlib.systems.latent import LatentModel
+from flowlib.train import flow_task, train
+from flowlib.training import CheckpointError, FirstStage, Recipe, read_metrics
+from flowlib.training.checkpoint import load
+from flowlib.training.order import stream
+
+SMALL = {"batch_size": 16, "net_args": {"channels": (8,), "depth": 1, "patch": 1, "dim": 16}}
+DIGITS = Recipe(name="d", data="digits", steps=8, **SMALL)
+LATENT = Recipe(
+    name="l", data="digits", steps=6, first_stage=FirstStage(steps=5, batch_size=8, channels=8, factor=2), **SMALL
+)
+POINTS = Recipe(name="p", data="moons", net="mlp", steps=8, net_args={"width": 8, "depth": 1, "dim": 8})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {recipe.name: train(recipe, folder / recipe.name) for recipe in (DIGITS, LATENT, POINTS)}
+
+
+@pytest.mark.parametrize("name", ["d", "l", "p"])
+def test_a_run_comes_back_from_its_folder_with_the_same_samples(runs, name):
+    made, found = runs[name], load_run(runs[name].folder)
+    y = torch.tensor([0, 1, 1])
+    samples = found.sample(y, steps=3, seed=4)
+    assert samples.shape == (3, *found.shape)
+    assert samples.dtype == torch.float32
+    assert torch.equal(samples, made.sample(y, steps=3, seed=4))
+    assert not torch.equal(samples, found.sample(y, steps=3, seed=5))
+    assert (found.recipe, found.step, found.classes) == (made.recipe, made.recipe.steps, 10 if name != "p" else 2)
+    assert not found.field.training
+    quarters = {f"step-{-(-made.recipe.steps * k // 4):08d}.png" for k in (1, 2, 3, 4)}
+    assert {path.name for path in (made.folder / "samples").iterdir()} == quarters
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_draws_samples_and_whole_trajectories(runs, method):
+    run = runs["p"]
+    samples = run.sample(torch.tensor([0, 1]), steps=2, method=method, scale=2.0, seed=1)
+    states = run.sample(torch.tensor([0, 1]), steps=2, method=method, scale=2.0, seed=1, trajectory=True)
+    assert states.shape == (3, 2, 2)
+    # An adaptive method that has to stop half-way chooses other steps.
+    assert torch.allclose(states[-1], samples, atol=1e-3 if method in ADAPTIVE else 0)
+    assert torch.equal(states[0], run.noise(2, seed=1))
+
+
+def test_a_latent_run_trains_its_first_stage_first_and_decodes(runs):
+    run = runs["l"]
+    assert isinstance(run.field, LatentModel)
+    assert latent_shape(run.recipe, run.shape) == (4, 4, 4)
+    assert run.noise(5).shape == (5, 4, 4, 4)
+    states = run.sample(torch.tensor([3, 3]), steps=2, trajectory=True)
+    assert states.shape == (3, 2, 1, 8, 8)
+    assert [len(read_metrics(run.folder / part / "metrics.jsonl")) for part in ("first_stage", ".")] == [5, 6]
+    first = load(run.folder / "first_stage" / "checkpoints").average
+    assert all(torch.equal(run.field.autoencoder.state_dict()[name], value) for name, value in first.items())
+    assert run.field.scale != 1
+
+
+def test_without_labels_the_count_is_asked_for(runs):
+    assert runs["p"].sample(count=5, steps=2).shape == (5, 2)
+    with pytest.raises(ValueError, match="count must be an integer >= 1, got 0"):
+        runs["p"].sample(count=0)
+    with pytest.raises(ValueError, match="method must be one of"):
+        runs["p"].sample(count=2, method="magic")
+    with pytest.raises(ValueError, match=r"y must lie in 0 \.\.\. 1"):
+        runs["p"].sample(torch.tensor([5]))
+
+
+def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    one, again = build(DIGITS, (1, 8, 8), 10), build(DIGITS, (1, 8, 8), 10)
+    other = build(dataclasses.replace(DIGITS, seed=1), (1, 8, 8), 10)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one.net.stem.weight, again.net.stem.weight)
+    assert not torch.equal(one.net.stem.weight, other.net.stem.weight)
+
+
+@pytest.mark.parametrize("recipe", [DIGITS, LATENT], ids=["pixels", "latents"])
+def test_a_run_that_was_cut_goes_on_to_the_same_bits(tmp_path, runs, recipe, monkeypatch):
+    from flowlib.training import Trainer
+
+    class Cut(BaseException):
+        pass
+
+    step, count = Trainer.step, 0
+
+    def dying(self):
+        nonlocal count
+        count += 1
+        if count in (3, 12):  # in the first stage, if there is one; then in the second
+            raise Cut
+        step(self)
+
+    monkeypatch.setattr(Trainer, "step", dying)
+    cuts = 0
+    while True:
+        try:
+            run = train(recipe, tmp_path, resume=True, checkpoint_every=1, pictures=False)
+            break
+        except Cut:
+            cuts += 1
+    assert cuts == (2 if recipe.first_stage else 1)
+    expected = load(runs[recipe.name].folder / "checkpoints").weights
+    found = load(run.folder / "checkpoints").weights
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_loss_of_a_recipe_is_the_loss_of_the_library():
+    """Draw for draw: the same generator gives `prediction_loss` and the trainer's task the same number."""
+    recipe = Recipe(name="r", data="none", net="mlp", steps=1, time="uniform", dropout=0.3, measure="score")
+    model = recipe.model((2,), 3)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=stream(0, "weights", p.shape)))
+    z, y = torch.randn(16, 2, generator=stream(0, "z")), torch.arange(16) % 3
+    task = flow_task(model, recipe, lambda index, _: (z[index], y[index]), 16)
+    index = torch.arange(16)
+    whole = task.loss(index, slice(0, 16), stream(0, "draws"))
+    expected = prediction_loss(
+        model.train(), z, y, measure="score", dropout=0.3, time=uniform_time, generator=stream(0, "draws")
+    )
+    assert torch.allclose(whole, expected, rtol=1e-6)
+    halves = [task.loss(index, part, stream(0, "draws")) for part in (slice(0, 8), slice(8, 16))]
+    assert torch.allclose(sum(halves) / 2, whole, rtol=1e-5)
+
+
+def test_optimal_transport_pairs_noise_and_data(tmp_path):
+    recipe = dataclasses.replace(POINTS, guided=False, coupling="optimal-transport", steps=2)
+    run = train(recipe, tmp_path, pictures=False)
+    assert isinstance(run.field, Model)
+    assert run.field.null is None
+    assert run.sample(count=3, steps=2).shape == (3, 2)
+
+
+def test_a_folder_with_a_run_is_not_overwritten_by_accident(tmp_path, runs):
+    tiny = dataclasses.replace(POINTS, steps=2)
+    train(tiny, tmp_path / "run", pictures=False)
+    with pytest.raises(RunError, match=r"holds a run: add --resume to go on, --overwrite"):
+        train(tiny, tmp_path / "run")
+    with pytest.raises(RunError, match=r"has lr = 0.002 and cannot go on with 0.1"):
+        train(dataclasses.replace(tiny, lr=0.1), tmp_path / "run", resume=True)
+    assert train(dataclasses.replace(tiny, lr=0.1), tmp_path / "run", overwrite=True, pictures=False).recipe.lr == 0.1
+
+
+def test_files_that_are_not_a_runs_are_never_deleted(tmp_path):
+    mine = tmp_path / "samples" / "mine.png"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    with pytest.raises(RunError, match="holds no run, but 'samples'"):
+        train(POINTS, tmp_path, overwrite=True)
+    assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (dataclasses.replace(DIGITS, data="cats"), "data must be one of digits, mnist, .*got 'cats'"),
+        (dataclasses.replace(DIGITS, data="moons"), r"net 'unet' does not take samples of shape \(2,\)"),
+        (dataclasses.replace(LATENT, first_stage=FirstStage(steps=1, factor=16)), "first_stage with factor 16"),
+        (dataclasses.replace(DIGITS, net_args={"channels": (8, 8, 8, 8, 8)}), "H and W multiples of"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, recipe, message):
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run", progress=False)
+
+
+def test_a_folder_without_a_run_and_a_damaged_one_are_named(tmp_path, runs):
+    with pytest.raises(RunError, match=r"nowhere holds no run: there is no .*recipe.json; `flowlib train` makes one"):
+        load_run(tmp_path / "nowhere")
+    content = json.loads((runs["p"].folder / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="there is no checkpoint in"):
+        load_run(tmp_path)
+    for text in ("{", "{}", json.dumps({**content, "recipe": {**content["recipe"], "speed": 3}})):
+        (tmp_path / "recipe.json").write_text(text)
+        with pytest.raises(RunError, match=r"recipe.json is damaged, or of another version"):
+            load_run(tmp_path)
+
+
+def test_a_run_of_another_architecture_is_refused(tmp_path, runs):
+    folder = runs["p"].folder
+    content = json.loads((folder / "recipe.json").read_text())
+    content["recipe"]["net_args"]["width"] = 16
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"of another architecture: net\."):
+        load_run(tmp_path)
+    assert isinstance(load_run(folder), Run)
