@@ -46,8 +46,8 @@ def ours_ode(field: Field, noise: Tensor, steps: int, method: str, power: float)
     return sample_ode(field, noise, times=time_grid(steps, power=power), method=method)
 
 
-def ours_ddim(field: Field, noise: Tensor, steps: int, power: float) -> Tensor:
-    return sample_ddim(field, noise, times=time_grid(steps, power=power))
+def ours_ddim(field: Field, noise: Tensor, steps: int, order: int, power: float) -> Tensor:
+    return sample_ddim(field, noise, order=order, times=time_grid(steps, power=power))
 
 
 def ours_adaptive(field: Field, noise: Tensor, tolerance: float) -> Tensor:
@@ -61,7 +61,8 @@ def ours_fixed(power: float) -> dict[tuple[str, str], tuple[int, Run]]:
         (OURS, method + grid): (cost, partial(ours_ode, method=method, power=power))
         for method, cost in EVALUATIONS.items()
     }
-    return {**methods, (OURS, "ddim" + grid): (1, partial(ours_ddim, power=power))}
+    orders = {1: "ddim", 2: "ddim of order 2", 3: "ddim of order 3"}
+    return methods | {(OURS, name + grid): (1, partial(ours_ddim, order=k, power=power)) for k, name in orders.items()}
 
 
 def ours_noisy(power: float) -> dict[tuple[str, str], Callable[..., Tensor]]:

@@ -47,17 +47,16 @@ def print_verdicts(tables: dict[str, Errors]) -> None:
 PANELS = {
     "2-D, linear path": {
         (OURS, "euler"): "Euler",
-        (OURS, "midpoint"): "midpoint",
+        (OURS, "ddim of order 3"): "DDIM of order 3",
         (OURS, "rk4"): "RK4",
         (OURS, "dopri5"): "dopri5",
-        ("flow-matching ODESolver", "rk4"): "ODESolver RK4",
         ("flow-matching ODESolver", "dopri5"): "ODESolver dopri5",
         ("diffusers FlowMatchHeun", "default"): "FlowMatchHeun",
         ("diffusers DPMSolverMultistep", "flow sigmas"): "DPM-Solver++(2M)",
     },
     "2-D, VP path": {
         (OURS, "euler, dense"): "Euler",
-        (OURS, "heun, dense"): "Heun",
+        (OURS, "ddim of order 3, dense"): "DDIM of order 3",
         (OURS, "rk4, dense"): "RK4",
         (OURS, "dopri5"): "dopri5",
         ("diffusers DDIM", "trailing"): "DDIM",

@@ -12,7 +12,7 @@ from torch import Tensor
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.fields import Field
 from flowlib.requests import diffusion_at, in_parts, noise_source, prepare, time_steps
-from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, solve_adaptive
+from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, adams_bashforth, solve_adaptive
 
 
 def ddim_step(
@@ -166,6 +166,7 @@ def sample_ddim(
     *,
     steps: int = 50,
     eta: float = 0.0,
+    order: int = 1,
     times: Tensor | None = None,
     generator: torch.Generator | None = None,
     trajectory: bool = False,
@@ -173,20 +174,34 @@ def sample_ddim(
 ) -> Tensor:
     """DDIM in continuous time (Song et al. 2021): deterministic at eta = 0, DDPM's ancestral sampling at eta = 1.
 
-    At eta = 0 it is Euler's method for x / alpha as a function of beta / alpha. Other arguments as in `sample_sde`.
+    At eta = 0 it is Euler's method for x / alpha as a function of beta / alpha: x moves by D times what alpha changes
+    and eps_hat times what beta changes. With `order` 2 or 3, still at one evaluation a step, that many pairs of D and
+    eps_hat are extrapolated to their mean over the step, as polynomials in the angle atan2(alpha, beta), in which they
+    are smooth at both ends of time (DPM-Solver++, Lu et al. 2022, extrapolates D alone, in log(alpha / beta)).
+    Other arguments as in `sample_sde`.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the argument that does not fit; for order > 1 with eta > 0.
     """
     check_number("eta", eta, 0, 1)
+    if check_count("order", order) > (1 if eta else 3):
+        raise ValueError(f"order must be 1 ... 3, and 1 if eta > 0; got {order} with eta = {eta}")
     grid = prepare(field, noise, y, steps, times, batch_size)
-    start, draws = noise * field.path.schedule.beta(grid[0]), noise_source(noise, generator, batch_size)
+    alphas, betas = field.path.schedule.alpha(grid), field.path.schedule.beta(grid)
+    angles = torch.atan2(alphas, betas)
+    start, draws = noise * betas[0], noise_source(noise, generator, batch_size)
 
     def solve(part: slice) -> list[Tensor]:
         x, guide, draw = start[part], None if y is None else y[part], draws(part)
-        states = [x]
-        for t, s, _ in time_steps(grid):
-            x = ddim_step(field, x, guide, t, s, eta, draw() if eta else None)
+        states, past = [x], list[Tensor]()
+        for i, (t, s, _) in enumerate(time_steps(grid)):
+            if order == 1:
+                x = ddim_step(field, x, guide, t, s, eta, draw() if eta else None)
+            else:
+                past = [torch.stack(field.pair(x, t, guide)), *past[: order - 1]]
+                weights = adams_bashforth(angles[i + 1 - len(past) : i + 1].flip(0), angles[i + 1])
+                data, eps = torch.einsum("k,k...->...", weights, torch.stack(past))
+                x = x + (alphas[i + 1] - alphas[i]) * data + (betas[i + 1] - betas[i]) * eps
             states = [*states, x] if trajectory else [x]
         return states
 

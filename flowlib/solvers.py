@@ -28,12 +28,19 @@ def heun(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
 
 
 def rk4(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
-    """Order 4, four evaluations."""
+    """Order 4, four evaluations: Kutta's "3/8 rule" (1901), with a smaller error than his better-known one."""
     k1 = f(x, t)
-    k2 = f(x + h / 2 * k1, t + h / 2)
-    k3 = f(x + h / 2 * k2, t + h / 2)
-    k4 = f(x + h * k3, t + h)
-    return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    k2 = f(x + h / 3 * k1, t + h / 3)
+    k3 = f(x + h * (k2 - k1 / 3), t + 2 * h / 3)
+    k4 = f(x + h * (k1 - k2 + k3), t + h)
+    return x + h / 8 * (k1 + 3 * k2 + 3 * k3 + k4)
+
+
+def adams_bashforth(nodes: Tensor, end: Tensor) -> Tensor:
+    """The weights (N,) of values at `nodes` (N,) in their mean from nodes[0] to `end`, extrapolated as a polynomial."""
+    nodes = (nodes - nodes[0]).double() / (end - nodes[0]).double()
+    powers = torch.arange(len(nodes), device=nodes.device)
+    return torch.linalg.solve(nodes ** powers[:, None], 1 / (powers + 1).double()).to(end)
 
 
 STEPS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
