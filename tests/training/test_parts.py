@@ -73,7 +73,7 @@ def test_the_average_is_a_geometric_sum_that_forgets_its_start():
         ema.update(n)
         decay = min(0.9, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * n
-    assert ema.module.weight.item() == pytest.approx(expected, rel=1e-5)
+        assert ema.module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert ema.module.weight.item() == pytest.approx(199 - 9, rel=1e-4)  # a ramp lags by decay / (1 - decay)
     assert not ema.module.weight.requires_grad
     assert not ema.module.training
