@@ -143,6 +143,7 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["train", "moons", "--out", "{runs}/digits", "--resume"], "holds a run of 'digits', not of 'moons'"),
         (["train", "digits", "--out", "{runs}/digits", "--resume", "--steps", "9"], "has steps = 2 and cannot go on"),
         (["sample", "{tmp}/none"], "holds no run"),
+        (["sample", "{tmp}/two\nlines"], "holds no run"),
         (["sample", "{runs}/digits", "--label", "10"], "label must lie in 0 ... 9, got 10"),
         (["sample", "{runs}/free", "--label", "1"], "takes no guide"),
         (["sample", "{runs}/digits", "--count", "0"], "count must be an integer >= 1, got 0"),
@@ -186,7 +187,11 @@ def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     options = ["--checkpoint-every", "10", "--steps", "100000", "--no-pictures"]
     command = [sys.executable, "-m", "flowlib", "train", "moons", "--out", str(tmp_path), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test suite that runs in the background ignores the signal, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while process.poll() is None and not (tmp_path / "checkpoints" / "latest.json").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
