@@ -176,9 +176,7 @@ CALLS = {
     "score_matching_loss": Call(
         losses.score_matching_loss, loss, {**LOSS, "weighting": st.text(max_size=9).filter(lambda n: n != "beta^2")}
     ),
-    "prediction_loss": Call(
-        losses.prediction_loss, loss, {**LOSS, "measure": BAD_KINDS.filter(given_at_all)}
-    ),
+    "prediction_loss": Call(losses.prediction_loss, loss, {**LOSS, "measure": BAD_KINDS.filter(given_at_all)}),
     "prediction_error": Call(
         losses.prediction_error,
         lambda: {"model": Model(Net()), "z": points(), "y": labels(), "t": torch.full((B,), 0.5), "noise": points(1)},

@@ -1,7 +1,8 @@
 """Several processes that train one network: torch.distributed as torchrun starts it, in four small verbs.
 
 Every process draws the same global batch, with its times and noise, from the same generators, and works on its share.
-So the number of processes changes how fast a run goes, not what it computes.
+So the number of processes changes how fast a run goes, not what it computes, up to rounding. (An autoencoder's own noise
+is the exception: each process draws its share's.)
 """
 
 import os
@@ -40,8 +41,7 @@ class World:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module, whose gradients are averaged over all processes in each backward pass."""
-        # Buffers are constants here, the same everywhere, and need not be sent around.
-        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        return module if self.size == 1 else DistributedDataParallel(module)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
