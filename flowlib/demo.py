@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from flowlib.animation import animate
 from flowlib.data import load
-from flowlib.plotting import animate, draw_samples, loss_curve, save_figure
+from flowlib.plotting import draw_samples, loss_curve, save_figure
 from flowlib.report import fit_reader
 from flowlib.runs import Run
 from flowlib.train import train

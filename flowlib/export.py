@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flowlib.animation import animate
 from flowlib.checks import check_count
-from flowlib.plotting import animate, draw_samples, save_figure
+from flowlib.plotting import draw_samples, save_figure
 from flowlib.runs import Run
 
 

@@ -1,9 +1,8 @@
-"""Pictures: grids of images, clouds of points, a loss curve, and animations of samples on their way.
+"""Pictures: grids of images, clouds of points and a loss curve.
 
 Figures are made without pyplot, so that no backend, window or global state is touched; a notebook shows them too.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,7 @@ def picture_grid(
     Raises:
         ValueError: for images of another shape or dtype, or a wrong number of labels.
     """
-    figure, axes, _ = _image_axes(images, columns, rows)
+    figure, axes, _ = image_axes(images, columns, rows)
     if title:
         axes.set_title(title, loc="left", color=INK, fontsize=11)
     return figure
@@ -71,7 +70,7 @@ def point_cloud(
     Raises:
         ValueError: for points of another shape or dtype.
     """
-    figure, axes, _ = _point_axes(points, labels, limit)
+    figure, axes, _ = point_axes(points, labels, limit)
     if title:
         axes.set_title(title, loc="left", color=INK, fontsize=11)
     return figure
@@ -129,48 +128,6 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
     return figure
 
 
-def animate(
-    states: Tensor,
-    path: Path | str,
-    *,
-    labels: Tensor | None = None,
-    columns: int = 10,
-    rows: Sequence[str] | None = None,
-    seconds: float = 4.0,
-) -> None:
-    """Write a GIF of samples on their way from noise to data, with the time on each frame; the last one stays longer.
-
-    Args:
-        states: a trajectory at evenly spaced times from 0 to 1: images (T, N, C, H, W) or points (T, N, 2).
-        path: the file to write.
-        labels: colours of points.
-        columns, rows: of images, as in `picture_grid`.
-        seconds: how long the way takes.
-
-    Raises:
-        ValueError: for states of another shape, or fewer than two.
-    """
-    from PIL import Image
-
-    check_tensor("states", states, finite=False)
-    if states.ndim not in (3, 5) or len(states) < 2:
-        raise ValueError(f"states must have shape (T, N, C, H, W) or (T, N, 2) with T >= 2, got {tuple(states.shape)}")
-    update: Callable[[Tensor], None]
-    if states.ndim == 5:
-        figure, axes, update = _image_axes(states[0], columns, rows)
-    else:
-        figure, axes, update = _point_axes(states[0], labels, 3.0)
-    frames = []
-    for i, state in enumerate(states):
-        update(state)
-        axes.set_title(f"t = {i / (len(states) - 1):.2f}", loc="left", color=INK, fontsize=11, family="monospace")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=80)
-        frames.append(Image.open(buffer).convert("RGB").quantize(32))
-    times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
-    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
-
-
 def save_figure(figure: "Figure", path: Path | str) -> None:
     """Write a figure in the format that the file's name says, and make the folder if there is none.
 
@@ -183,9 +140,10 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
     figure.savefig(path)
 
 
-def _image_axes(
+def image_axes(
     images: Tensor, columns: int, rows: Sequence[str] | None
 ) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
+    """A figure of images, its axes, and a function that shows other images in their place."""
     from matplotlib.figure import Figure
 
     columns = min(columns, len(images))
@@ -205,7 +163,8 @@ def _image_axes(
     return figure, axes, lambda images: shown.set_data(tile(images, columns).numpy())
 
 
-def _point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
+def point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
+    """A figure of points, its axes, and a function that moves the points to other places."""
     from matplotlib.figure import Figure
 
     check_tensor("points", points, finite=False)

@@ -1,8 +1,8 @@
 """Several processes that train one network: torch.distributed as torchrun starts it, in four small verbs.
 
 Every process draws the same global batch, with its times and noise, from the same generators, and works on its share.
-So the number of processes changes how fast a run goes, not what it computes, up to rounding. (An autoencoder's own noise
-is the exception: each process draws its share's.)
+So the number of processes changes how fast a run goes, not what it computes, up to rounding. (An autoencoder's own
+noise is the exception: each process draws its share's.)
 """
 
 import os
