@@ -21,9 +21,9 @@ FLOORS: list[set[str]] = [
     {"guidance", "losses", "samplers", "likelihood"},
     {"nets.embeddings", "nets.attention"},  # the blocks that networks are made of
     {"nets"},
-    {"distances"},
+    {"distances", "plotting"},
     {"evaluator", "features"},
-    {"metrics", "plotting", "data", "training"},
+    {"metrics", "animation", "data", "training"},
     {"systems"},
     {"runs"},
     {"train", "report", "export"},
