@@ -63,7 +63,7 @@ def evaluate_run(
     train, test = load(run.recipe.data, "train"), load(run.recipe.data, "test")
     if samples > len(train) and run.recipe.data == "mnist":
         raise ValueError(f"samples must be at most {len(train):,}, the training images to compare with, got {samples}")
-    judge = _judge(train, test, samples)
+    judge = _judge(train, test)
     chosen = torch.randperm(len(train), generator=stream(0, "chosen"))[:samples]
     real = judge(train.images[chosen], train.labels[chosen])
     rows: list[dict[str, float | str]] = [{"samples": "training data"} | real]
@@ -129,9 +129,9 @@ def fit_reader(train: Dataset) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(machine.decision_function(images.clamp(-1, 1).flatten(1).numpy()))
 
 
-def _judge(train: Dataset, test: Dataset, samples: int) -> Judge:
+def _judge(train: Dataset, test: Dataset) -> Judge:
     if train.name == "mnist":
-        return lambda x, y: evaluate_images(x, y, test.images[:samples])
+        return lambda x, y: evaluate_images(x, y, test.images)
     if train.name != "digits":
         return lambda x, _: {
             "sliced_wasserstein": sliced_wasserstein(x, test.images, generator=stream(0, "directions")),
