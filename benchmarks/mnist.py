@@ -1,4 +1,4 @@
-"""U-Net, DiT and latent model on MNIST, trained from nothing for about five minutes each on two cores, in one table.
+"""U-Net, DiT and latent model on MNIST, trained from nothing by their recipes, in one table.
 
     FLOWLIB_DATA=... python benchmarks/mnist.py
 

@@ -35,8 +35,8 @@ VARIANTS: dict[str, list[str]] = {
     "batch 32": ["batch_size=32"],
     "batch 128": ["batch_size=128"],
     "dropout 0.05": ["dropout=0.05"],
-    "7 x 7 only": ["net.patch=4", "net.channels=[128]", "net.depth=3"],
-    "attention at 7 x 7": ["net.attention=[1]"],
+    "7 x 7 only": ["net.patch=4", "net.channels=[128]", "net.depth=3", "net.attention=[0]"],
+    "no attention": ["net.attention=[]"],
 }
 
 

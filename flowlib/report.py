@@ -67,7 +67,8 @@ def evaluate_run(
     chosen = torch.randperm(len(train), generator=stream(0, "chosen"))[:samples]
     real = judge(train.images[chosen], train.labels[chosen])
     rows: list[dict[str, float | str]] = [{"samples": "training data"} | real]
-    y = train.labels[chosen] if run.recipe.guided else None
+    labels = train.labels[chosen].repeat(-(-samples // len(chosen)))[:samples]  # again, where the data are fewer
+    y = labels if run.recipe.guided else None
     for scale in scales if run.recipe.guided else (1.0,):
         calls = _Counter(network_model(run.field).net)
         start = time.perf_counter()

@@ -15,7 +15,7 @@ _ALL = (
         lr=3e-3,
         ema=0.995,
     ),
-    # The budgets of these three are about five minutes on two cores; benchmarks/sweep.py says what mattered.
+    # The budget is five minutes on two cores; benchmarks/sweep.py varies one setting at a time.
     Recipe(
         name="mnist",
         data="mnist",
