@@ -126,9 +126,16 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_importing_the_library_imports_no_heavy_package() -> None:
     """Each is imported where it is used, so that `import flowlib` stays as cheap as `import torch`."""
     heavy = {"scipy", "sklearn", "matplotlib", "pooch", "torchdiffeq", "typer", "torchvision", "diffusers"}
-    code = f"import sys, torch; old = set(sys.modules); import flowlib; print(*({heavy} & set(sys.modules) - old))"
+    code = (
+        f"import sys, torch; old = set(sys.modules); from flowlib import *\nprint(*({heavy} & set(sys.modules) - old))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert result.stdout.split() == []
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, flowlib.cli; flowlib.cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent, capture_output=True)
 
 
 def test_every_public_name_is_there() -> None:
