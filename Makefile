@@ -1,5 +1,8 @@
 # make demo   set up, train a label-guided flow on real handwritten digits, draw the result
-# make test   set up, lint, check types, run the tests
+# make test   set up, lint, check types, see that no notebook has drifted from its source, run the tests
+# make lab    open the lectures and exercises in JupyterLab
+# make notebooks  build the notebooks whose sources have changed; lectures are executed
+# make mutants    try the banks of wrong and right answers on the exercises' checks
 # make bench  install published libraries and compare with them: errors, speed, overhead
 #
 # PYTHON picks the interpreter (3.11 or newer), VENV the place of the environment.
@@ -10,7 +13,7 @@ BIN = $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check peers bench clean
+.PHONY: help demo test lint types drift check lab notebooks mutants peers bench clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -21,13 +24,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "flowlib needs Python 3.11 or newer; say which with make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,test]'
 	@touch $@
 
 demo: $(VENV)/ready
 	$(BIN)/flowlib demo
 
-test: lint types check
+test: lint types drift check
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -36,9 +39,22 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	$(BIN)/mypy
 
-# One thread a process: two test processes with two threads each would fight over two cores.
+drift: $(VENV)/ready
+	$(BIN)/python -m flowlib.course.build --check
+
+# One thread a process: two test processes with two threads each would fight over two cores. Tests of one file stay
+# together for the sake of what they share, except for notebooks (tests/conftest.py).
 check: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lab: $(VENV)/ready
+	$(BIN)/jupyter lab lectures
+
+notebooks: $(VENV)/ready
+	$(BIN)/python -m flowlib.course.build
+
+mutants: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m flowlib.course.bank --jobs $(JOBS)
 
 # The published libraries that the benchmarks and tests/peers compare with. torchcfm asks for torchdyn, and through it
 # for lightning, which nothing here uses; so its requirements are left out, except for POT, which it imports at once.
