@@ -105,6 +105,8 @@ def flow_task(
         guide = drop_guide(model, y, recipe.dropout, generator)[part] if recipe.guided else None
         # Drawn for the whole batch, of which this process works on its part.
         t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
+        if recipe.dequantise:  # each value anywhere in its bin, 2 / (levels - 1) wide
+            z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (recipe.dequantise - 1)
         if recipe.coupling == "optimal-transport":
             noise = optimal_transport(noise, z.cpu())
         return prediction_error(model, z[part], guide, t[part].to(z), noise[part].to(z), recipe.measure).mean()

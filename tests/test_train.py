@@ -137,6 +137,21 @@ def test_the_loss_of_a_recipe_is_the_loss_of_the_library():
     assert torch.allclose(sum(halves) / 2, whole, rtol=1e-5)
 
 
+def test_dequantised_pixels_fill_their_bins_and_no_more():
+    """Predicting 0 for pixels v with bins of half-width h = 1 / (levels - 1) costs E[z^2] = v^2 + h^2 / 3."""
+    recipe = dataclasses.replace(DIGITS, predicts="data", dequantise=5, guided=False)
+    field = build(recipe, (1, 8, 8), 10)
+    z, y = torch.full((2000, 1, 8, 8), 0.5), torch.zeros(2000, dtype=torch.long)
+    task = flow_task(field, recipe, lambda index, _: (z[index], y[index]), 2000)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.zero_()
+        loss = task.loss(torch.arange(2000), slice(0, 2000), torch.Generator().manual_seed(0))
+    # The sample mean of 128,000 draws of z^2, whose standard deviation is about 2 v h / sqrt(3) = 0.145.
+    assert abs(float(loss) - (0.25 + 1 / 48)) < 6 * 0.147 / 128_000**0.5
+    assert torch.equal(z, torch.full_like(z, 0.5))
+
+
 def test_optimal_transport_pairs_noise_and_data(tmp_path):
     recipe = dataclasses.replace(POINTS, guided=False, coupling="optimal-transport", steps=2)
     run = train(recipe, tmp_path, pictures=False)

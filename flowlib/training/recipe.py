@@ -52,6 +52,8 @@ class Recipe(Training):
         dropout: the probability that a sample's guide is dropped, in [0, 1].
         coupling: how noise and data are paired, "independent" or "optimal-transport" (for a network without guide:
             pairing across labels makes the noise depend on the label).
+        dequantise: how many values the data's pixels have (256 for MNIST), to train on them with uniform noise within
+            their bins, as a likelihood in bits/dim wants it; 0 for the values as they are.
         first_stage: for a latent model, the autoencoder that is trained before.
     """
 
@@ -68,6 +70,7 @@ class Recipe(Training):
     time_std: float = 1.0
     dropout: float = 0.1
     coupling: str = "independent"
+    dequantise: int = 0
     first_stage: FirstStage | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ class Recipe(Training):
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
         if self.coupling == "optimal-transport" and self.guided:
             raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
+        if check_count("dequantise", self.dequantise, 0) == 1 or (self.dequantise and self.first_stage is not None):
+            raise ValueError(f"dequantise must be 0 or, without a first stage, 2 and more; got {self.dequantise}")
         if self.first_stage is not None and not isinstance(self.first_stage, FirstStage):
             raise ValueError(f"first_stage must be a FirstStage or None, got {self.first_stage!r}")
 
