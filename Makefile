@@ -48,7 +48,7 @@ check: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lab: $(VENV)/ready
-	$(BIN)/jupyter lab lectures
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/lectures
 
 notebooks: $(VENV)/ready
 	$(BIN)/python -m flowlib.course.build

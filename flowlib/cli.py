@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data`.
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -13,6 +13,7 @@ import typer
 
 from flowlib import __version__
 from flowlib.commands import demo, evaluate, sample, train
+from flowlib.course.command import grade
 from flowlib.tables import format_table
 
 # The base class of all errors in arguments, whichever copy of click typer was built on.
@@ -44,7 +45,7 @@ def _options(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
-for command in (demo, train, sample, evaluate):
+for command in (demo, train, sample, evaluate, grade):
     app.command()(command)
 
 

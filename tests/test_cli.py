@@ -63,9 +63,9 @@ def test_help_has_examples_and_explains_every_option(capsys, command):
 def test_the_first_help_lists_the_commands_and_completion_is_on(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("demo", "train", "sample", "evaluate", "recipes", "data", "--install-completion"):
+    for name in ("demo", "train", "sample", "evaluate", "grade", "recipes", "data", "--install-completion"):
         assert f"  {name}" in text
-    assert len(app.registered_commands) == 5
+    assert len(app.registered_commands) == 6
 
 
 def test_recipes_are_listed_and_printed_in_full(capsys):

@@ -1,0 +1,1 @@
+"""The course: building, checking and grading its notebooks, and what they import."""

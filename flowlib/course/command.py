@@ -1,0 +1,114 @@
+"""The command `flowlib grade`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flowlib.course.grade import Graded, Task
+
+
+def grade(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Notebooks, or folders of them.")],
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all, as JSON.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write a JUnit report.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write a line for each submission, as CSV.")
+    ] = None,
+    hidden: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help='Your own tests: NN_topic.py with cells marked check="NN.k".'),
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Other points: TOML, "01.2" = 3, or JSON, {"01.2": 3}.')
+    ] = None,
+    exercise: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The exercise that was set; another scores nothing.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Solutions to grade by, instead of the course's own.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds for a cell.", min=1)] = 60.0,
+    memory: Annotated[float, typer.Option(help="Gigabytes for a submission.", min=0.25)] = 4.0,
+) -> None:
+    """Grade exercises: which questions are right, which are wrong and why.
+
+    Checks and points are the course's, whatever the notebook says of them. Each submission runs in a process of its
+    own, with limits; what it prints does not count. The exit status is 0 at full marks, 1 for fewer, 2 if nothing
+    can be graded.
+
+    \b
+    Examples:
+      flowlib grade exercises/01_flows_and_diffusions.ipynb
+      flowlib grade submissions/ --jobs 4 --csv class.csv --json grades.json
+      flowlib grade submissions/ --hidden my_tests/ --points points.toml
+    """
+    import importlib.util
+
+    from flowlib.course import gradebook
+    from flowlib.course.grade import grade_all
+    from flowlib.course.sandbox import Limits
+
+    if importlib.util.find_spec("nbval") is None:
+        raise ValueError("grading needs more packages: pip install 'flowlib[course]'")
+    for path in (json, junit, csv):
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"{path}: there is no folder {path.parent}")
+    tasks = _tasks(files, hidden=hidden, points=points, exercise=exercise, reference=reference)
+    grades: list[Graded] = []
+    for graded in grade_all(tasks, limits=Limits(seconds=timeout, memory=int(memory * 2**30)), jobs=jobs):
+        typer.echo(("\n" if grades else "") + gradebook.as_table(graded))
+        grades.append(graded)
+    writers = ((json, gradebook.as_json), (junit, gradebook.as_junit), (csv, gradebook.as_csv))
+    for path, write in writers:
+        if path is not None:
+            path.write_text(write(grades), "utf-8")
+    if any(graded.points < graded.possible or not graded.verdicts for graded in grades):
+        raise typer.Exit(1)
+
+
+def _tasks(
+    files: Sequence[Path], *, hidden: Path | None, points: Path | None, exercise: str | None, reference: Path | None
+) -> "list[Task]":
+    """What is to be graded, and by what.
+
+    Raises:
+        ValueError: for a bad option, or if no file can be graded; then it says what is wrong with the first.
+    """
+    from flowlib.checks import check_choice
+    from flowlib.course import reference as references
+    from flowlib.course.grade import Task
+    from flowlib.course.submission import exercise_of, find_submissions, read_submission
+
+    folder = reference or references.FOLDER
+    if hidden is not None and not hidden.is_dir():
+        raise ValueError(f"--hidden must be a folder, got {hidden}")
+    names = list(references.references(folder))
+    if not names:
+        raise ValueError(f"{folder}: no notebooks to grade by")
+    known = {name: references.load_reference(name, folder) for name in names}
+    if hidden is not None:
+        known = {name: references.with_hidden_tests(entry, hidden) for name, entry in known.items()}
+    if points is not None:
+        given = references.read_points(points)
+        for question in given:
+            check_choice("points", question, [q.name for entry in known.values() for q in entry.questions])
+        known = {name: references.with_points(entry, given) for name, entry in known.items()}
+    if exercise is not None:
+        check_choice("exercise", exercise, names)
+    solutions = {
+        name: frozenset(grade_id for question in entry.questions for grade_id in question.answers)
+        for name, entry in known.items()
+    }
+    tasks = []
+    for student, path in find_submissions(files):
+        submission = read_submission(student, path, found=path not in files)
+        name, problem = exercise_of(submission, solutions, exercise)
+        tasks.append(Task(submission, known[name] if name else None, problem))
+    if all(task.reference is None or task.submission.problem for task in tasks):
+        first = tasks[0]
+        raise ValueError(f"{first.submission.path}: {first.submission.problem or 'it is no exercise of this course'}")
+    return tasks

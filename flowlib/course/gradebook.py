@@ -1,0 +1,97 @@
+"""Grades as a table, JSON, JUnit and a class summary."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from xml.etree import ElementTree
+
+from flowlib.course.grade import Graded
+from flowlib.tables import format_table
+
+
+def as_table(graded: Graded) -> str:
+    """A submission's questions with points, verdict and hint, under its name."""
+    title = f"{graded.path}: {number(graded.points)} of {number(graded.possible)} points"
+    if not graded.verdicts:
+        return f"{graded.path}: not graded: {graded.problem}"
+    rows = [
+        {
+            "question": f"{verdict.question} {verdict.title}",
+            "points": f"{number(verdict.points)}/{number(verdict.possible)}",
+            "verdict": verdict.verdict,
+            "hint": verdict.hint,
+        }
+        for verdict in graded.verdicts
+    ]
+    return f"{title}\n\n{format_table(rows)}"
+
+
+def as_json(grades: Sequence[Graded]) -> str:
+    """All grades, in full."""
+    found = [
+        {
+            "student": graded.student,
+            "file": str(graded.path),
+            "exercise": graded.exercise,
+            "points": graded.points,
+            "possible": graded.possible,
+            "problem": graded.problem,
+            "questions": [asdict(verdict) for verdict in graded.verdicts],
+        }
+        for graded in grades
+    ]
+    return json.dumps({"submissions": found}, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_junit(grades: Sequence[Graded]) -> str:
+    """A test suite for each submission, a test for each question; what failed says why."""
+    suites = ElementTree.Element("testsuites")
+    for graded in grades:
+        cases = [(v.question, v.title, v.verdict, v.hint) for v in graded.verdicts]
+        cases = cases or [("", "the submission", "ungraded", graded.problem)]
+        failed = sum(verdict != "right" for _, _, verdict, _ in cases)
+        suite = ElementTree.SubElement(
+            suites, "testsuite", name=_text(graded.path), tests=str(len(cases)), failures=str(failed)
+        )
+        for question, title, verdict, hint in cases:
+            name = f"{question} {title}".strip()
+            case = ElementTree.SubElement(suite, "testcase", classname=_text(graded.path), name=name)
+            if verdict != "right":
+                ElementTree.SubElement(case, "failure", type=verdict, message=hint)
+    ElementTree.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, "unicode") + "\n"
+
+
+def as_csv(grades: Sequence[Graded]) -> str:
+    """The class: a line for each submission, its points in all and for each question."""
+    questions = list(dict.fromkeys(verdict.question for graded in grades for verdict in graded.verdicts))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["student", "exercise", "points", "possible", *questions, "problem", "file"])
+    for graded in grades:
+        points = {verdict.question: number(verdict.points) for verdict in graded.verdicts}
+        writer.writerow(
+            [
+                _cell(graded.student), graded.exercise, number(graded.points), number(graded.possible),
+                *(points.get(question, "") for question in questions), _cell(graded.problem), _cell(graded.path),
+            ]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def number(points: float) -> str:
+    """Points without a needless decimal."""
+    return f"{points:g}"
+
+
+def _text(value: object) -> str:
+    """A name that XML can hold."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)).encode("utf-8", "replace").decode()
+
+
+def _cell(value: object) -> str:
+    """A text that no spreadsheet takes for a formula: a student chooses how a file is called."""
+    text = _text(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

@@ -1,0 +1,174 @@
+"""What notebooks import: the library's source on the page, trainings that are kept, hints that say more each time.
+
+from flowlib.course.notebook import exercise, fast, show_source, trained
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import flowlib
+from flowlib.checks import check_choice
+from flowlib.runs import Run, RunError, load_run
+from flowlib.train import train
+from flowlib.training.checkpoint import CheckpointError
+from flowlib.training.journal import read_metrics
+from flowlib.training.recipe import Recipe, from_dict, to_dict
+from flowlib.training.recipes import find_recipe
+from flowlib.training.trainer import METRICS
+
+FAST_STEPS = 20
+
+fast: bool = os.environ.get("FLOWLIB_FAST", "") not in ("", "0")
+"""Whether notebooks run shortened, as tests do: few steps and samples, and nothing asserted that needs the full run."""
+
+
+def show_source(*objects: Callable[..., Any] | type) -> None:
+    """Show the source of functions, methods or classes of the library, highlighted, under the name of their file.
+
+    Raises:
+        ValueError: for an object that is not one of the library's functions or classes.
+    """
+    for item in objects:
+        module, name = getattr(item, "__module__", None), getattr(item, "__qualname__", None)
+        if module is None or name is None or module.split(".")[0] != "flowlib":
+            raise ValueError(f"objects must be functions or classes of flowlib, got {item!r}")
+        # The name goes with the output, so that a stored page whose code has changed since is noticed.
+        _show(source_page(module, name), {"flowlib": {"source": f"{module}:{name}"}})
+
+
+def source_page(module: str, name: str) -> str:
+    """What `show_source` shows of `name` in `module`, as Markdown; AttributeError or ImportError if it is gone."""
+    item: Any = __import__(module, fromlist=["_"])
+    for part in name.split("."):
+        item = getattr(item, part)
+    item = inspect.unwrap(item)
+    source = textwrap.dedent(inspect.getsource(item)).rstrip()
+    path = Path(inspect.getsourcefile(item) or "").relative_to(Path(flowlib.__file__).parent.parent).as_posix()
+    return f"[`{path}`](../{path})\n\n```python\n{source}\n```"
+
+
+def trained(recipe: str | Recipe, **changes: Any) -> Run:
+    """Train a recipe as `flowlib train` does, or load what an earlier call with the same recipe has left.
+
+    A training that was interrupted goes on where it was. Runs are kept in the user's cache, or in the folder that the
+    environment variable FLOWLIB_RUNS names. When `fast`, a training takes 20 steps.
+
+    Args:
+        recipe: a recipe, or the name of one.
+        changes: fields of the recipe to replace, such as `steps=500`; another `net` starts with no arguments.
+
+    Returns:
+        the run on the CPU, ready to be sampled.
+
+    Raises:
+        ValueError: for an unknown recipe or field, or a value that does not fit, naming it.
+        WriteError: if the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    recipe = resolve(recipe, **changes)
+    content = json.dumps({"flowlib": flowlib.__version__, "recipe": to_dict(recipe)}, sort_keys=True)
+    folder = runs_folder() / f"{recipe.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # two notebooks may ask for the same run at once
+        run = _finished(folder, recipe)
+        if run is None:
+            run = _train(recipe, folder)
+    seconds = read_metrics(folder / METRICS)[-1]["seconds"]
+    print(f"{recipe.name}: {recipe.steps:,} steps, {seconds:.0f} s of training")
+    return run
+
+
+def resolve(recipe: str | Recipe, **changes: Any) -> Recipe:
+    """The recipe that `trained` trains: with its changes, and shortened when `fast`. Errors as in `trained`."""
+    values = to_dict(find_recipe(recipe) if isinstance(recipe, str) else recipe)
+    if changes.get("net", values["net"]) != values["net"]:
+        values["net_args"] = {}  # they were another network's
+    recipe = from_dict({**values, **changes})
+    if not fast:
+        return recipe
+    stage = recipe.first_stage
+    stage = None if stage is None else replace(stage, steps=min(stage.steps, FAST_STEPS))
+    return replace(recipe, steps=min(recipe.steps, FAST_STEPS), first_stage=stage)
+
+
+def runs_folder() -> Path:
+    """Where `trained` keeps its runs."""
+    import pooch
+
+    named = os.environ.get("FLOWLIB_RUNS")
+    return Path(named) if named else Path(pooch.os_cache("flowlib")) / "runs"
+
+
+def _finished(folder: Path, recipe: Recipe) -> Run | None:
+    try:
+        run = load_run(folder, "cpu")
+    except (RunError, CheckpointError):
+        return None
+    return run if run.step == recipe.steps else None
+
+
+def _train(recipe: Recipe, folder: Path) -> Run:
+    common: dict[str, Any] = {"pictures": False, "progress": not fast}
+    try:
+        train(recipe, folder, resume=True, **common)
+    except (RunError, CheckpointError):  # a damaged run in a cache is nothing to keep
+        train(recipe, folder, overwrite=True, **common)
+    return load_run(folder, "cpu")
+
+
+class Exercise:
+    """The hints of an exercise.
+
+    Args:
+        name: of the exercise, such as "01_flows_and_diffusions".
+
+    Raises:
+        ValueError: if there is no such exercise.
+    """
+
+    def __init__(self, name: str) -> None:
+        folder = files("flowlib.course") / "hints"
+        names = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+        check_choice("exercise", name, names)
+        self._hints: dict[str, list[str]] = json.loads((folder / f"{name}.json").read_text("utf-8"))
+        self._asked: Counter[str] = Counter()
+
+    def hint(self, question: str) -> None:
+        """Show a hint for a question, such as "01.2"; each call says one level more, up to the last.
+
+        Raises:
+            ValueError: if the exercise has no such question.
+        """
+        levels = self._hints[check_choice("question", question, self._hints)]
+        self._asked[question] = level = min(self._asked[question] + 1, len(levels))
+        _show(f"**Hint {level} of {len(levels)}.** {levels[level - 1]}", {})
+
+
+def exercise(name: str) -> Exercise:
+    """The exercise of that name, which gives hints: `hint = exercise("01_flows_and_diffusions").hint`.
+
+    Raises:
+        ValueError: if there is no such exercise.
+    """
+    return Exercise(name)
+
+
+def _show(text: str, metadata: dict[str, Any]) -> None:
+    """Show Markdown in a notebook, or print it elsewhere."""
+    from IPython import get_ipython
+    from IPython.display import Markdown, display
+
+    if get_ipython() is None:
+        print(text)
+    else:
+        display(Markdown(text), metadata=metadata)

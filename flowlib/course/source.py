@@ -1,0 +1,113 @@
+"""Notebooks as text: `py:percent` sources read into cells.
+
+A cell's metadata are short: `solution="01.2"`, `check="01.2" points=2`, `hints="01.2"`, `tags=["demo"]`. What nbgrader
+needs beside them is worked out by `flowlib.course.cells`.
+"""
+
+import ast
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MARKS = ("solution", "check", "hints")
+KEYS = (*MARKS, "points", "tags")
+TAGS = ("demo", "slow", "raises-exception")
+
+_MARKER = re.compile(r"# %%+(\s|$)")
+
+
+class SourceError(ValueError):
+    """A source that breaks a rule; the message starts with its file and line."""
+
+    def __init__(self, path: Path, line: int, message: str) -> None:
+        super().__init__(f"{path}:{line}: {message}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a source.
+
+    Attributes:
+        kind: "markdown" or "code".
+        source: its text.
+        line: of the source where it starts, from 1.
+        metadata: as written after `%%`.
+    """
+
+    kind: str
+    source: str
+    line: int
+    metadata: dict[str, Any]
+
+    @property
+    def mark(self) -> str | None:
+        """ "solution", "check", "hints", or None for a cell that belongs to no question."""
+        return next((mark for mark in MARKS if mark in self.metadata), None)
+
+    @property
+    def question(self) -> str | None:
+        """The question it belongs to, such as "01.2"."""
+        return None if self.mark is None else str(self.metadata[self.mark])
+
+    @property
+    def tags(self) -> list[str]:
+        """Its tags."""
+        return list(self.metadata.get("tags", []))
+
+
+def read_cells(path: Path, keys: Collection[str] = KEYS) -> list[Cell]:
+    """The cells of a source.
+
+    Args:
+        path: of a `py:percent` file.
+        keys: the metadata that its cells may have.
+
+    Raises:
+        SourceError: for unknown metadata, an unknown tag, or code that is not Python.
+    """
+    import jupytext
+
+    text = path.read_text("utf-8")
+    # Without magics: "# cat the tensors" is a comment, not a command.
+    form = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    found = jupytext.reads(text, fmt=form).cells
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if _MARKER.match(line)]
+    if lines[:1] != [1]:
+        lines.insert(0, 1)  # what stands before the first marker is a cell too
+    if len(lines) != len(found):
+        raise SourceError(
+            path, 1, f"{len(found)} cells are read where {len(lines)} begin: is a '# %%' inside a string?"
+        )
+    cells = []
+    for entry, line in zip(found, lines, strict=True):
+        metadata = {key: value for key, value in entry.metadata.items() if key != "lines_to_next_cell"}
+        _check_metadata(path, line, metadata, keys)
+        cell = Cell(entry.cell_type, entry.source, line, metadata)
+        if cell.kind == "code":
+            check_code(path, cell.source, line)
+        cells.append(cell)
+    return cells
+
+
+def check_code(path: Path, code: str, line: int) -> None:
+    """A SourceError unless `code`, of the cell that starts at `line`, is Python."""
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        raise SourceError(path, line + (error.lineno or 1), f"this is not Python: {error.msg}") from None
+
+
+def _check_metadata(path: Path, line: int, metadata: dict[str, Any], keys: Collection[str]) -> None:
+    for key in metadata:
+        if key not in keys:
+            raise SourceError(path, line, f"unknown metadata {key!r}; known: {', '.join(keys)}")
+    for tag in metadata.get("tags", []):
+        if tag not in TAGS:
+            raise SourceError(path, line, f"unknown tag {tag!r}; known: {', '.join(TAGS)}")
+    marks = [mark for mark in MARKS if mark in metadata]
+    if len(marks) > 1 or (marks and "tags" in metadata):
+        raise SourceError(path, line, f"a cell is one thing only, got {', '.join(metadata)}")
+    if "points" in metadata and marks != ["check"]:
+        raise SourceError(path, line, "points belong to a check")

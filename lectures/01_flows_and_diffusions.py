@@ -1,0 +1,1051 @@
+# %% [markdown]
+# # 01. Flows and diffusions
+#
+# **The question.** A computer can draw Gaussian noise. How does it draw a picture of a seven?
+#
+# **The answer of this course.** It moves the noise. A velocity field, or a velocity field with some noise of its own,
+# carries every noise point to a data point. This lecture is about such motions: when they exist, what they do to
+# randomness, and how a computer follows them. Where the fields come from is the business of lectures 02 to 04. Until
+# then we borrow one that is known in closed form.
+#
+# **Afterwards you can**
+#
+# - say what a flow is, prove that it exists, and name a field for which it does not;
+# - say what Brownian motion and a stochastic differential equation are, and use Itô's formula;
+# - solve the Ornstein–Uhlenbeck equation, and prove that Langevin dynamics keeps a density in place;
+# - follow both kinds of motion with a computer, prove how fast the error falls, and measure that it does;
+# - choose a solver for a given number of evaluations.
+#
+# **Time** 75 minutes of reading, 3 minutes of computing. **Before** calculus in several variables, expectation and
+# variance, a little PyTorch.
+
+# %%
+import io
+import math
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from flowlib import GaussianPath, MixtureField, Trigonometric, sample_ode, sample_sde, solvers
+from flowlib.course.notebook import fast, show_source
+from flowlib.data import toy
+from flowlib.distances import energy_distance
+from flowlib.plotting import ACCENT, GREY, INK, PALE
+from flowlib.solvers import EVALUATIONS, STEPS, time_grid
+
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
+
+
+def seeded(seed: int) -> torch.Generator:
+    """All randomness below comes from generators like this one, so every run of this page shows the same numbers."""
+    return torch.Generator().manual_seed(seed)
+
+
+def order(errors: list[float]) -> list[float]:
+    """The orders measured between neighbours of a list of errors, each made with twice the steps of the one before."""
+    return [round(math.log2(a / b), 2) for a, b in pairwise(errors)]
+
+
+# %% [markdown]
+# ## 1. Generation is sampling
+#
+# A picture with $d$ numbers is a point of $\mathbb R^d$. Pictures of digits are rare points: almost every point is
+# static. We describe them by a distribution $p_{\text{data}}$ on $\mathbb R^d$, of which we know a finite number of
+# samples $z$ and no formula. **To generate is to draw a new sample from $p_{\text{data}}$.** Not to find the most
+# likely picture, and not to repeat one that was given.
+#
+# The distribution that we can sample is $p_0 = \mathcal N(0, I)$. So the plan is a *transport*: a motion
+# $t \mapsto X_t$, $0 \le t \le 1$, that starts at $X_0 \sim p_0$ and ends at $X_1 \sim p_{\text{data}}$. Throughout
+# the course **time runs from noise at $t = 0$ to data at $t = 1$**.
+#
+# Our first data set has two dimensions, so that it can be looked at: eight Gaussians on a ring. Its field is a
+# `MixtureField`: exact, nothing was trained.
+
+# %%
+ring = MixtureField(*toy.mixture(torch.float64))
+generator = seeded(0)
+noise = torch.randn(1000, 2, generator=generator, dtype=torch.float64)
+data, labels = ring.sample(1000, generator)
+
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.5), layout="constrained")
+axes[0].scatter(*noise.T, s=3, color=INK)
+axes[1].scatter(*data.T, s=3, c=labels, cmap="tab10", vmax=9)
+axes[0].set_title("$t = 0$: noise, which we can draw")
+axes[1].set_title("$t = 1$: data, of which we have samples")
+for ax in axes:
+    ax.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+plt.show()
+
+# %% [markdown]
+# ## 2. Flows
+#
+# A **velocity field** $u: \mathbb R^d \times [0, 1] \to \mathbb R^d$, $(x, t) \mapsto u_t(x)$, says how fast and in
+# which direction a particle at $x$ moves at time $t$. Its paths solve the **ordinary differential equation** (ODE)
+#
+# $$\frac{d}{dt} x_t = u_t(x_t), \qquad x_0 \text{ given}.$$
+#
+# The map $\psi_t$ that sends each start $x_0$ to where it is at time $t$ is the **flow** of $u$. If $X_0$ is random,
+# then $X_t = \psi_t(X_0)$ is random too, although nothing random has been added.
+#
+# *Example.* $u_t(x) = -\theta x$ has the flow $\psi_t(x) = e^{-\theta t} x$: differentiate and see.
+#
+# *Example.* Let the data be one Gaussian $\mathcal N(m, s^2 I)$, and let $\alpha_t, \beta_t$ be a schedule, with
+# $\alpha_0 = \beta_1 = 0$ and $\alpha_1 = \beta_0 = 1$. With $\sigma_t = \sqrt{\alpha_t^2 s^2 + \beta_t^2}$ the map
+#
+# $$\psi_t(x) = \alpha_t m + \sigma_t x$$
+#
+# takes $\mathcal N(0, I)$ at $t = 0$ to $\mathcal N(m, s^2 I)$ at $t = 1$. It is the flow of
+# $u_t(x) = \dot\alpha_t m + \frac{\dot\sigma_t}{\sigma_t} (x - \alpha_t m)$: put $x = \psi_t(x_0)$ in, and out comes
+# $\dot\psi_t(x_0)$. This is the field on which we shall measure solvers, because its exact answer is known.
+
+# %%
+m, s = 1.5, 0.5
+gaussian = MixtureField(torch.tensor([[m]], dtype=torch.float64), s, path=GaussianPath(Trigonometric()))
+
+
+def spread(t: Tensor) -> Tensor:
+    """sigma_t of the one Gaussian."""
+    schedule = gaussian.path.schedule
+    return torch.sqrt((schedule.alpha(t) * s) ** 2 + schedule.beta(t) ** 2)
+
+
+def exact_flow(x: Tensor, t: Tensor) -> Tensor:
+    return gaussian.path.schedule.alpha(t) * m + spread(t) * x
+
+
+starts = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+for t in torch.linspace(0.05, 0.95, 7, dtype=torch.float64):
+    place, speed = torch.func.jvp(lambda t: exact_flow(starts, t), (t,), (torch.ones_like(t),))
+    assert torch.allclose(speed, gaussian.u(place, t), atol=1e-10)
+
+# %% [markdown]
+# ### When does a flow exist?
+#
+# **Theorem 1 (Picard, Lindelöf).** Let $u$ be continuous, and Lipschitz in $x$ with one constant $L > 0$ for all
+# times: $|u_t(x) - u_t(y)| \le L |x - y|$. Then for each $x_0$ the ODE has exactly one solution on $[0, 1]$. The map
+# $\psi_t$ is a bijection, and $e^{-Lt} |x - y| \le |\psi_t(x) - \psi_t(y)| \le e^{Lt} |x - y|$.
+#
+# *Proof.* By the fundamental theorem of calculus, a continuous path $x$ solves the ODE with start $x_0$ exactly if it
+# is a fixed point, $x = Px$, of
+#
+# $$(Px)_t = x_0 + \int_0^t u_r(x_r)\, dr.$$
+#
+# Measure the distance of two continuous paths by $\lVert x - y \rVert = \max_{t \in [0, 1]} e^{-2Lt} |x_t - y_t|$.
+# With it the continuous paths are a complete space, as they are with the plain maximum, since the weight lies between
+# $e^{-2L}$ and 1. And $P$ halves distances:
+#
+# $$e^{-2Lt} |(Px)_t - (Py)_t| \le e^{-2Lt} \int_0^t L\, e^{2Lr}\, e^{-2Lr} |x_r - y_r|\, dr
+# \le \lVert x - y \rVert \; e^{-2Lt}\, \frac{e^{2Lt} - 1}{2} \le \tfrac12 \lVert x - y \rVert.$$
+#
+# A map that halves distances in a complete space has exactly one fixed point (Banach): the iterates
+# $x, Px, P^2x, \dots$ of any path form a Cauchy sequence, its limit is fixed, and two fixed points would have at most
+# half their distance.
+#
+# For the bounds let $r_t = |x_t - y_t|$ for two solutions. Then $r_t \le R_t := r_0 + L \int_0^t r$, and
+# $\dot R_t = L r_t \le L R_t$, so $e^{-Lt} R_t$ does not increase: $r_t \le R_t \le e^{Lt} r_0$. (This is
+# **Gronwall's lemma**.) The ODE run backwards from time $t$ has the field $-u$, with the same $L$. So there is
+# exactly one path through each point $(x, t)$, which makes $\psi_t$ a bijection, and the same bound backwards is the
+# left inequality. $\blacksquare$
+#
+# Two things follow that we shall use all the time. **Paths never cross**: a point at a time has one past and one
+# future. And **flows can be undone**: solve the ODE from $t = 1$ to $t = 0$, and each data point returns to its
+# noise.
+#
+# The proof is an algorithm. Replace the integral by a sum over a grid, and iterate. The sum
+# $\sum_{j<i} h\, e^{2Lt_j}$ is less than the integral, because the integrand rises; so the discrete map halves
+# distances too. Its fixed point obeys $x_{i+1} = x_i + h\, u_{t_i}(x_i)$: it is Euler's method, which we meet again
+# in section 3.
+
+# %%
+L = 3.0
+grid = time_grid(400)
+h = grid[1]
+
+
+def wave(x: Tensor, t: Tensor) -> Tensor:
+    """A field with Lipschitz constant 3."""
+    return torch.cos(3 * x) + torch.sin(5 * t)
+
+
+def picard(x: Tensor) -> Tensor:
+    """The map P on a path (401,), its integral replaced by the sum from the left."""
+    return torch.cat([x[:1], x[0] + h * wave(x, grid)[:-1].cumsum(0)])
+
+
+def distance(x: Tensor, y: Tensor) -> float:
+    return float((torch.exp(-2 * L * grid) * (x - y).abs()).max())
+
+
+iterates = [torch.full_like(grid, 0.5)]
+for _ in range(40):
+    iterates.append(picard(iterates[-1]))
+
+euler = [iterates[0][0]]
+for t in grid[:-1]:
+    euler.append(euler[-1] + h * wave(euler[-1], t))
+limit = torch.stack(euler)
+assert torch.allclose(iterates[-1], limit, atol=1e-12)
+
+gaps = [distance(x, limit) for x in iterates[:16]]
+assert all(b <= a / 2 for a, b in pairwise(gaps))  # the contraction of the proof
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.1), layout="constrained")
+for k in range(5):
+    axes[0].plot(grid, iterates[k], color=GREY, alpha=0.35 + 0.15 * k, lw=1.2)
+    axes[0].annotate(f"{k}", (1.01, float(iterates[k][-1])), color=GREY, va="center")
+axes[0].plot(grid, limit, color=ACCENT, lw=2, label="the solution")
+axes[0].set(xlabel="$t$", ylabel="$x_t$", title="Picard's iterates 0 to 4", xlim=(0, 1.06))
+axes[0].legend(frameon=False)
+axes[1].semilogy(gaps, "o-", color=ACCENT, ms=4, label="measured")
+axes[1].semilogy([gaps[0] / 2**k for k in range(16)], "--", color=GREY, label="the theorem's bound")
+axes[1].set(xlabel="iteration", ylabel="weighted distance to the solution", title="Each iteration halves it, or better")
+axes[1].set_xticks(range(0, 16, 3))
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ### What paths that never cross can do
+#
+# In one dimension Theorem 1 determines the flow completely. Paths that do not cross keep their order. So the start
+# with 30 % of the noise on its left arrives where 30 % of the data are on its left:
+#
+# $$F_1(\psi_1(x)) = \Phi(x),$$
+#
+# with the distribution functions $\Phi$ of the noise and $F_1$ of the data. Below are two Gaussians of different
+# weight. Grey is the density $p_t$. The paths split where they must, and no path crosses another.
+
+# %%
+line = MixtureField(
+    torch.tensor([[-1.2], [0.9]], dtype=torch.float64), 0.25, torch.tensor([0.4, 0.6], dtype=torch.float64)
+)
+quantiles = (torch.arange(25, dtype=torch.float64) + 0.5) / 25
+starts_line = math.sqrt(2) * torch.erfinv(2 * quantiles - 1)[:, None]
+paths = sample_ode(line, starts_line, steps=120, method="rk4", trajectory=True)
+
+normal = torch.distributions.Normal(0.0, 1.0)
+arrived = (line.weights * normal.cdf((paths[-1] - line.means.T) / line.std)).sum(dim=1)
+assert torch.allclose(arrived, quantiles, atol=1e-5)  # F_1(psi_1(x)) = Phi(x)
+assert bool((paths.diff(dim=1) > 0).all())  # in order at all times
+
+places = torch.linspace(-2.6, 2.6, 201, dtype=torch.float64)[:, None]
+density = torch.stack([line.log_prob(places, float(t)).exp() for t in time_grid(100)], dim=1)
+
+
+def draw_density(ax: plt.Axes) -> None:
+    ax.imshow(density.sqrt(), origin="lower", extent=(0, 1, -2.6, 2.6), aspect="auto", cmap="Greys", vmax=1.6)
+    ax.set(xlabel="$t$", ylabel="$x$", ylim=(-2.6, 2.6))
+
+
+figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+draw_density(ax)
+ax.plot(time_grid(120), paths[:, :, 0], color=ACCENT, lw=1)
+ax.set_title("A flow from one Gaussian to two: order is kept, quantiles go to quantiles")
+plt.show()
+
+# %% [markdown]
+# How large is $L$ here? Large, as the next cell shows: between the two Gaussians neighbours part quickly. The theorem
+# needs only that $L$ is finite. As a forecast of how far neighbours part, its $e^{L}$ is far too dark. If the data
+# are *finitely many points*, even that is lost: then $L$ grows without bound as $t \to 1$. Samplers have to know
+# that, and lecture 04 is about it.
+
+# %%
+points = places.clone().requires_grad_()
+slopes = [torch.autograd.grad(line.u(points, float(t)).sum(), points)[0].abs().max() for t in time_grid(100)]
+close = torch.tensor([[-0.2541], [-0.2531]], dtype=torch.float64)  # either side of the parting
+apart = sample_ode(line, close, steps=200, method="rk4").diff(dim=0).abs() / close.diff(dim=0).abs()
+print(
+    f"L = {max(slopes):.1f}, so neighbours part by at most exp(L) = {math.exp(max(slopes)):.0e}; "
+    f"these two part by a factor of {apart.item():.0f}"
+)
+assert 20 < max(slopes) < 40
+assert apart < math.exp(max(slopes))
+
+# %% [markdown]
+# ### A field without a flow
+#
+# Let $u(x) = 2 \sqrt{|x|}$. It is continuous, but its slope is infinite at 0, so no $L$ serves. From $x_0 = 0$ the
+# path may stay at 0 for ever. It may also leave at any time $c$ of its choice, as $x_t = (t - c)^2$: differentiate,
+# and it solves the ODE. There is no flow, because the start does not determine the path. From a start $\delta > 0$
+# the path is $(\sqrt\delta + t)^2$. So two starts that differ by $10^{-12}$ end at distance 1. A computer that is
+# asked for the path from 0 answers with its rounding error.
+
+
+# %%
+def root(x: Tensor, t: Tensor) -> Tensor:
+    return 2 * x.abs().sqrt()
+
+
+def solve(method: str, f: solvers.Velocity, x: Tensor, times: Tensor) -> Tensor:
+    """All states (N + 1, *x.shape) of a fixed-step method."""
+    states = [x]
+    for t, s in pairwise(times):
+        states.append(STEPS[method](f, states[-1], t, s - t))
+    return torch.stack(states)
+
+
+deltas = torch.tensor([0, 1e-12, 1e-4, 1e-2], dtype=torch.float64)
+paths = solve("heun", root, deltas, time_grid(2000))
+assert paths[-1, 0] == 0
+assert abs(paths[-1, 1] - 1) < 0.01
+
+figure, ax = plt.subplots(figsize=(5.5, 2.9), layout="constrained")
+for k, (colour, name) in enumerate([(INK, "0"), (ACCENT, "10^{-12}"), ("#5b8db8", "10^{-4}"), (GREY, "10^{-2}")]):
+    ax.plot(time_grid(2000), paths[:, k], color=colour, lw=2, label=f"$x_0 = {name}$")
+ax.set(xlabel="$t$", ylabel="$x_t$", title=r"$\dot x = 2\sqrt{|x|}$: a start at 0 does not determine the path")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# The other way to have no flow is to grow too fast: $\dot x = x^2$ from $x_0 = 1$ has the path $1/(1 - t)$, which
+# does not live to see $t = 1$. A field with a global $L$ cannot do this, since it grows at most linearly in $|x|$.
+#
+# ## 3. Following an ODE
+#
+# Take a grid $0 = t_0 < \dots < t_N = 1$ with steps $h = 1/N$. The simplest idea is to pretend that the velocity is
+# constant for the length of a step. In the library a solver is a function for one step:
+
+# %%
+show_source(solvers.euler)
+
+# %% [markdown]
+# What does the pretence cost? There is one argument for all solvers. A method is a map $x_{n+1} = \Psi_h(x_n, t_n)$.
+# Its **local error** is its error in one step from the right place: $\tau_n = |x_{t_{n+1}} - \Psi_h(x_{t_n}, t_n)|$.
+#
+# **Theorem 2.** Suppose that local errors are at most $C h^{p+1}$, and that a step parts neighbours by a factor of at
+# most $1 + \Lambda h$: $|\Psi_h(x, t) - \Psi_h(y, t)| \le (1 + \Lambda h) |x - y|$. Then the error after the last
+# step is at most
+#
+# $$\frac{C\,(e^{\Lambda} - 1)}{\Lambda}\; h^p.$$
+#
+# *Proof.* Let $e_n$ be the error after $n$ steps, $e_0 = 0$. Put the exact point through the method, and compare with
+# both:
+#
+# $$e_{n+1} \le |x_{t_{n+1}} - \Psi_h(x_{t_n}, t_n)| + |\Psi_h(x_{t_n}, t_n) - \Psi_h(x_n, t_n)|
+# \le C h^{p+1} + (1 + \Lambda h)\, e_n.$$
+#
+# By induction $e_N \le C h^{p+1} \sum_{k<N} (1 + \Lambda h)^k = C h^{p+1}\, \frac{(1 + \Lambda h)^N - 1}{\Lambda h}$,
+# and $(1 + \Lambda h)^N \le e^{\Lambda h N} = e^\Lambda$. $\blacksquare$
+#
+# So $N$ local errors of size $h^{p+1}$ make one global error of size $h^p$: the **order** of the method is $p$.
+#
+# **Euler has order 1.** By Taylor's formula $x_{t+h} = x_t + h u_t(x_t) + R$ with $|R| \le \frac{h^2}{2} M$, where
+# $M$ bounds $|\ddot x|$ along the path. And $|x + h u_t(x) - y - h u_t(y)| \le (1 + L h) |x - y|$. So the error is at
+# most $\frac{M (e^L - 1)}{2 L}\, h$.
+#
+# **Heun has order 2.** Write $u$ for $u_t(x_t)$. Along the path $\ddot x = \partial_t u + (\nabla u) u =: a$, so
+# $x_{t+h} = x_t + h u + \frac{h^2}{2} a + O(h^3)$: a second derivative that a program does not know. But a second
+# look at the field gives it away:
+#
+# $$u_{t+h}(x_t + h u) = u + h\, \partial_t u + h\, (\nabla u) u + O(h^2) = u + h a + O(h^2).$$
+#
+# The mean of the two slopes, times $h$, is $h u + \frac{h^2}{2} a + O(h^3)$: right up to a local error of $O(h^3)$.
+# The step parts neighbours by at most $1 + Lh + \frac12 L^2 h^2 \le 1 + (L + \frac12 L^2) h$, so Theorem 2 gives
+# order 2, for a field with two bounded derivatives. $\blacksquare$
+
+# %%
+show_source(solvers.heun)
+
+# %% [markdown]
+# ### Orders, measured
+#
+# A proof about a formula is not yet a proof about a program. So: the one Gaussian of section 2, whose flow is known;
+# 41 starts; the largest error at $t = 1$; twice the steps again and again. An order $p$ shows as a slope of $-p$ in a
+# doubly logarithmic plot, and as $\log_2$ of the ratio of neighbouring errors.
+
+# %%
+counts = [4, 8, 16, 32, 64, 128]
+end = torch.tensor(1.0, dtype=torch.float64)
+errors = {
+    method: [
+        float((solve(method, gaussian.u, starts, time_grid(n))[-1] - exact_flow(starts, end)).abs().max())
+        for n in counts
+    ]
+    for method in STEPS
+}
+for method, expected in {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}.items():
+    print(f"{method:>8}: orders {order(errors[method])}")
+    assert abs(order(errors[method])[-1] - expected) < 0.15
+
+# Theorem 2's bound for Euler: the field is affine in x, with slope sigma'/sigma; x'' is known along the exact paths.
+fine = time_grid(1000).requires_grad_()
+(rate,) = torch.autograd.grad(torch.log(spread(fine)).sum(), fine)
+L = float(rate.abs().max())
+exact_paths = exact_flow(starts, time_grid(1000))  # (41, 1001)
+M = float((exact_paths.diff(n=2, dim=1) * 1000**2).abs().max()) * 1.01  # differences of the exact path, and a margin
+bound = [M * math.expm1(L) / (2 * L) / n for n in counts]
+assert all(error <= limit for error, limit in zip(errors["euler"], bound, strict=True))
+
+# %% [markdown]
+# ### Why Heun
+#
+# With a network for a field, a step costs what its evaluations of the field cost, and everything else is free. So the
+# fair axis is the number of evaluations: Heun pays two a step. On the right is the ring of eight Gaussians, a field
+# with sharper turns, compared with a very fine solution.
+
+# %%
+budgets = [8, 16, 32, 64, 128]
+few = noise[: 20 if fast else 100]
+fine_answer = solve("rk4", ring.u, few, time_grid(300))[-1]
+ring_errors = {
+    method: [
+        float((solve(method, ring.u, few, time_grid(b // EVALUATIONS[method]))[-1] - fine_answer).norm(dim=1).mean())
+        for b in budgets
+    ]
+    for method in STEPS
+}
+colours = {"euler": INK, "midpoint": "#5b8db8", "heun": ACCENT, "rk4": GREY}
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+for method, colour in colours.items():
+    axes[0].loglog(counts, errors[method], "o-", ms=4, color=colour, label=method)
+    axes[1].loglog(budgets, ring_errors[method], "o-", ms=4, color=colour, label=method)
+axes[0].loglog(counts, bound, "--", color=INK, lw=1, label="bound for euler")
+axes[0].set(xlabel="steps", ylabel="largest error at $t = 1$", title="One Gaussian: the slope is the order")
+axes[1].set(
+    xlabel="evaluations of the field", ylabel="mean error at $t = 1$", title="Eight Gaussians: error against cost"
+)
+for ax, ticks in zip(axes, (counts, budgets), strict=True):
+    ax.set_xticks(ticks, ticks)
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+plt.show()
+print("evaluations " + "".join(f"{b:>10}" for b in budgets))
+for method in STEPS:
+    print(f"{method:>11} " + "".join(f"{error:>10.1e}" for error in ring_errors[method]))
+if not fast:
+    assert ring_errors["euler"][0] < ring_errors["rk4"][0]  # at 8 evaluations two steps of RK4 are too coarse
+    assert ring_errors["heun"][1] < ring_errors["euler"][1] / 2  # at 16
+    assert ring_errors["rk4"][2] < ring_errors["heun"][2]
+
+# %% [markdown]
+# Read the right picture from left to right. At 8 evaluations the order says nothing: it is a statement about small $h$,
+# and these steps are not small. From 16 on a second-order method is several times better than Euler. From 32 on, with a
+# field as smooth as this one, the fourth order wins.
+#
+# A sampler of learned pictures lives at 10 to 50 evaluations, and its field has an error of its own, which no solver
+# repairs: digits after the second are wasted. There the second order is the sensible choice. That it is Heun rather
+# than the midpoint rule, which has smaller constants on both fields here, has practical reasons. Heun evaluates only
+# at the times of the grid, so it can be used with a network that knows only these; and the first of its two slopes is
+# Euler's step, so the difference of the two results estimates the error for nothing. Karras et al. (2022) tried the
+# whole family, and Heun is what they and this library use by default. (In Exercise 01.2 you derive the family.)
+
+# %% [markdown]
+# ## 4. Brownian motion
+#
+# Now let the motion itself be random. Toss a coin at each step of length $h$ and go up or down by $a$. After time $t$
+# there were $t/h$ independent steps, so the variance of the place is $\frac{t}{h} a^2$. As $h \to 0$ there is one
+# choice of $a$ for which it neither vanishes nor explodes: $a = \sqrt h$. Then the variance is $t$, and by the
+# central limit theorem the place is Gaussian. The limit is **Brownian motion** $W$:
+#
+# 1. $W_0 = 0$ and the path is continuous;
+# 2. $W_t - W_s \sim \mathcal N(0, (t - s) I)$ for $s < t$;
+# 3. increments over intervals that do not overlap are independent.
+#
+# (That such a process exists is a theorem of Wiener. We take it as given.) From 2 and 3, for $s \le t$ in one
+# dimension, $\text{Cov}(W_s, W_t) = \text{Cov}(W_s, W_s) + \text{Cov}(W_s, W_t - W_s) = s$. So
+# $\text{Cov}(W_s, W_t) = \min(s, t)$.
+#
+# **Remember the square root.** In a time $h$ Brownian motion moves by about $\sqrt h$, which is far more than $h$. So
+# it has no velocity: $\mathbb E\, |\Delta W / h|^2 = 1/h \to \infty$. And its squared increments do not vanish in the
+# sum. Cut $[0, t]$ into $N$ parts:
+#
+# $$Q_N = \sum_{n<N} (W_{t_{n+1}} - W_{t_n})^2,
+# \qquad \mathbb E\, Q_N = t, \qquad \text{Var}\, Q_N = N \cdot 2 \Big(\frac tN\Big)^2
+# = \frac{2 t^2}{N} \to 0,$$
+#
+# since the square of a $\mathcal N(0, v)$ variable has variance $2 v^2$. So $Q_N \to t$ in mean square: a **random
+# sum with a sure limit**. For a smooth path the same sum tends to 0. In shorthand, $(dW)^2 = dt$.
+
+
+# %%
+def coins(steps: int, count: int, generator: torch.Generator) -> Tensor:
+    """Random walks (steps + 1, count) on [0, 1], up or down by sqrt(h)."""
+    toss = 2 * torch.randint(2, (steps, count), generator=generator).double() - 1
+    return torch.cat([torch.zeros(1, count).double(), toss.cumsum(dim=0)]) / math.sqrt(steps)
+
+
+generator = seeded(1)
+refinements = [2**k for k in range(1, 15)]
+increments = torch.randn(2**14, 8, generator=generator, dtype=torch.float64) * 2**-7  # of 8 paths, with h = 2^-14
+squares = torch.stack([increments.reshape(n, -1, 8).sum(dim=1).square().sum(dim=0) for n in refinements])
+assert bool(((squares[-1] - 1).abs() < 6 * math.sqrt(2 / 2**14)).all())  # six standard deviations
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
+for steps, colour in [(16, PALE), (256, GREY), (4096, INK)]:
+    axes[0].plot(torch.linspace(0, 1, steps + 1), coins(steps, 3, generator), color=colour, lw=0.8)
+    axes[0].plot([], [], color=colour, label=f"{steps} tosses")
+sure = torch.linspace(0, 1, 200)
+axes[0].plot(sure, 2 * sure.sqrt(), color=ACCENT, lw=1.5, label=r"$\pm 2 \sqrt{t}$")
+axes[0].plot(sure, -2 * sure.sqrt(), color=ACCENT, lw=1.5)
+axes[0].set(xlabel="$t$", title=r"Coin tosses of size $\sqrt{h}$ tend to Brownian motion")
+axes[0].legend(frameon=False, loc="upper left", fontsize=8)
+axes[1].semilogx(refinements, squares, color=GREY, lw=1)
+axes[1].semilogx(
+    refinements, [1 + 2 * math.sqrt(2 / n) for n in refinements], "--", color=ACCENT, label="two deviations"
+)
+axes[1].semilogx(refinements, [1 - 2 * math.sqrt(2 / n) for n in refinements], "--", color=ACCENT)
+axes[1].set(xlabel="parts $N$", ylabel="$Q_N$", ylim=(-0.5, 3.5), title="Sums of squared increments of 8 paths")
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 5. Stochastic differential equations
+#
+# Add Brownian motion to an ODE:
+#
+# $$dX_t = f(X_t, t)\, dt + g(X_t, t)\, dW_t,$$
+#
+# with the **drift** $f$ and the **diffusion coefficient** $g$. As $W$ has no velocity, this is short for an integral
+# equation, $X_t = X_0 + \int_0^t f\, dr + \int_0^t g\, dW_r$. The last one is an **Itô integral**: the limit in mean
+# square of the sums $\sum_n g(X_{t_n}, t_n) (W_{t_{n+1}} - W_{t_n})$, where $g$ is taken at the **left** end of each
+# part, before the increment is known. Two rules follow from that, because an increment has mean 0, variance $h$, and
+# is independent of all that came before it:
+#
+# $$\mathbb E \int_0^t g\, dW = 0, \qquad \mathbb E \Big| \int_0^t g\, dW \Big|^2 = \int_0^t \mathbb E\, g^2\, dr \quad
+# \text{(the Itô isometry)}.$$
+#
+# The left end matters. For $\int_0^1 W\, dW$ the sums from the left and from the right differ by
+# $\sum (W_{t_{n+1}} - W_{t_n})^2 = Q_N \to 1$. With an ordinary integrator they would differ by nothing.
+#
+# When the noise does not depend on the state (**additive noise**, $g = g_t$), existence follows from what we have
+# proved.
+#
+# **Theorem 3.** Let $f$ be as $u$ in Theorem 1, and $g_t$ continuously differentiable. Then for each start and each
+# continuous path of $W$ there is exactly one solution $X$.
+#
+# *Proof.* $G_t = \int_0^t g\, dW = g_t W_t - \int_0^t \dot g_r W_r\, dr$, by summation by parts, is a continuous
+# function of time for each path of $W$. $X$ solves the SDE exactly if $Y = X - G$ solves
+# $\dot Y_t = f(Y_t + G_t, t)$. The right-hand side is continuous, and Lipschitz in $Y$ with the same $L$. Theorem 1
+# does the rest. $\blacksquare$
+#
+# When $g$ depends on the state and is Lipschitz too, the contraction is done in mean square, with the isometry in the
+# place of the triangle inequality; see Øksendal (2003), theorem 5.2.1.
+#
+# ### Itô's formula
+#
+# What does a function $\varphi(x, t)$ do along such a path? Expand it over a step, in one dimension:
+#
+# $$\Delta\varphi = \partial_t\varphi\, h + \varphi'\, \Delta X + \tfrac12 \varphi''\, (\Delta X)^2 + \dots,
+# \qquad \Delta X = f h + g\, \Delta W.$$
+#
+# In ordinary calculus the square is of size $h^2$ and is dropped. Here it contains $g^2 (\Delta W)^2$, of size $h$,
+# and that stays. Its sum $\sum \frac12 \varphi'' g^2 (\Delta W)^2$ has the same limit as
+# $\sum \frac12 \varphi'' g^2 h$: the difference is a sum of $1/h$ terms with mean 0, uncorrelated, each with variance
+# of size $h^2$, so its variance is of size $h$. All other terms are of size $h^{3/2}$ or less: those with one factor
+# $\Delta W$ have mean 0 and variances that add up to at most $h^2$, and the others are sums of $1/h$ terms of size
+# $h^{3/2}$. That is the reason for
+#
+# $$d\varphi(X_t, t) = \Big( \partial_t \varphi + f \cdot \nabla\varphi + \frac{g^2}{2} \Delta\varphi \Big) dt
+# + g\, \nabla\varphi \cdot dW_t
+# \qquad \text{(Itô's formula)}$$
+#
+# in $d$ dimensions, with a scalar $g$ and the Laplacian $\Delta$, for $\varphi$ with two continuous derivatives in
+# $x$ and one in $t$. It is the chain rule, and one term more.
+#
+# *Example.* $d(W^2) = 2 W\, dW + dt$, so $\int_0^1 W\, dW = \frac12 (W_1^2 - 1)$, with a $-1$ that no schoolbook has.
+# Measured:
+
+# %%
+W = torch.cat([torch.zeros(1, 8).double(), increments.cumsum(dim=0)])
+left, right = (W[:-1] * increments).sum(dim=0), (W[1:] * increments).sum(dim=0)
+print("from the left    ", left[:4].numpy().round(3))
+print("Itô's formula    ", ((W[-1] ** 2 - 1) / 2)[:4].numpy().round(3))
+print("from the right   ", right[:4].numpy().round(3))
+assert torch.allclose(left, (W[-1] ** 2 - 1) / 2, atol=3 * math.sqrt(2 / 2**14))  # half of Q_N's six deviations
+assert torch.allclose(right - left, torch.ones(8).double(), atol=6 * math.sqrt(2 / 2**14))
+
+# %% [markdown]
+# ## 6. Ornstein–Uhlenbeck: an SDE that can be solved
+#
+# $$dX_t = -\theta X_t\, dt + g\, dW_t, \qquad \theta, g > 0 \text{ constant}.$$
+#
+# A spring pulls to 0, and noise kicks. (In this section and the next time has no end at 1.) Apply Itô's formula to
+# $\varphi(x, t) = e^{\theta t} x$. The second derivative is 0, the spring cancels, and what remains can be
+# integrated:
+#
+# $$d(e^{\theta t} X_t) = e^{\theta t} (\theta X_t - \theta X_t)\, dt + g\, e^{\theta t}\, dW_t
+# \quad\Longrightarrow\quad X_t = e^{-\theta t} x_0 + g \int_0^t e^{-\theta (t - r)}\, dW_r.$$
+#
+# The integral is a limit of sums of independent Gaussians, so it is Gaussian. Its mean is 0, and the isometry gives
+# its variance, $g^2 \int_0^t e^{-2\theta (t - r)}\, dr$. Hence the exact law:
+#
+# $$X_t \sim \mathcal N \Big( e^{-\theta t} x_0,\; \frac{g^2}{2\theta} \big(1 - e^{-2\theta t}\big) I \Big)
+# \;\longrightarrow\; \mathcal N \Big( 0, \frac{g^2}{2\theta} I \Big) \quad (t \to \infty).$$
+#
+# **What it has to do with generation.** Choose $g^2 = 2\theta$ and start at a data point $z$. Then
+# $X_t = \alpha z + \beta \varepsilon$ in law, with $\alpha = e^{-\theta t}$ and $\beta = \sqrt{1 - \alpha^2}$: data
+# slowly become noise. Run it the other way, and noise becomes data. That is the idea of diffusion models (Song et al.
+# 2021); what "the other way" means for an SDE is shown in lecture 04.
+#
+# The picture simulates the equation with steps of $h = 0.01$, by a method that section 8 is about, and compares with
+# the exact law.
+
+# %%
+theta, g, start, h, steps = 1.5, 0.8, 2.0, 0.01, 300
+generator = seeded(2)
+x = torch.full((4000,), start, dtype=torch.float64)
+states = [x]
+for _ in range(steps):
+    x = x - h * theta * x + g * math.sqrt(h) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    states.append(x)
+walks = torch.stack(states)
+times = h * torch.arange(steps + 1, dtype=torch.float64)
+mean = start * torch.exp(-theta * times)
+std = g * torch.sqrt(-torch.expm1(-2 * theta * times) / (2 * theta))
+# Six standard errors of a mean of 4000, and 2 h for the error of the method: its size is what section 8 finds.
+assert bool(((walks.mean(dim=1) - mean).abs() < 6 * std / math.sqrt(4000) + 2 * h).all())
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", width_ratios=(3, 2))
+axes[0].fill_between(times, mean - 2 * std, mean + 2 * std, color=PALE, label="exact mean ± 2 std")
+axes[0].plot(times, walks[:, :6], color=GREY, lw=0.7)
+axes[0].plot(times, mean, color=ACCENT, lw=2, label="exact mean")
+axes[0].set(xlabel="$t$", ylabel="$X_t$", title="Ornstein–Uhlenbeck: six paths and the exact law")
+axes[0].legend(frameon=False)
+places = torch.linspace(-1.8, 2.3, 300, dtype=torch.float64)
+for k, colour in [(20, GREY), (60, INK), (300, ACCENT)]:
+    axes[1].hist(walks[k], bins=60, density=True, color=colour, alpha=0.3)
+    law = torch.distributions.Normal(mean[k], std[k])
+    axes[1].plot(places, law.log_prob(places).exp(), color=colour, label=f"$t = {float(times[k]):g}$")
+axes[1].set(xlabel="$x$", ylabel="density", title="Simulated and exact")
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 7. Langevin dynamics: a motion that keeps a density
+#
+# The stationary law of Ornstein–Uhlenbeck, $p = \mathcal N(0, \frac{g^2}{2\theta} I)$, has the **score**
+# $\nabla \log p(x) = -\frac{2\theta}{g^2} x$. So its drift is $-\theta x = \frac{g^2}{2} \nabla \log p(x)$. Do the
+# same for any density $p$:
+#
+# $$dX_t = \frac{g^2}{2} \nabla \log p(X_t)\, dt + g\, dW_t \qquad \text{(Langevin dynamics).}$$
+#
+# **Theorem 4.** If $X_0 \sim p$, then $X_t \sim p$ for all $t$.
+#
+# *Proof.* The density $q_t$ of a solution of $dX = f\, dt + g\, dW$, with $g = g_t$, obeys the **Fokker–Planck
+# equation**
+#
+# $$\partial_t q = -\nabla \cdot (f q) + \frac{g^2}{2} \Delta q.$$
+#
+# It is proved in lecture 02; here we use it. Put $f = \frac{g^2}{2} \nabla \log p$ and $q = p$ into its right-hand
+# side. Since $p\, \nabla \log p = \nabla p$,
+#
+# $$-\nabla \cdot \Big( \frac{g^2}{2}\, p\, \nabla \log p \Big) + \frac{g^2}{2} \Delta p
+# = -\frac{g^2}{2} \nabla \cdot \nabla p + \frac{g^2}{2} \Delta p = 0.$$
+#
+# So $q_t = p$ for all $t$ solves the equation with the right start. (For smooth $p$ with a Lipschitz score it is the
+# only solution that is a density.) $\blacksquare$
+#
+# Note what is needed: the score, and not the density. A factor in front of $p$ does not matter.
+#
+# ### Why generation needs more than this
+#
+# Under mild conditions any start converges to $p$ (Roberts & Tweedie 1996). So why not start from noise, follow the
+# score of the data, and be done? Because of the time it takes. To get from one island of data to another a path must
+# cross water where $p$ is nearly 0, and the score pushes it back. The islands fill up as their basins catch the
+# noise, and the right shares come much later.
+#
+# The experiment: eight Gaussians with *unequal* weights $1 : 2 : \dots : 8$. Langevin dynamics with the exact score
+# (of the data with a trace of noise, $p_t$ at $t = 0.99$) against the ODE, both from the same Gaussian noise.
+
+# %%
+means, std_ring, _ = toy.mixture(torch.float64)
+weights = torch.arange(1, 9, dtype=torch.float64) / 36
+unequal = MixtureField(means, std_ring, weights)
+generator = seeded(3)
+begin = torch.randn(200 if fast else 2000, 2, generator=generator, dtype=torch.float64)
+
+x, h = begin, 0.004
+for _ in range(50 if fast else 500):
+    x = x + h * unequal.s(x, 0.99) + math.sqrt(2 * h) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+ends = {"Langevin, 500 evaluations": x, "ODE, 40 evaluations": sample_ode(unequal, begin, steps=20, method="heun")}
+
+
+def component(points: Tensor) -> Tensor:
+    """Which of the eight means is nearest to each point."""
+    return torch.cdist(points, means).argmin(dim=1)
+
+
+def shares(points: Tensor) -> Tensor:
+    return torch.bincount(component(points), minlength=8) / len(points)
+
+
+wrong = {name: float((shares(points) - weights).abs().sum() / 2) for name, points in ends.items()}
+print({name: f"{value:.1%} of the samples are in the wrong place" for name, value in wrong.items()})
+if not fast:
+    assert wrong["Langevin, 500 evaluations"] > 0.15
+    assert wrong["ODE, 40 evaluations"] < 0.05
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained", width_ratios=(1, 1, 1.3))
+for ax, (name, points), colour in zip(axes, ends.items(), (GREY, ACCENT), strict=False):
+    ax.scatter(*points.T, s=2, color=colour, rasterized=True)
+    ax.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal", title=name, xlabel="$x_1$", ylabel="$x_2$")
+for shift, (name, points), colour in zip((-0.2, 0.2), ends.items(), (GREY, ACCENT), strict=True):
+    axes[2].bar(torch.arange(8) + shift, shares(points), width=0.4, color=colour, label=name.split(",")[0])
+axes[2].plot(range(8), weights, "_", color=INK, ms=18, mew=2, label="exact weight")
+axes[2].set(xticks=range(8), xlabel="component", ylabel="share of the samples", title="Right places, wrong shares")
+axes[2].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# Each of Langevin's points is a good sample, and together they are the wrong distribution. A motion whose target
+# *changes* with time does better: it begins at noise, where everything is connected, and sorts out the shares before
+# the islands part. That is what $u_t$ does. As a *corrector*, a few steps at each $t$ towards $p_t$, Langevin
+# dynamics comes back in lecture 04.
+#
+# ## 8. Following an SDE
+#
+# Euler's idea again. Hold $f$ and $g$ for the length of a step; the increment of $W$ is $\sqrt h\, \xi$ with a fresh
+# $\xi \sim \mathcal N(0, I)$:
+#
+# $$x_{n+1} = x_n + h f(x_n, t_n) + \sqrt h\, g(x_n, t_n)\, \xi_n \qquad \text{(Euler–Maruyama).}$$
+#
+# There are now two questions.
+#
+# - **Weak error**: is the *distribution* right? It compares expectations,
+#   $|\mathbb E\, \varphi(x_N) - \mathbb E\, \varphi(X_1)|$.
+# - **Strong error**: is each *path* right, if method and equation see the same $W$? It is
+#   $(\mathbb E\, |x_N - X_1|^2)^{1/2}$.
+#
+# A generator of pictures needs only the first. The second says what a step does, and is needed to understand why
+# noise that depends on the state is harder.
+#
+# ### Weak order 1, without any sampling
+#
+# For Ornstein–Uhlenbeck one step is $x_{n+1} = (1 - \theta h) x_n + g \sqrt h\, \xi_n$, with $\xi_n$ independent of
+# $x_n$. So mean and variance follow *exact recursions*,
+#
+# $$m_{n+1} = (1 - \theta h)\, m_n, \qquad v_{n+1} = (1 - \theta h)^2\, v_n + g^2 h,$$
+#
+# and the law is Gaussian: nothing else is to be known, and no Monte Carlo error clouds the view. Now
+# $v_{n+1} = v_n + h (g^2 - 2 \theta v_n) + \theta^2 h^2 v_n$: these are Euler's method for $\dot m = -\theta m$ and
+# $\dot v = g^2 - 2\theta v$, up to a term of size $h^2$ a step. Their solutions are the exact moments of section 6,
+# so Theorem 2 with $p = 1$ says: **both errors are $O(h)$**. For the mean even the constant is known. From
+# $\log (1 - \theta h) = -\theta h - \frac12 \theta^2 h^2 - \dots$ and $h = T/N$,
+#
+# $$m_N = x_0\, (1 - \theta h)^N = x_0\, e^{-\theta T} \Big( 1 - \frac{\theta^2 T}{2} h + O(h^2) \Big).$$
+#
+# (For general smooth $f$ and $g$ and smooth $\varphi$ the weak order is 1 too: Talay & Tubaro 1990.)
+#
+# The same recursion says what becomes of Theorem 4 in a computer. The equation of Langevin dynamics keeps $p$ in place;
+# its steps do not. In Exercise 01.7 you find out what they keep instead.
+
+
+# %%
+def moments(n: int, theta: float = 1.5, g: float = 0.8, start: float = 2.0) -> tuple[float, float]:
+    """Mean and variance of n steps of Euler-Maruyama for Ornstein-Uhlenbeck on [0, 1]."""
+    mean, variance, h = start, 0.0, 1 / n
+    for _ in range(n):
+        mean, variance = (1 - theta * h) * mean, (1 - theta * h) ** 2 * variance + g**2 * h
+    return mean, variance
+
+
+exact = (2.0 * math.exp(-1.5), 0.8**2 / 3.0 * -math.expm1(-3.0))
+counts = [8, 16, 32, 64, 128, 256]
+weak_mean, weak_variance = ([abs(moments(n)[k] - exact[k]) for n in counts] for k in (0, 1))
+print("weak orders: mean", order(weak_mean), "variance", order(weak_variance))
+assert abs(order(weak_mean)[-1] - 1) < 0.1
+assert abs(order(weak_variance)[-1] - 1) < 0.1
+assert abs(weak_mean[-1] * 256 / (exact[0] * 1.5**2 / 2) - 1) < 0.05  # the constant of the derivation
+
+# %% [markdown]
+# ### Strong order: 1 for additive noise, 1/2 in general
+#
+# **Theorem 5.** Let $g = g_t$ be additive and Lipschitz in $t$, and let $f$ have bounded derivatives $\partial_t f$,
+# $f'$, $f''$. Then the strong error of Euler–Maruyama is $O(h)$.
+#
+# *Proof* (in one dimension; $C$ is a constant that may change from line to line). Let $X_n = X_{t_n}$ be the exact
+# path, $x_n$ the method on the same $W$, and $e_n = X_n - x_n$. Then
+# $e_{n+1} = e_n + h\, [f(X_n, t_n) - f(x_n, t_n)] + R_n$ with
+#
+# $$R_n = \int_{t_n}^{t_{n+1}} \big( f(X_r, r) - f(X_n, t_n) \big)\, dr + \int_{t_n}^{t_{n+1}} (g_r - g_{t_n})\, dW_r.$$
+#
+# By Itô's formula $f(X_r, r) - f(X_n, t_n) = \int_{t_n}^r a_q\, dq + \int_{t_n}^r g_q f'(X_q, q)\, dW_q$ with
+# $a = \partial_t f + f f' + \frac{g^2}{2} f''$. So $R_n = A_n + B_n$:
+#
+# - $A_n = \int_{t_n}^{t_{n+1}} \int_{t_n}^r a_q\, dq\, dr$ has mean square at most $C h^4$, because $\mathbb E\, a^2$
+#   is bounded;
+# - $B_n = \int_{t_n}^{t_{n+1}} \big[ (t_{n+1} - q)\, g_q f' + g_q - g_{t_n} \big]\, dW_q$ (the order of integration
+#   exchanged) has mean 0 given the past, and mean square at most $C h^3$ by the isometry, since the bracket is at
+#   most $C h$.
+#
+# Write $\lVert Y \rVert = (\mathbb E\, Y^2)^{1/2}$. The part $D_n = e_n + h\,[f(X_n, t_n) - f(x_n, t_n)] + A_n$ has
+# $\lVert D_n \rVert \le (1 + Lh) \lVert e_n \rVert + C h^2$, so with $(a + b)^2 \le (1 + h) a^2 + (1 + \frac1h) b^2$
+# we get $\lVert D_n \rVert^2 \le (1 + Ch) \lVert e_n \rVert^2 + C h^3$. Here is the point: all of $D_n$ except $A_n$
+# is known at $t_n$, and so *uncorrelated* with $B_n$. Hence
+#
+# $$\lVert e_{n+1} \rVert^2 = \lVert D_n \rVert^2 + 2\, \mathbb E\, A_n B_n + \lVert B_n \rVert^2
+# \le (1 + Ch) \lVert e_n \rVert^2 + C h^3,$$
+#
+# as $\mathbb E\, A_n B_n \le \lVert A_n \rVert \lVert B_n \rVert \le C h^{7/2}$. By the induction of Theorem 2,
+# $\lVert e_N \rVert^2 \le C h^2$. $\blacksquare$
+#
+# In words: a step errs by $h^{3/2}$, which is worse than Euler's $h^2$. But these errors have random signs. $N$ of
+# them add up like a random walk, to $\sqrt N h^{3/2} = h$ and not to $N h^{3/2} = \sqrt h$.
+#
+# If $g$ depends on the state, a step holds $g$ fixed while $X$ moves by $g\, \Delta W$, and misses
+# $\int g g' (W_r - W_{t_n})\, dW_r$, of size $h$ and not $h^{3/2}$. As a random walk these add up to
+# $\sqrt N h = \sqrt h$: **strong order 1/2**.
+#
+# Both can be measured against a path that is known exactly in terms of $W$. By Itô's formula
+#
+# - $X_t = e^{-t} (x_0 + W_t)$ solves $dX = -X\, dt + e^{-t}\, dW$ (additive);
+# - $X_t = x_0 \exp\big((\mu - \frac{g^2}{2}) t + g W_t\big)$ solves $dX = \mu X\, dt + g X\, dW$ (multiplicative).
+#
+# One fine Brownian path serves all step sizes: a coarse increment is a sum of fine ones. For the second equation the
+# weak error needs no sampling either: step by step,
+# $\mathbb E\, x_{n+1}^2 = ((1 + \mu h)^2 + g^2 h)\, \mathbb E\, x_n^2$.
+
+# %%
+mu, vol = 0.5, 0.8
+fine, paths = 1024, 500 if fast else 4000
+dW = torch.randn(fine, paths, generator=seeded(4), dtype=torch.float64) / math.sqrt(fine)
+total = dW.sum(dim=0)
+additive_exact = math.exp(-1) * (1 + total)
+multiplicative_exact = torch.exp((mu - vol**2 / 2) + vol * total)
+
+counts = [8, 16, 32, 64, 128, 256]
+additive, multiplicative, weak_second = [], [], []
+for n in counts:
+    x, y, h = torch.ones(paths).double(), torch.ones(paths).double(), 1 / n
+    for k, step in enumerate(dW.reshape(n, -1, paths).sum(dim=1)):
+        x = x - h * x + math.exp(-k * h) * step
+        y = y + h * mu * y + vol * y * step
+    additive.append(float((x - additive_exact).square().mean().sqrt()))
+    multiplicative.append(float((y - multiplicative_exact).square().mean().sqrt()))
+    weak_second.append(abs(((1 + mu * h) ** 2 + vol**2 * h) ** n - math.exp(2 * mu + vol**2)))
+print("strong orders, additive noise      ", order(additive))
+print("strong orders, multiplicative noise", order(multiplicative))
+print("weak orders, multiplicative noise  ", order(weak_second))
+if not fast:
+    assert abs(order(additive)[-1] - 1) < 0.15
+    assert abs(order(multiplicative)[-1] - 0.5) < 0.15
+assert abs(order(weak_second)[-1] - 1) < 0.1
+
+figure, ax = plt.subplots(figsize=(6.2, 3.5), layout="constrained")
+ax.loglog(counts, multiplicative, "s-", ms=4, color=ACCENT, label="strong, multiplicative noise")
+ax.loglog(counts, additive, "o-", ms=4, color=INK, label="strong, additive noise")
+ax.loglog(counts, weak_second, "s--", ms=4, color=ACCENT, alpha=0.5, label="weak (second moment), multiplicative")
+ax.loglog(counts, weak_variance, "o--", ms=4, color=GREY, label="weak (variance), Ornstein–Uhlenbeck")
+ax.set(xlabel="steps", ylabel="error at $t = 1$", title="Euler–Maruyama: strong order 1 or 1/2, weak order 1")
+ax.set_xticks(counts, counts)
+ax.minorticks_off()
+ax.legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## 9. Noise flows to eight Gaussians
+#
+# All samplers of the library are these loops, over any field. `sample_ode` takes one of the steps above, at each time
+# of a grid:
+
+# %%
+show_source(sample_ode)
+
+# %% [markdown]
+# `sample_sde` is Euler–Maruyama for
+#
+# $$dX_t = \Big[ u_t(X_t) + \frac{g_t^2}{2} s_t(X_t) \Big] dt + g_t\, dW_t, \qquad s_t = \nabla \log p_t.$$
+#
+# You know both parts: the drift $u$ carries $p_0$ to $p_1$, and the rest is Langevin dynamics for the $p_t$ of the
+# moment, which by Theorem 4 would keep $p_t$ in place. Together they have **the same distribution at each time,
+# whatever $g$ is**. The proof is in lecture 04. Here is the measurement: the same field, with and without noise, on a
+# line and on the ring. By default $g^2 = 2\beta_t (\dot\alpha_t \beta_t - \alpha_t \dot\beta_t)$, which vanishes at
+# the data.
+
+# %%
+generator = seeded(5)
+flow_paths = sample_ode(line, starts_line, steps=240, method="heun", trajectory=True)
+noisy_paths = sample_sde(line, starts_line, steps=240, generator=generator, trajectory=True)
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+for ax, paths, title in zip(axes, (flow_paths, noisy_paths), ("ODE: a flow", "SDE: a diffusion"), strict=True):
+    draw_density(ax)
+    ax.plot(time_grid(240), paths[:, :, 0], color=ACCENT, lw=0.9)
+    ax.set_title(f"{title}, from the same 25 starts")
+plt.show()
+
+if not fast:
+    small = Figure(figsize=(3.2, 2.0), layout="constrained")
+    for ax, paths in zip(small.subplots(1, 2), (flow_paths, noisy_paths), strict=True):
+        draw_density(ax)
+        ax.plot(time_grid(240), paths[:, :, 0], color=ACCENT, lw=0.7)
+        ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    small.savefig("images/01.png", dpi=100)
+
+# %% [markdown]
+# The clouds agree and the paths do not. On the left order is kept. On the right paths cross freely: an SDE has no
+# flow, and a start has no fixed end.
+
+# %%
+count = 200 if fast else 2000
+generator = seeded(6)
+noise = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+reference, _ = ring.sample(count, generator)
+by_ode = sample_ode(ring, noise, steps=20 if fast else 50, method="heun")
+by_sde = sample_sde(ring, noise, steps=50 if fast else 200, generator=generator)
+
+floor = 2 / count * float((reference - reference.roll(1, 0)).norm(dim=1).mean())  # of two samples of one distribution
+distances = {"ODE": energy_distance(by_ode, reference), "SDE": energy_distance(by_sde, reference)}
+print({name: f"{value / floor:.1f} x the sampling floor" for name, value in distances.items()})
+assert all(value < 4 * floor for value in distances.values())
+
+same = noise[:1].expand(300, 2)
+ends_ode = component(sample_ode(ring, same, steps=20)).unique()
+ends_sde = component(sample_sde(ring, same, steps=100, generator=generator)).unique()
+print(f"300 copies of one start: the ODE reaches {len(ends_ode)} of the Gaussians, the SDE {len(ends_sde)}")
+assert len(ends_ode) == 1
+assert len(ends_sde) == 8
+
+there = solve("rk4", ring.u, few, time_grid(100))[-1]
+back = solve("rk4", ring.u, there, time_grid(100).flip(0))[-1]
+assert float((back - few).abs().max()) < 1e-3  # the flow can be undone
+
+# %% [markdown]
+# The animation follows 400 points and six chosen starts, the same on both sides.
+
+
+# %%
+def animation(left: Tensor, right: Tensor, chosen: int, name: str) -> None:
+    """A GIF of two trajectories (T, N, 2) side by side; the first `chosen` points trail their paths."""
+    figure = Figure(figsize=(7, 3.7), layout="constrained")
+    clouds, trails, heads = [], [], []
+    for ax, title in zip(figure.subplots(1, 2), ("ODE", "SDE"), strict=True):
+        ax.set(xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), aspect="equal", xticks=[], yticks=[])
+        ax.set_title(title, color=INK)
+        ax.spines[:].set_color(PALE)
+        clouds.append(ax.scatter([], [], s=4, color=GREY, linewidths=0))
+        trails.append([ax.plot([], [], color=f"C{k}", lw=1.3)[0] for k in range(chosen)])
+        heads.append(ax.scatter(*left[0, :chosen].T, s=28, color=[f"C{k}" for k in range(chosen)], zorder=3))
+    frames = []
+    for i in range(len(left)):
+        for cloud, lines, head, states in zip(clouds, trails, heads, (left, right), strict=True):
+            cloud.set_offsets(states[i, chosen:])
+            head.set_offsets(states[i, :chosen])
+            for k, path in enumerate(lines):
+                path.set_data(*states[: i + 1, k].T)
+        figure.suptitle(f"t = {i / (len(left) - 1):.2f}", family="monospace", fontsize=11)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80)
+        frames.append(Image.open(buffer).convert("RGB"))
+    palette = frames[-1].quantize(48)  # one for all frames: colours do not flicker
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [70] * (len(frames) - 1) + [2500]
+    frames[0].save(f"images/{name}.gif", save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+if not fast:
+    generator = seeded(7)
+    angles = torch.arange(6, dtype=torch.float64) * (math.pi / 3) + 0.3
+    chosen = 0.9 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    cloud = torch.cat([chosen, torch.randn(400, 2, generator=generator, dtype=torch.float64)])
+    ode_states = sample_ode(ring, cloud, steps=50, method="heun", trajectory=True)
+    sde_states = sample_sde(ring, cloud, steps=200, generator=generator, trajectory=True)[::4]
+    animation(ode_states, sde_states, 6, "01_ode_and_sde")
+
+# %% [markdown]
+# ![Noise moves to eight Gaussians: left along the ODE, right along the SDE](images/01_ode_and_sde.gif)
+#
+# ## 10. Change this
+#
+# **Predict first.** Below, `budget` evaluations of the field are spent on the ring, by four samplers. With 50 they
+# are all good. Which is best with 10? With 6? Does the SDE need more steps than the ODE, or fewer? Write your guess
+# down, change the number, run the cell.
+
+# %%
+budget = 10
+
+samplers = {
+    "Euler": lambda: sample_ode(ring, noise, steps=budget, method="euler"),
+    "Heun": lambda: sample_ode(ring, noise, steps=budget // 2, method="heun"),
+    "RK4": lambda: sample_ode(ring, noise, steps=max(1, budget // 4), method="rk4"),
+    "Euler–Maruyama": lambda: sample_sde(ring, noise, steps=budget, generator=seeded(8)),
+}
+clouds = {name: sampler() for name, sampler in samplers.items()}
+scores = {name: energy_distance(points, reference) / floor for name, points in clouds.items()}
+if budget == 10 and not fast:
+    assert max(scores, key=scores.get) == "RK4"
+    assert scores["Euler–Maruyama"] < scores["Euler"]
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
+for ax, (name, points) in zip(axes, clouds.items(), strict=True):
+    ax.scatter(*points.T, s=1, color=INK, rasterized=True)
+    ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
+    ax.set_title(f"{name}\n{scores[name]:.1f} x the floor", fontsize=10)
+figure.suptitle(f"{budget} evaluations of the field", fontsize=11)
+plt.show()
+
+# %% [markdown]
+# With 10 the fourth-order method, with its two steps, is the worst by far. And Euler–Maruyama keeps up with the best:
+# noise does not only cost accuracy. It also forgets, as Ornstein–Uhlenbeck forgets its start, and among the
+# things it forgets are the errors of earlier steps. Lecture 04 comes back to that.
+
+# %% [markdown]
+# ## 11. What fails, and why
+#
+# Four mistakes that are easy to make, and what each does. The first three leave a program that runs, and pictures
+# that look like something.
+#
+# - **The root forgotten**: $h\, \xi$ instead of $\sqrt h\, \xi$. The variance after time 1 is $N h^2 = h$ instead of
+#   1. With more steps the noise *vanishes*, and the SDE becomes an ODE with a wrong drift.
+# - **No step size at all**: $\xi$ instead of $\sqrt h\, \xi$. The variance is $N$, and with more steps it *explodes*.
+#   So a quick test of any SDE code: change the number of steps. A right program does not care.
+# - **The noise multiplied in twice**: a function `diffusion` that returns $g\, \xi$, in a loop that multiplies by
+#   $\xi$ again. If the two are independent, mean and variance are right, so a test of these two is blind to it. The
+#   fourth moment is not: $\mathbb E\, \xi^4\, \mathbb E\, \xi'^4 = 9$ where a Gaussian has 3.
+# - **Steps too long for the spring**: for Ornstein–Uhlenbeck the factor $1 - \theta h$ exceeds 1 in size when
+#   $h > 2/\theta$. Every step then overshoots by more than the last. An order is a promise for small $h$ only; and
+#   small means small against $1/L$.
+
+
+# %%
+def final_law(steps: int, kind: str, theta: float = 1.5, g: float = 0.8) -> tuple[float, float]:
+    """Variance, and fourth moment over squared variance, of Ornstein-Uhlenbeck from 0 after time 1, simulated."""
+    generator, h = seeded(9), 1 / steps
+    x = torch.zeros(20_000, dtype=torch.float64)
+    scale = {"right": math.sqrt(h), "root forgotten": h, "no step size": 1.0, "noise twice": math.sqrt(h)}[kind]
+    for _ in range(steps):
+        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        if kind == "noise twice":
+            xi = xi * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x - h * theta * x + g * scale * xi
+    return float(x.var()), float((x**4).mean() / x.var() ** 2)
+
+
+print(f"exact variance {exact[1]:.3f}, fourth moment 3")
+for kind in ("right", "root forgotten", "no step size", "noise twice"):
+    row = [final_law(steps, kind) for steps in (2, 10, 50)]
+    print(f"{kind:>15}: " + "   ".join(f"{v:7.3f} ({k:.1f})" for v, k in row), " with 2, 10, 50 steps")
+assert final_law(50, "root forgotten")[0] < 0.1 * exact[1]
+assert final_law(50, "no step size")[0] > 10 * exact[1]
+assert abs(final_law(50, "noise twice")[0] / exact[1] - 1) < 0.1  # the variance does not see it
+assert abs(moments(200, theta=500.0)[0]) > 1e3  # h = 1/200 > 2/500: it explodes
+
+# %% [markdown]
+# Look at the fourth row again. With 2 steps the noise that was multiplied in twice is seen at once, and with 50 it
+# hides: by the central limit theorem a sum of many increments is nearly Gaussian, whatever they were. A mistake in a
+# step is best looked for in *one* step. The exercise's checks do that.
+#
+# ## 12. Further reading
+#
+# - P. Holderrieth, E. Erives, *An Introduction to Flow Matching and Diffusion Models* (2025),
+#   [arXiv:2506.02070](https://arxiv.org/abs/2506.02070): the MIT course whose notation this one shares.
+# - Y. Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (2021),
+#   [arXiv:2011.13456](https://arxiv.org/abs/2011.13456): generation by an SDE run backwards.
+# - T. Karras, M. Aittala, T. Aila, S. Laine, *Elucidating the Design Space of Diffusion-Based Generative Models*
+#   (2022), [arXiv:2206.00364](https://arxiv.org/abs/2206.00364): which solver, which grid, and why.
+# - D. J. Higham, *An Algorithmic Introduction to Numerical Simulation of Stochastic Differential Equations*, SIAM
+#   Review 43 (2001), 525–546: weak and strong order, with short programs.
+# - E. Hairer, S. P. Nørsett, G. Wanner, *Solving Ordinary Differential Equations I* (2nd ed. 1993): everything about
+#   Runge–Kutta methods.
+# - B. Øksendal, *Stochastic Differential Equations* (6th ed. 2003): the Itô integral, existence and Itô's formula,
+#   with the proofs that were left out here.
+# - D. Talay, L. Tubaro, *Expansion of the global error for numerical schemes solving stochastic differential
+#   equations*, Stochastic Analysis and Applications 8 (1990): the weak order.
+# - G. O. Roberts, R. L. Tweedie, *Exponential convergence of Langevin distributions and their discrete
+#   approximations*, Bernoulli 2 (1996), 341–363.
+#
+# **Now you**: [Exercise 01](../exercises/01_flows_and_diffusions.ipynb) has eight questions, from a loop over a time
+# grid to finding the order of a solver that nobody describes. Next: [lecture 02](02_probability_paths.ipynb), where
+# the fields come from.

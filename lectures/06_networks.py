@@ -1,0 +1,1068 @@
+# %% [markdown]
+# # 06. Networks for images
+#
+# **The question.** Everything so far asked for a function $u_\theta(x, t, y)$ and never said what it is made of. For
+# images, what should it be made of, how do $x$, $t$ and $y$ get in, and what does each choice cost?
+#
+# **You will be able to** say what a time embedding can and cannot resolve; write a residual block, a U-Net, attention
+# and a diffusion transformer (DiT) from their parts; count their floating-point operations; move any of them into the
+# latent space of an autoencoder; and compare the three at equal compute without fooling yourself.
+#
+# **Time:** 75 minutes of reading, 3 minutes of computing on two cores. **Needed before:** lectures 03 and 05.
+
+# %%
+import time
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowlib import Field, MixtureField, Model, flow_matching_loss, sample_ode
+from flowlib.animation import animate
+from flowlib.course.notebook import fast, show_source, trained
+from flowlib.data import load, mnist, toy
+from flowlib.losses import prediction_error
+from flowlib.metrics import frechet_distance, label_accuracy
+from flowlib.nets.attention import SelfAttention
+from flowlib.nets.dit import DiT, DiTBlock, patchify, position_table, unpatchify
+from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, zero_init
+from flowlib.nets.unet import ResidualBlock, Stage, UNet
+from flowlib.plotting import ACCENT, GREY, INK, tile
+from flowlib.runs import build, latent_shape, network_model
+from flowlib.systems.autoencoder import elbo_loss
+from flowlib.systems.latent import LatentModel, latent_statistics
+from flowlib.tables import format_table
+from flowlib.training.journal import read_metrics
+from flowlib.training.recipe import FirstStage, Recipe
+
+torch.set_grad_enabled(False)  # turned on where something is trained
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
+
+
+# %% [markdown]
+# ## 1. One signature
+#
+# A network here is a function `net(x, t, y)` that returns something shaped like `x`: images `(B, C, H, W)`, times
+# `(B,)`, labels `(B,)`. `Model(net, path, predicts=...)` says what the output means, and from then on it is a field:
+# samplers, guidance and likelihood never look inside. So a network can be exchanged for any other, and this lecture is
+# about what is worth putting there.
+#
+# Lecture 03 proved what it has to approximate: the minimiser of the loss is a conditional mean,
+# $$u_\theta(x, t, y) \;\to\; \mathbb E\,[\,\dot\alpha_t z + \dot\beta_t \varepsilon \mid x_t = x,\; t,\; y\,].$$
+# It is a regression from image to image whose answer depends on $t$ and $y$.
+#
+# ## 2. Must the network be told the time?
+#
+# Leave $t$ out, and the same theorem says what is learned instead: with $t$ drawn uniformly,
+# $$\bar u(x) = \mathbb E\,[u_t(x) \mid x_t = x] = \frac{\int_0^1 p_t(x)\, u_t(x)\, dt}{\int_0^1 p_t(x)\, dt},$$
+# the average over all times at which $x$ could have been seen. On a Gaussian mixture $p_t$ and $u_t$ are known, so that
+# $\bar u$ can be computed exactly: this is the **best** network without a clock, no training involved.
+
+# %%
+clock = (torch.arange(60) + 0.5) / 60
+
+
+def blind(field: MixtureField, x: Tensor) -> Tensor:
+    """The best velocity that does not know the time: the posterior mean of u_t(x) over t, by the midpoint rule."""
+    posterior = torch.stack([field.log_prob(x, t) for t in clock]).softmax(0)  # (60, B)
+    return sum(weight[:, None] * field.u(x, t) for weight, t in zip(posterior, clock, strict=True))
+
+
+g = torch.Generator().manual_seed(0)
+ring = MixtureField(*toy.mixture())
+count = 200 if fast else 600
+noise = torch.randn(count, 2, generator=g)
+with_time = sample_ode(ring, noise, steps=50, method="euler")
+without_time = noise.clone()
+for _ in range(50):
+    without_time = without_time + blind(ring, without_time) / 50
+
+
+def stray(x: Tensor) -> float:
+    """The share of points more than 4 standard deviations from every mode; exp(-8) = 0.0003 of a Gaussian's own."""
+    return float((torch.cdist(x, ring.means).amin(1) > 4 * ring.std[0]).double().mean())
+
+
+lost = {"told the time": stray(with_time), "not told": stray(without_time)}
+assert lost["told the time"] < 0.03
+assert lost["not told"] > 0.08
+
+dimensions, regret = [2, 8, 32, 128, 512], []
+for dimension in dimensions:
+    means = torch.randn(8, dimension, generator=g) * (1 - 0.15**2) ** 0.5  # one unit of energy per component
+    field = MixtureField(means, 0.15)
+    z, _ = field.sample(300, g)
+    t = torch.rand(300, generator=g)
+    x = field.path.sample(z, t, torch.randn(z.shape, generator=g))
+    u = field.u(x, t)
+    regret.append(float((u - blind(field, x)).square().sum() / u.square().sum()))
+
+assert regret[0] > 0.1
+assert regret[-1] < 0.01
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained", width_ratios=(1, 1, 1.3))
+for ax, points, name in ((axes[0], with_time, "told the time"), (axes[1], without_time, "not told")):
+    ax.scatter(*points.T, s=3, color=INK, alpha=0.6, linewidths=0, rasterized=True)
+    ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(f"{name}:\n{100 * lost[name]:.1f} % astray")
+axes[2].loglog(dimensions, regret, "o-", color=ACCENT)
+axes[2].set(
+    xlabel="dimension of the data", ylabel=r"$E|u_t - \bar u|^2 \,/\, E|u_t|^2$", title="error of not knowing the time"
+)
+plt.show()
+
+# %% [markdown]
+# In two dimensions the clockless field is wrong by a large part of its size, and its samples show it: a point between
+# the modes does not know whether it is still on its way, and is left there; others fall too deep into a mode. In many
+# dimensions the error nearly vanishes, because the noise level can be **read off the image**: estimated from $d$
+# pixels, a standard deviation has a relative error of about $1/\sqrt{2d}$, less than 3 % for $28 \times 28$ pixels. So
+# a network for images could find the time out by itself, and large ones without a clock do work (Sun et al. 2025). It
+# would spend capacity on it, and be least sure where precision matters most, near the data. Telling it costs almost
+# nothing. We tell it.
+#
+# ## 3. How time enters: sines and cosines
+#
+# A number $t$ multiplied by a weight gives a straight line; whatever depends on $t$ in detail the next layers must
+# build from scratch, and networks learn such detail last (Tancik et al. 2020). Give them instead
+# $$\phi(t) = \big(\sin \omega_1 t, \dots, \sin \omega_m t, \cos \omega_1 t, \dots, \cos \omega_m t\big),
+# \qquad \omega_k = 2\pi f^{\,(k-1)/(m-1)}, \quad k = 1 \dots m.$$
+# **Why both sine and cosine.** The pair of frequency $\omega$ moves on a circle, and a shift in time is a rotation,
+# $$\begin{pmatrix} \sin \omega(t+s) \\ \cos \omega(t+s) \end{pmatrix} =
+# \begin{pmatrix} \cos \omega s & \sin \omega s \\ -\sin \omega s & \cos \omega s \end{pmatrix}
+# \begin{pmatrix} \sin \omega t \\ \cos \omega t \end{pmatrix},$$
+# a linear map that does not depend on $t$. Hence the similarity of two times depends on their distance only:
+# $$\phi(t) \cdot \phi(t') = \sum_{k=1}^m \cos \omega_k (t - t').$$
+# With sines alone this fails, and at $t = 0$ the features would all be zero.
+#
+# **Which times it can tell apart.** For small $\delta$,
+# $\lVert \phi(t) - \phi(t + \delta) \rVert^2 = 2 \sum_k (1 - \cos \omega_k \delta) \approx \delta^2 \sum_k \omega_k^2$.
+# The fastest frequency decides: times closer than about $1/\omega_m$ look alike, here $0.0016 = 1/(200\pi)$.
+# The fastest alone would mistake $t$ for $t + 1/f$; the slower ones tell these apart, as the hour hand does
+# for the minute hand. If all frequencies were whole numbers of turns, even $t = 0$ and $t = 1$ would have the same
+# features: noise and data confused. In a geometric sequence only the first and the last need be whole.
+#
+# **Which functions of time a linear layer can build from it.** On $[0, 1]$ two waves are all but the same unless they
+# differ by about one turn. So where neighbouring frequencies lie less than a turn apart, their sums make every wave in
+# between. They lie $f_k(\rho - 1)$ apart, with $\rho = f^{1/(m-1)}$ the ratio of neighbours: every wave up to about
+# $$\min\!\Big(f, \frac{1}{\rho - 1}\Big) \text{ turns}$$
+# is in reach, faster ones only near a frequency of the list. For $f = 100$ that is six turns with 32 frequencies and 55
+# with 256. So the fastest frequency sets what can be told apart, the number of frequencies what is easy to say; the two
+# layers behind $\phi$ have to make up the rest.
+
+# %%
+show_source(TimeEmbedding)
+
+# %%
+times = torch.linspace(0, 1, 401)
+
+
+def features(t: Tensor, fastest: float, count: int = 64) -> Tensor:
+    """(B,) -> (B, count), with the library's frequencies."""
+    angle = t[:, None] * TimeEmbedding(4, features=count, fastest=fastest).frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+phi = features(times, 100.0)
+kernel = phi @ phi.T / 32
+for shift in (1, 10, 100):  # similarity depends on the distance of two times only
+    diagonal = kernel.diagonal(shift)
+    assert torch.allclose(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-3)
+assert (phi[0] - phi[-1]).norm() > 3  # noise and data are told apart ...
+turns = torch.arange(1, 33) * 2 * torch.pi  # ... but not by whole turns:
+assert torch.allclose((0.0 * turns).cos(), (1.0 * turns).cos(), atol=1e-4)
+
+# What a linear layer on the features can follow: the best fit of waves of many speeds, by least squares.
+speeds = torch.logspace(0, 2, 60)
+waves = torch.stack([torch.cos(2 * torch.pi * (speed * times + 0.1)) for speed in speeds], dim=1).double()
+settings = {(5.0, 64): GREY, (100.0, 64): ACCENT, (100.0, 512): INK}  # fastest, features
+fits, reach = {}, {}
+for fastest, count in settings:
+    basis = features(times, fastest, count).double()
+    gram = basis.T @ basis + 0.1 * torch.eye(count).double()  # a little ridge: weights stay moderate
+    residual = waves - basis @ torch.linalg.solve(gram, basis.T @ waves)
+    fits[fastest, count] = residual.square().mean(0) / waves.square().mean(0)
+    reach[fastest, count] = min(fastest, 1 / (fastest ** (1 / (count // 2 - 1)) - 1))
+for setting, unexplained in fits.items():
+    assert unexplained[speeds < 0.8 * reach[setting]].max() < 0.05
+assert fits[5.0, 64][speeds > 10].min() > 0.9
+assert fits[100.0, 64][speeds > 10].max() > 0.8
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+axes[0].imshow(phi.T, aspect="auto", cmap="RdBu", extent=(0, 1, 64, 0), vmin=-1, vmax=1, interpolation="nearest")
+axes[0].set(xlabel="time t", ylabel="feature", title="32 sines, 32 cosines")
+near = torch.linspace(0.4, 0.6, 401)
+for (fastest, count), colour in settings.items():
+    if count == 64:
+        similarity = features(near, fastest) @ features(torch.tensor([0.5]), fastest)[0] / 32
+        axes[1].plot(near, similarity, color=colour, label=f"fastest {fastest:.0f}")
+    label = f"fastest {fastest:.0f}, {count // 2} frequencies"
+    axes[2].semilogx(speeds, fits[fastest, count], color=colour, label=label)
+    axes[2].axvline(reach[fastest, count], color=colour, linestyle=":")
+axes[1].set(xlabel="t'", ylabel=r"$\phi(t) \cdot \phi(t') / m$", title="similarity to t = 0.5")
+axes[1].legend(fontsize=8)
+axes[2].set(xlabel="turns of the wave over [0, 1]", ylabel="unexplained share", title="waves a linear layer can follow")
+axes[2].set_ylim(0, 1.45)
+axes[2].legend(fontsize=7, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# **Change this.** DDPM numbers its steps $k = 0 \dots 1000$ and uses frequencies from 1 down to 1/10000 radians a step.
+# Someone who feeds $t \in [0, 1]$ into that embedding has a fastest feature of one radian. Predict the middle picture,
+# then plot it: in `features`, replace the frequencies by `10000 ** -torch.linspace(0, 1, 32)`.
+#
+# ## 4. How the label enters, and how both reach every layer
+#
+# A label has no order, so each gets a vector of its own, learned: a table with one row for each class and **one more
+# row for "no label"**, the null guide $\varnothing$. Lecture 05 needs that row: it is trained only through the labels
+# that are dropped. Time and label are then added into one condition vector. The sum loses nothing that matters: with
+# some hundred components, the curve $\phi$ and eleven points have room to stay apart.
+
+# %%
+show_source(LabelEmbedding, Condition)
+
+# %%
+condition = Condition(64, classes=10)
+t, y = torch.tensor([0.2, 0.7]), torch.tensor([3, 3])
+assert condition.null == 10
+assert torch.equal(condition(t, None), condition(t, torch.full((2,), 10)))  # no label is the eleventh label
+
+# %% [markdown]
+# The condition $c$ could be appended to the input as constant planes, once. Then every layer must carry it on. Instead
+# it speaks to **every block**: a linear layer turns $c$ into a scale and a shift for each channel,
+# $$h \;\leftarrow\; \big(1 + \gamma(c)\big) \odot \mathrm{norm}(h) + \delta(c).$$
+# This is FiLM (Perez et al. 2018). With a group norm inside it is called AdaGN (Dhariwal & Nichol 2021), with a layer
+# norm adaLN (Peebles & Xie 2023). Two details matter.
+#
+# *After the norm, not before.* For every $a > 0$, $\mathrm{norm}(a h) = \mathrm{norm}(h)$: a scale applied before is
+# taken out again.
+#
+# *$1 + \gamma$, not $\gamma$.* The layer that makes $\gamma$ and $\delta$ starts at zero, and zero must mean "leave
+# it".
+#
+# And one trap. A vector of $B$ times, broadcast against images, lines up with their **width**. If $B = W$ nothing
+# crashes:
+
+# %%
+h = torch.randn(2, 16, 5, 5, generator=g)
+norm = nn.GroupNorm(8, 16)
+assert torch.allclose(norm(3 * h), norm(h), atol=1e-3)
+
+images, t = torch.ones(4, 1, 4, 4), torch.tensor([0.0, 0.1, 0.2, 0.3])
+wrong, right = images * t, images * t[:, None, None, None]
+assert wrong.shape == right.shape
+assert torch.equal(wrong[2, 0], t.expand(4, 4))  # every image got all four times, one for each column
+assert torch.equal(right[2, 0], torch.full((4, 4), 0.2))
+
+# %% [markdown]
+# ## 5. Convolutions: cheap, local, the same everywhere
+#
+# A convolution computes each output pixel from a $k \times k$ window, with the same weights at every place. From $C$ to
+# $C'$ channels on $H \times W$ pixels it has $k^2 C C'$ weights, and costs $2 k^2 C C' H W$ operations (a
+# multiplication and an addition each). A linear layer between the same images would have $H^2 W^2 C C'$ weights.
+#
+# **Receptive field.** How far can an output pixel see? Let layers have kernels $k_l$ and strides $s_l$, and let
+# $j_l = s_1 \cdots s_l$ be the distance, in input pixels, between neighbours after layer $l$. One pixel of layer $l$
+# sees $k_l$ neighbours of layer $l - 1$, which lie $j_{l-1}$ apart and each see $r_{l-1}$. So
+# $$r_l = r_{l-1} + (k_l - 1)\, j_{l-1}, \qquad r_0 = 1 \quad\Longrightarrow\quad
+# r_L = 1 + \sum_{l=1}^{L} (k_l - 1) \prod_{i<l} s_i.$$
+# At one size a $3 \times 3$ layer adds two pixels. **After a halving it adds four, at a quarter of the price.** That is
+# the whole argument for going down before looking around.
+
+
+# %%
+def conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, stride=stride, padding=1)
+
+
+def flops(module: nn.Module, *inputs: Tensor) -> int:
+    """Floating-point operations of one call: matrix products and convolutions, a multiply-add counted as two."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return counter.get_total_flops()
+
+
+def receptive_field(layers: list[tuple[int, int]]) -> int:
+    """Pixels a side that one output of a stack of (kernel, stride) layers sees."""
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field, step = field + (kernel - 1) * step, step * stride
+    return field
+
+
+def influence(net: nn.Module, size: int = 29) -> Tensor:
+    """|d output at the centre / d each input pixel|, averaged over random images: (size, size)."""
+    x = torch.randn(20, 1, size, size, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with torch.enable_grad():
+        out = net(x)
+        out[:, :, out.shape[2] // 2, out.shape[3] // 2].sum().backward()
+    return x.grad.abs().mean((0, 1))
+
+
+class PixelAttention(nn.Module):
+    """x + attention over all pixels of x."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(channels, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+
+
+torch.manual_seed(0)  # layers draw their first weights from the global generator
+flat = nn.Sequential(conv(1, 16), *[layer for _ in range(5) for layer in (nn.SiLU(), conv(16, 16))])
+halved = nn.Sequential(
+    conv(1, 16), nn.SiLU(), conv(16, 16, 2), *[m for _ in range(4) for m in (nn.SiLU(), conv(16, 16))]
+)
+attending = nn.Sequential(conv(1, 16), nn.SiLU(), conv(16, 16, 2), PixelAttention(16), nn.SiLU(), conv(16, 16))
+stacks = {"six convolutions": flat, "the second one halves": halved, "attention instead": attending}
+maps = {name: influence(net) for name, net in stacks.items()}
+sides = {name: int((seen > 0).any(0).sum()) for name, seen in maps.items()}
+assert sides["six convolutions"] == receptive_field([(3, 1)] * 6) == 13
+assert sides["the second one halves"] == receptive_field([(3, 1), (3, 2)] + [(3, 1)] * 4) == 21
+assert sides["attention instead"] == 29  # everything
+assert flops(conv(16, 16), torch.zeros(1, 16, 29, 29)) == 2 * 9 * 16 * 16 * 29 * 29
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.5), layout="constrained")
+for ax, (name, net) in zip(axes, stacks.items(), strict=True):
+    seen = maps[name] / maps[name].max()
+    shown = ax.imshow(seen.clamp_min(1e-6).log10(), cmap="magma", vmin=-5, vmax=0)
+    price = flops(net, torch.zeros(1, 1, 29, 29)) / 1e6
+    ax.set(title=f"{name}:\nsees {sides[name]} x {sides[name]} pixels, {price:.1f} MFLOP")
+    ax.set_axis_off()
+figure.colorbar(shown, ax=axes, label="influence on the centre, log10", shrink=0.8)
+plt.show()
+
+# %% [markdown]
+# Inside its square, a pixel's influence falls off like a Gaussian: contributions multiply along paths, and most paths
+# wander about the middle (Luo et al. 2016). The field that counts is smaller than the field that is allowed.
+#
+# ## 6. The U-Net, piece by piece
+#
+# **A residual block** is two convolutions around which $x$ passes unharmed, with the condition in between. This is the
+# only part that computes much; all else is plumbing.
+
+# %%
+show_source(ResidualBlock)
+
+# %% [markdown]
+# `zero_init(self.conv2)`: the last layer of the branch starts at zero, so that at first the block is the identity.
+#
+# **Encoders** are such blocks, with a stride-2 convolution after each level that halves the image. **The midcoder**
+# works at the smallest size, where looking around is cheap; attention belongs there too. **Decoders** come back up:
+# nearest-neighbour upsampling, then a convolution. (A transposed convolution of stride 2 writes some pixels more often
+# than others, and leaves a checkerboard; Odena et al. 2016.)
+#
+# **Skip connections.** The way down throws away where exactly things are. Is that a loss? Look at what is asked for. On
+# the linear path the velocity is
+# $$u_t(x) = \frac{D - x}{1 - t}, \qquad D = \mathbb E[z \mid x_t = x]:$$
+# it contains $x$ itself, and early on $x$ is nearly all noise. White noise has no structure that could be compressed:
+# of
+# $d$ numbers squeezed linearly through $m < d$, a share $1 - m/d$ of the variance is lost. So the decoder of each size
+# is **given the encoder's output of that size**, concatenated along the channels. The library adds a second way around:
+# a gate on $x$, `carry`, one number for each image channel, read from the condition.
+#
+# How much is that worth? Here is an hourglass whose skips and whose gate can be cut. Cut skips are filled with zeros,
+# so that all variants have the same weights and cost.
+
+
+# %%
+class Hourglass(nn.Module):
+    """A U-Net for 8 x 8 images: 8 -> 4 -> 2 -> 4 -> 8, with skips and a gate on x that can be cut."""
+
+    def __init__(self, skips: bool, gate: bool, width: int = 16) -> None:
+        super().__init__()
+        self.skips, self.gate = skips, gate
+        self.condition = Condition(64, classes=10)
+        self.stem = conv(1, width)
+        self.encoders = nn.ModuleList(ResidualBlock(width, width, 64) for _ in range(2))
+        self.downs = nn.ModuleList(conv(width, width, 2) for _ in range(2))
+        self.midcoder = ResidualBlock(width, width, 64)
+        self.ups = nn.ModuleList(conv(width, width) for _ in range(2))
+        self.decoders = nn.ModuleList(ResidualBlock(2 * width, width, 64) for _ in range(2))
+        self.head, self.carry = zero_init(conv(width, 1)), zero_init(nn.Linear(64, 1))
+
+    @property
+    def null(self) -> int | None:
+        return self.condition.null
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        c = F.silu(self.condition(t, y))  # (B, 64)
+        h, kept = self.stem(x), []  # (B, width, 8, 8)
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            h = encoder(h, c)
+            kept.append(h if self.skips else torch.zeros_like(h))
+            h = down(h)  # (B, width, 4, 4), then (B, width, 2, 2)
+        h = self.midcoder(h, c)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            h = up(F.interpolate(h, scale_factor=2, mode="nearest"))
+            h = decoder(torch.cat([h, kept.pop()], dim=1), c)
+        out = self.head(h)
+        return out + self.carry(c)[:, :, None, None] * x if self.gate else out
+
+
+def fit(net: nn.Module, steps: int) -> Model:
+    """Learn the flow of 8 x 8 digits; every call sees the same data, times and noise."""
+    data, draws = load("digits"), torch.Generator().manual_seed(1)
+    model = Model(net).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with torch.enable_grad():
+        for _ in range(steps):
+            z, y = data.batch(torch.randint(len(data), (64,), generator=draws))
+            loss = flow_matching_loss(model, z, y, generator=draws)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return model.eval()
+
+
+held_out = load("digits", "test")
+moments = torch.tensor([0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
+variants = {
+    "neither": (False, False),
+    "gate on x": (False, True),
+    "skips": (True, False),
+    "skips and gate": (True, True),
+}
+errors = {}
+for name, (skips, gate) in variants.items():
+    torch.manual_seed(0)
+    model = fit(Hourglass(skips, gate), 10 if fast else 150)
+    noise = torch.randn(held_out.images.shape, generator=torch.Generator().manual_seed(2))
+    errors[name] = [
+        float(prediction_error(model, held_out.images, held_out.labels, t.expand(len(noise)), noise).mean())
+        for t in moments
+    ]
+mean_error = {name: sum(values) / len(values) for name, values in errors.items()}
+if not fast:
+    assert mean_error["skips"] < 0.75 * mean_error["neither"]
+    assert errors["gate on x"][0] < 1.3 * errors["skips"][0]  # at t = 0.05 the gate is enough
+    assert errors["gate on x"][5] > 1.2 * errors["skips"][5]  # at t = 0.8 it is not
+
+figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+for (name, values), colour, style in zip(
+    errors.items(), (GREY, INK, ACCENT, ACCENT), ("-", "-", "-", "--"), strict=True
+):
+    ax.plot(
+        moments, values, style, marker="o", color=colour, label=f"{name}: mean {mean_error[name]:.3f}", markersize=4
+    )
+ax.set(xlabel="time t", ylabel="error of the velocity, held out", ylim=(0, None))
+ax.set_title("The same hourglass, with and without ways around its waist")
+ax.legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# With no way around its waist the network carries neither noise nor detail. The gate repairs early times, where the
+# velocity is little more than a multiple of $x$. Later the fine detail of the image counts, and only skips bring that.
+# (Each curve is one training of a few seconds. Differences of a few per cent mean nothing here.)
+#
+# **The bill.** Where does a U-Net spend its operations? Convolutions cost in proportion to the pixels, so the largest
+# images cost most, though they do the least thinking. A **patch stem** folds $p \times p$ pixels into channels first
+# and unfolds them at the end. It loses nothing (it is a reordering), and everything behind it is $p^2$ times cheaper.
+
+# %%
+show_source(Stage)
+show_source(UNet.forward)
+
+# %%
+one = (torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+folded = F.pixel_unshuffle(torch.randn(1, 1, 28, 28, generator=g), 2)
+assert folded.shape == (1, 4, 14, 14)
+bills = {}
+for patch in (1, 2):
+    unet = UNet(channels=(32, 64), depth=1, dim=128, patch=patch)
+    with FlopCounterMode(display=False) as counter:
+        unet(*one)
+    parts = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
+    bills[patch] = {
+        "stem and head": parts["UNet.stem"] + parts["UNet.head"],
+        "encoders": parts["UNet.encoders.0"] + parts["UNet.encoders.1"],
+        "down, up": parts["UNet.downs.0"] + parts["UNet.ups.0"],
+        "midcoder": parts["UNet.midcoder"],
+        "decoders": parts["UNet.decoders.0"] + parts["UNet.decoders.1"],
+        "condition": parts["UNet.condition"] + parts["UNet.carry"],
+    }
+    assert sum(bills[patch].values()) == parts["UNet"]
+ratio = sum(bills[1].values()) / sum(bills[2].values())
+assert 3.5 < ratio < 4
+rows = [
+    {"part": name, "MFLOP, patch 1": f"{bills[1][name] / 1e6:.1f}", "MFLOP, patch 2": f"{bills[2][name] / 1e6:.1f}"}
+    for name in bills[1]
+]
+print(format_table(rows))
+totals = [sum(bill.values()) / 1e6 for bill in bills.values()]
+print(f"\nin all {totals[0]:.0f} and {totals[1]:.0f} MFLOP: {ratio:.2f} times cheaper")
+
+# %% [markdown]
+# Encoders cost the same at each level: half the side, twice the channels, $\tfrac14 \cdot 2 \cdot 2 = 1$.
+# Decoders cost more, for they read the skips as well.
+#
+# **Starting at zero.** The head starts at zero, so the untrained network says 0 everywhere. For a target of mean zero
+# that is the best constant guess, and the first loss is the variance of the target instead of something larger and
+# random. But does a network of zeros learn? Write the last layer as $W h$. The gradient with respect to $W$ is
+# $\propto h^\top$, not zero; that with respect to $h$ is $\propto W^\top = 0$. So the first step moves the last layer
+# only, the second wakes what lies before it, and so on. What never wakes is **a product of two zeros**: $ab$ has the
+# gradient $(b, a) = (0, 0)$.
+
+# %%
+torch.manual_seed(0)
+model = Model(UNet(channels=(16, 32), depth=1, dim=64)).train()
+z, noise = torch.randn(8, 1, 28, 28, generator=g), torch.randn(8, 1, 28, 28, generator=g)
+t, y = torch.rand(8, generator=g), torch.arange(8)
+with torch.enable_grad():
+    loss = prediction_error(model, z, y, t, noise).mean()
+    loss.backward()
+assert torch.allclose(loss, (z - noise).square().mean())  # the first loss is the size of the target z - noise
+awake = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+assert awake == {"head", "carry"}
+torch.optim.SGD(model.parameters(), lr=0.1).step()
+model.zero_grad()
+with torch.enable_grad():
+    prediction_error(model, z, y, t, noise).mean().backward()
+awake_next = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+assert {"stem", "decoders"} <= awake_next
+print("first step:", ", ".join(sorted(awake)))
+print("second step:", ", ".join(sorted(awake_next)))
+
+# %% [markdown]
+# ## 7. Attention from scratch
+#
+# A convolution's weights depend on **where** a neighbour is. Attention's depend on **what** it is. From each token
+# $x_i \in \mathbb R^D$ three vectors are made, query, key and value, and
+# $$a_i = \sum_j A_{ij}\, v_j, \qquad A_{ij} = \frac{\exp(q_i \cdot k_j / \sqrt d)}{\sum_l \exp(q_i \cdot k_l / \sqrt
+# d)}.$$ Every row of $A$ sums to one: $a_i$ is a weighted mean of the values. Several **heads** do this side by side,
+# each on its own $d = D / \text{heads}$ columns, so that one token can look for several things at once.
+#
+# **Why $\sqrt d$.** If the components of $q$ and $k$ are independent with mean 0 and variance 1, then $q \cdot k$ is a
+# sum of $d$ terms of variance 1: its standard deviation is $\sqrt d$. Undivided, the logits grow with the width, the
+# softmax becomes a hard choice, and its gradient vanishes.
+#
+# **Permutations.** Let $P$ reorder tokens. Then queries, keys and values become $PQ, PK, PV$, the logits
+# $P Q K^\top P^\top$, and since the softmax acts on each row by itself, $A$ becomes $P A P^\top$. Hence the output is
+# $P A P^\top P V = P A V$: attention **commutes with every reordering**. It does not know where a token is. Positions
+# have to be written into the tokens.
+
+
+# %%
+def attend(x: Tensor, layer: SelfAttention) -> tuple[Tensor, Tensor]:
+    """Self-attention with the weights of `layer`, written out: (B, N, D) -> (B, N, D) and A (B, heads, N, N)."""
+    batch, count, dim = x.shape
+    q, k, v = (
+        part.reshape(batch, count, layer.heads, -1).transpose(1, 2)  # (B, heads, N, d)
+        for part in layer.qkv(x).chunk(3, dim=2)
+    )
+    weights = (q @ k.transpose(2, 3) / (dim // layer.heads) ** 0.5).softmax(dim=3)
+    mixed = (weights @ v).transpose(1, 2).reshape(batch, count, dim)  # heads side by side again
+    return layer.out(mixed), weights
+
+
+torch.manual_seed(0)
+layer, tokens = SelfAttention(32, heads=4), torch.randn(2, 9, 32, generator=g)
+out, weights = attend(tokens, layer)
+q, k, v = (part.unflatten(2, (4, 8)).transpose(1, 2) for part in layer.qkv(tokens).chunk(3, dim=2))
+by_torch = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+assert torch.allclose(out, by_torch, atol=1e-6)
+assert torch.allclose(out, layer(tokens), atol=1e-6)
+assert torch.allclose(weights.sum(3), torch.ones(2, 4, 9))
+order = torch.randperm(9, generator=g)
+assert torch.allclose(layer(tokens[:, order]), layer(tokens)[:, order], atol=1e-6)  # it commutes with any reordering
+
+spread = {}
+for d in (4, 16, 64, 256):
+    logits = torch.randn(2000, d, generator=g) @ torch.randn(d, 49, generator=g)
+    spread[d] = [
+        float((-(p := (logits / s).softmax(1)) * p.clamp_min(1e-30).log()).sum(1).mean().exp()) for s in (1, d**0.5)
+    ]
+assert spread[256][0] < 3 < 25 < spread[256][1]
+print(format_table([
+    {"d": d, "tokens looked at, undivided": f"{hard:.1f}", "divided by sqrt(d)": f"{soft:.1f}"}
+    for d, (hard, soft) in spread.items()
+]))  # fmt: skip
+
+# %% [markdown]
+# "Tokens looked at" is the exponential of a row's entropy, of 49 possible ones.
+#
+# Positions come as sines and cosines again, this time of the patch's column and row. As in section 3, their dot product
+# depends only on the offset of two patches, and falls with their distance.
+
+# %%
+show_source(position_table)
+
+# %%
+table = position_table(7, 7, 96)  # (49, 96)
+similarity = F.normalize(table, dim=1) @ F.normalize(table, dim=1).T
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.6), layout="constrained")
+axes[0].imshow(table, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+axes[0].set(title="a row for each patch", xlabel="component", ylabel="patch")
+for ax, patch in zip(axes[1:], (0, 24, 30), strict=True):
+    shown = ax.imshow(similarity[patch].reshape(7, 7), cmap="magma", vmin=0.6, vmax=1)
+    ax.plot(patch % 7, patch // 7, "o", color=INK, markersize=4)
+    ax.set_title(f"similarity to patch {patch}")
+    ax.set_axis_off()
+figure.colorbar(shown, ax=axes, shrink=0.9)
+plt.show()
+
+# %% [markdown]
+# ## 8. The diffusion transformer, piece by piece
+#
+# A DiT (Peebles & Xie 2023) treats an image as a sequence. **Patchify**: cut it into $p \times p$ patches, each
+# flattened to a token, then a linear layer to the width $D$. **Blocks**: attention, where tokens exchange what they
+# know, and a two-layer network, where each thinks by itself. **Unpatchify**: a linear layer back to $p^2$ pixels a
+# token, put together again.
+
+# %%
+show_source(patchify, unpatchify)
+
+# %%
+picture = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
+tokens = patchify(picture, 4)
+assert tokens.shape == (2, 6, 48)
+assert torch.equal(tokens[:, 4], picture[:, :, 4:8, 4:8].flatten(1))  # patch 4: second row, second column
+assert torch.equal(unpatchify(tokens, 4, 8, 12), picture)
+
+# %% [markdown]
+# A round trip alone proves little: a plain `reshape` to the right shape, and back, also returns the image, but its
+# "patches" are slices of memory. So patchify itself has to be checked.
+#
+# **adaLN-Zero.** Each block takes six vectors from the condition: shift, scale and **gate** for attention, the same for
+# the two-layer network. The layer that makes them starts at zero. So do the gates, and with them all branches: every
+# block starts as the identity, the network as zero.
+
+# %%
+show_source(DiTBlock)
+
+# %%
+torch.manual_seed(0)
+net = DiT(patch=4, width=64, depth=2, heads=4)
+x, t, y = torch.randn(4, 1, 28, 28, generator=g), torch.rand(4, generator=g), torch.arange(4)
+block, c = net.blocks[0], torch.randn(4, 64, generator=g)
+h = torch.randn(4, 49, 64, generator=g)
+assert torch.equal(block(h, c), h)  # the identity at first
+assert not net(x, t, y).any()  # and the network is zero
+
+for p in net.parameters():  # from here on, all weights random: nothing may hide behind a zero
+    p.copy_(0.1 * torch.randn(p.shape, generator=g))
+order = torch.randperm(49, generator=g)
+shuffled = unpatchify(patchify(x, 4)[:, order], 4, 28, 28)
+
+
+def reordered(net: DiT) -> bool:
+    """Whether shuffling the patches of the input shuffles those of the output and does nothing else."""
+    return torch.allclose(patchify(net(shuffled, t, y), 4), patchify(net(x, t, y), 4)[:, order], atol=1e-3)
+
+
+assert not reordered(net)
+net.positions.zero_()
+assert reordered(net)  # without positions, a heap of patches is as good as an image
+
+# %% [markdown]
+# **Compute against patch size.** Halving $p$ makes four times as many tokens. Linear layers then cost four times as
+# much, and the two products of attention, $QK^\top$ and $AV$, sixteen times. Exercise 06.8 asks for the formula; here
+# is the count.
+
+# %%
+patches, curve = (14, 7, 4, 2, 1), {}
+for width in (96, 384):
+    curve[width] = [flops(DiT(patch=p, width=width, depth=2, heads=4), *one) for p in patches]
+tokens = [(28 // p) ** 2 for p in patches]
+assert 4 < curve[96][3] / curve[96][2] < 16  # from 49 tokens to 196
+assert 4 < curve[96][4] / curve[96][3] < 16
+figure, ax = plt.subplots(figsize=(6.5, 3), layout="constrained")
+for (width, costs), colour in zip(curve.items(), (ACCENT, INK), strict=True):
+    ax.loglog(tokens, [cost / 1e6 for cost in costs], "o-", color=colour, label=f"width {width}")
+    ax.loglog(tokens, [costs[2] / 1e6 * n / tokens[2] for n in tokens], ":", color=colour)
+ax.set(xlabel="tokens", ylabel="MFLOP, two blocks", title="Dotted: if the cost were proportional to the tokens")
+for n, p in zip(tokens, patches, strict=True):
+    ax.annotate(f"patch {p}", (n, 0.6), fontsize=8, color=GREY, ha="center")
+ax.set(xlim=(2.5, 1200), ylim=(0.4, None))
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# To the right attention's quadratic part lifts the curve, the narrow network's first: it counts where there are more
+# tokens than a few times the width. To the left a fixed cost shows, the modulation, which is paid once for each image.
+#
+# ## 9. A latent model
+#
+# Most of an image's pixels carry little that the eye would miss. A latent model (Rombach et al. 2022) works in two
+# stages. First an autoencoder learns to write an image as a small tensor $z$ and to read it back. Then a flow is
+# learned **on those tensors**, at a fraction of the pixels.
+#
+# **First stage.** The encoder returns a Gaussian $q(z \mid x) = \mathcal N(\mu(x), \operatorname{diag} \sigma^2(x))$,
+# the decoder $\hat x(z)$. The loss is squared error plus a weak pull of $q$ towards $\mathcal N(0, I)$,
+# $$\mathbb E_{q(z \mid x)} \lVert x - \hat x(z) \rVert^2 + \lambda\, \mathrm{KL}\big(q(z \mid x) \,\|\, \mathcal N(0,
+# I)\big), \qquad \mathrm{KL} = \tfrac12 \sum_i \big(\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2\big).$$
+# It is the evidence lower bound of Kingma & Welling (2014), with $\lambda$ kept small: the latents need not be
+# Gaussian, a flow will learn what they are. They should only be smooth (the noise $\sigma$ sees to that) and bounded
+# (the pull).
+
+# %%
+show_source(elbo_loss)
+
+# %% [markdown]
+# **The scale.** A path mixes $\alpha_t z + \beta_t \varepsilon$ and was made for data of standard deviation about 1. If
+# latents have standard deviation $c$, then, on the linear path, the ratio of signal to noise at time $t$ is
+# $c\,t/(1-t)$: that of unit data at the time $t'$ with $t'/(1-t') = c\,t/(1-t)$,
+# $$t' = \frac{c\,t}{1 - t + c\,t}.$$
+# Small latents spend nearly all of the time buried in noise. So they are multiplied by one number, $1/\mathrm{std}$,
+# found on the training set. By the law of total variance
+# $\mathrm{std}^2 = \mathrm{Var}[\mu] + \mathrm E[\sigma^2]$, no sample needed.
+
+# %%
+show_source(latent_statistics)
+show_source(LatentModel.encode, LatentModel.decode, LatentModel.fit_scale)
+
+# %% [markdown]
+# A `LatentModel` is a field like any other: the same `u` and `s`, over latents. `encode` leads in, `decode` leads out,
+# and no sampler or guidance knows the difference.
+#
+# ## 10. The three at equal compute
+#
+# Which is best? The question has no answer without a price. We give all three **the same number of floating-point
+# operations in training**: forward and backward passes cost about three forward passes, and the latent model pays for
+# its autoencoder and for encoding the data set. Each network does what it does best within that, on MNIST with the
+# same optimiser, the same prediction (the data), and no tuning of one against the others.
+#
+# This is small: each trains for less than a minute, on tens of thousands of images, where the recipe `mnist` takes five
+# minutes for far better digits. Expect to see what learns *quickly*, not what is best in the end.
+
+# %%
+on_mnist = mnist.find() is not None
+DATA = "mnist" if on_mnist else "digits"
+if not on_mnist:
+    print("MNIST was not found: the comparison below uses scikit-learn's 8 x 8 digits, which are easier.")
+data, test = load(DATA), load(DATA, "test")
+BATCH = 64
+common = {"data": DATA, "predicts": "data", "optimiser": "muon", "lr": 3e-3, "ema": 0.99, "batch_size": BATCH}
+patch, factor = (2, 4) if on_mnist else (1, 2)  # 28 pixels a side, or 8
+unet = Recipe(
+    name="lecture-unet", net="unet", net_args={"channels": (32, 64), "depth": 1, "dim": 128, "patch": patch},
+    steps=400, **common,
+)  # fmt: skip
+dit = Recipe(
+    name="lecture-dit",
+    net="dit",
+    net_args={"width": 96, "depth": 4, "heads": 4, "patch": 2 * patch},
+    steps=1,
+    **common,
+)
+stage = FirstStage(steps=300, lr=3e-3, ema=0.99, batch_size=BATCH, channels=16, factor=factor)
+latent = Recipe(
+    name="lecture-latent", net="unet", net_args={"channels": (48,), "depth": 2, "dim": 128, "patch": 1}, steps=1,
+    first_stage=stage, **common,
+)  # fmt: skip
+
+
+def call_flops(recipe: Recipe) -> int:
+    """Operations of one call of the network, for one image."""
+    shape = latent_shape(recipe, data.shape)
+    net = network_model(build(recipe, data.shape, data.classes)).net
+    return flops(net, torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+def first_stage_flops(recipe: Recipe) -> int:
+    """Operations of training the autoencoder and of encoding the data set once (some of it twice)."""
+    if recipe.first_stage is None:
+        return 0
+    autoencoder = build(recipe, data.shape, data.classes).autoencoder
+    x = torch.zeros(1, *data.shape)
+    there = flops(autoencoder.encoder, F.pixel_unshuffle(x, autoencoder.patch))
+    back = flops(autoencoder.decoder, autoencoder.encode(x)[0])
+    return 3 * BATCH * recipe.first_stage.steps * (there + back) + (len(data) + min(len(data), 10_000)) * there
+
+
+def training_flops(recipe: Recipe) -> int:
+    return 3 * BATCH * recipe.steps * call_flops(recipe) + first_stage_flops(recipe)
+
+
+def within(recipe: Recipe, budget: int) -> Recipe:
+    """The recipe with as many steps as the budget pays for."""
+    return replace(recipe, steps=(budget - first_stage_flops(recipe)) // (3 * BATCH * call_flops(recipe)))
+
+
+budget = training_flops(unet)
+recipes = {"U-Net": unet, "DiT": within(dit, budget), "latent U-Net": within(latent, budget)}
+for name, recipe in recipes.items():
+    assert 0.99 < training_flops(recipe) / budget <= 1, name
+print(f"the budget of each: {budget / 1e12:.1f} TFLOP")
+for name, recipe in recipes.items():
+    print(f"{name}: {call_flops(recipe) / 1e6:.0f} MFLOP a call, {recipe.steps} steps of {BATCH} images")
+
+# %%
+with torch.enable_grad():
+    runs = {name: trained(recipe) for name, recipe in recipes.items()}
+
+# %% [markdown]
+# One interface: each is a `Field`, and each gives a velocity, a score, a denoised sample.
+
+# %%
+for name, run in runs.items():
+    assert isinstance(run.field, Field), name
+    x = run.noise(5, seed=1)  # of the shape that the field works in
+    u, s = run.field.u(x, 0.5, torch.arange(5)), run.field.s(x, 0.5, torch.arange(5))
+    assert u.shape == s.shape == x.shape
+    assert torch.allclose(s, run.field.path.convert(u, x, 0.5, "velocity", "score"), atol=1e-4)
+    print(f"{name}: a {type(run.field).__name__} over tensors of shape {tuple(x.shape[1:])}")
+
+# %% [markdown]
+# **The first stage, looked at.** What the decoder cannot say, no flow can draw: the reconstruction is the ceiling.
+
+# %%
+field = runs["latent U-Net"].field
+images = test.images[:10]
+restored = field.decode(field.encode(images)).clamp(-1, 1)
+raw_std = latent_statistics(field.autoencoder, data.images[:2000])[1]
+latents = field.encode(data.images[:2000], torch.Generator().manual_seed(0))
+assert abs(float(latents.std()) - 1) < 0.05  # after scaling
+unit = torch.linspace(0, 1, 101)
+figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained", width_ratios=(1.5, 1, 1))
+axes[0].imshow(tile(torch.cat([images, restored]), 10).numpy(), cmap="gray_r", vmin=0, vmax=1)
+axes[0].set_title(f"test images, and their way through {latents[0].numel()} numbers")
+axes[0].set_axis_off()
+for values, colour, name in ((latents / field.scale, GREY, "raw"), (latents, ACCENT, "scaled")):
+    axes[1].hist(
+        values.flatten().numpy()[:50_000], bins=80, density=True, histtype="step", color=colour,
+        label=f"{name}: std {float(values.std()):.2f}",
+    )  # fmt: skip
+axes[1].set(xlabel="component of a latent", ylabel="density", title="latents", ylim=(0, 0.65))
+axes[1].legend(fontsize=8)
+for c, style in ((5.0, "--"), (raw_std, "-"), (1.0, "-"), (0.2, ":")):
+    colour = {raw_std: INK, 1.0: ACCENT}.get(c, GREY)
+    axes[2].plot(unit, c * unit / (1 - unit + c * unit), style, color=colour, label=f"std {c:.2g}")
+axes[2].set(xlabel="time t", ylabel="time t' of unit data", title="what a wrong scale does")
+axes[2].legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# **The measure.** Label accuracy and Fréchet distance, as in lecture 05, from groups of samples with seeds of their
+# own. The Fréchet distance of few samples is biased upwards, equally for all, so the last row shows real training
+# images in equally small groups. The **spread over groups** says how far sampling noise reaches. It does not contain
+# the spread between trainings: each model was trained once.
+
+# %%
+if on_mnist:
+    from flowlib.evaluator import evaluate, load_evaluator
+
+    evaluator = load_evaluator()
+
+    def features_and_logits(x: Tensor) -> tuple[Tensor, Tensor]:
+        return evaluate(evaluator, x.clamp(-1, 1))
+else:
+    from flowlib.report import fit_reader
+
+    reader = fit_reader(data)
+
+    def features_and_logits(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.clamp(-1, 1).flatten(1), reader(x)
+
+
+groups, each, steps = (2, 140, 3) if fast else (3, 200, 12)
+labels = torch.arange(10).repeat_interleave(each // 10)
+test_features, _ = features_and_logits(test.images[:5000])
+
+
+def scores(batches: list[Tensor], wanted: list[Tensor]) -> dict[str, float]:
+    """Accuracy with its standard error, and the mean Fréchet distance of the groups with its standard deviation."""
+    found = [features_and_logits(batch) for batch in batches]
+    accuracy = label_accuracy(torch.cat([logits for _, logits in found]), torch.cat(wanted))
+    distances = torch.tensor([frechet_distance(features, test_features) for features, _ in found])
+    total = sum(len(batch) for batch in batches)
+    return {
+        "accuracy": accuracy,
+        "accuracy error": (accuracy * (1 - accuracy) / total) ** 0.5,
+        "distance": float(distances.mean()),
+        "distance spread": float(distances.std()),
+    }
+
+
+results, drawn = {}, {}
+for name, run in runs.items():
+    start = time.perf_counter()
+    batches = [run.sample(labels, seed=seed, steps=steps) for seed in range(groups)]
+    seconds = time.perf_counter() - start
+    with FlopCounterMode(display=False) as counter:
+        run.sample(labels[:1], steps=steps)
+    trainings = [run.folder] if run.recipe.first_stage is None else [run.folder, run.folder / "first_stage"]
+    drawn[name] = batches[0]
+    results[name] = {
+        "parameters": sum(p.numel() for p in run.field.parameters()),
+        "per call": call_flops(run.recipe),
+        "per image": counter.get_total_flops(),
+        "training": sum(read_metrics(folder / "metrics.jsonl")[-1]["seconds"] for folder in trainings),
+        "speed": groups * each / seconds,
+        **scores(batches, [labels] * groups),
+    }
+chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: groups * each].chunk(groups)
+results["training images"] = scores([data.images[part] for part in chosen], [data.labels[part] for part in chosen])
+
+
+rows = [
+    {
+        "": name,
+        "parameters": f"{row['parameters']:,}" if "parameters" in row else "",
+        "MFLOP a call": f"{row['per call'] / 1e6:.0f}" if "per call" in row else "",
+        "training, s": f"{row['training']:.0f}" if "training" in row else "",
+        "MFLOP an image": f"{row['per image'] / 1e6:,.0f}" if "per image" in row else "",
+        "images/s": f"{row['speed']:.0f}" if "speed" in row else "",
+        "accuracy, %": f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy error']:.1f}",
+        "Fréchet": f"{row['distance']:.1f} ± {row['distance spread']:.1f}",
+    }
+    for name, row in results.items()
+]
+print(f"each trained with {budget / 1e12:.1f} TFLOP; {groups} x {each} samples, {steps} Heun steps, no guidance\n")
+print(format_table(rows))
+
+# %%
+if on_mnist and not fast:
+    assert results["U-Net"]["distance"] < results["DiT"]["distance"]
+    assert all(results[name]["accuracy"] > 0.3 for name in recipes)
+    assert results["latent U-Net"]["per image"] < results["U-Net"]["per image"]
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 4.4), layout="constrained")
+for ax, (name, images) in zip(axes, drawn.items(), strict=True):
+    first = images.unflatten(0, (10, -1))[:, :8].flatten(0, 1)  # eight of each digit
+    ax.imshow(tile(first, 8).numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+    row = results[name]
+    ax.set_title(f"{name}: {100 * row['accuracy']:.0f} % as asked")
+    ax.set_axis_off()
+plt.show()
+
+# %%
+bars = {
+    "accuracy, %": ("accuracy", "accuracy error", 100),
+    "Fréchet distance": ("distance", "distance spread", 1),
+    "GFLOP an image": ("per image", None, 1e-9),
+    "seconds of training": ("training", None, 1),
+}
+names, colours = list(recipes), (INK, ACCENT, GREY)
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.8), layout="constrained")
+for ax, (title, (key, error, unit)) in zip(axes, bars.items(), strict=True):
+    heights = [unit * results[name][key] for name in names]
+    ax.bar(names, heights, color=colours, yerr=[unit * results[name][error] for name in names] if error else None)
+    if error:
+        ax.axhline(unit * results["training images"][key], color=GREY, linestyle="--", linewidth=1)
+    ax.set_title(title)
+    ax.tick_params(axis="x", rotation=20)
+figure.suptitle(f"Equal operations in training ({budget / 1e12:.1f} TFLOP each); dashed: real images", fontsize=11)
+plt.show()
+
+# %% [markdown]
+# **How to read it.**
+#
+# - *The latent model reads best, at half the price of a sample.* Its calls cost less than half of the U-Net's, so the
+#   same budget bought it twice the steps, after paying for its autoencoder. At $256 \times 256$ pixels the saving is
+#   what makes training affordable at all. Its ceiling is the decoder: strokes are a little soft.
+# - *The U-Net learns quickly.* That neighbours belong together, and that a stroke is a stroke wherever it lies, is
+#   built into it.
+# - *The DiT has to learn both from data*, and a few hundred steps are few: one can still see the borders of its
+#   patches. Its reward comes later: on large data its quality keeps rising with compute (Peebles & Xie 2023). Nothing
+#   of that can be seen at this scale, and nobody should conclude from this table that transformers are worse.
+# - *Equal operations are not equal seconds.* Norms, softmax and activations hardly count as operations and take time;
+#   on other hardware the ratio is another.
+# - *The precision is poor.* One training each. The bars show the noise of sampling, not that of training.
+#
+# ## 11. Watch them
+#
+# The same labels, the same sampler, three networks. The latent model's frames are decoded states: early ones are what
+# the decoder makes of noise.
+
+# %%
+if not fast:
+    thumbnail, axes = plt.subplots(1, 3, figsize=(6.4, 4), layout="constrained")
+    for ax, (name, images) in zip(axes, drawn.items(), strict=True):
+        six = images.unflatten(0, (10, -1))[:, :6].flatten(0, 1)
+        ax.imshow(tile(six, 6).numpy(), cmap="gray_r", vmin=0, vmax=1)
+        ax.set_title(name.removesuffix(" U-Net"), fontsize=18)
+        ax.set_axis_off()
+    thumbnail.savefig("images/06.png", dpi=50)
+    plt.close(thumbnail)
+    ways = [
+        run.sample(torch.arange(10), seed=3, steps=20, trajectory=True).clamp(-1, 1) for run in runs.values()
+    ]  # each (21, 10, 1, H, W)
+    animate(torch.cat(ways, dim=1), "images/06_three_models.gif", rows=list(runs), columns=10)
+
+# %% [markdown]
+# ![Ten digits appearing from noise, one row for each of the three models](images/06_three_models.gif)
+#
+# **Where does the DiT look?** Attention weights of the trained network, read with section 7's own code. The query is
+# one patch; each picture is the mean over heads.
+
+# %%
+run = runs["DiT"]
+net = network_model(run.field).net
+index = int((test.labels == 3).nonzero()[0])
+z, noise = test.images[index : index + 1], torch.randn(1, *data.shape, generator=torch.Generator().manual_seed(4))
+seen = {}
+
+
+def remember(module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
+    seen[module] = attend(inputs[0], module)[1].mean(1)[0]  # (N, N)
+
+
+hooks = [block.attention.register_forward_hook(remember) for block in net.blocks]
+shown_at, depth = (0.2, 0.9), len(net.blocks)
+figure, axes = plt.subplots(len(shown_at), depth + 1, figsize=(10, 4.2), layout="constrained")
+for row, t in zip(axes, shown_at, strict=True):
+    x = run.field.path.sample(z, t, noise)
+    run.field.predict(x, t, torch.tensor([3]))
+    row[0].imshow(x[0, 0], cmap="gray_r", vmin=-1.5, vmax=1.5)
+    row[0].set_title(f"x at t = {t}")
+    side = data.shape[1] // net.patch
+    query = (side // 2) * side + side // 2
+    for ax, (level, block) in zip(row[1:], enumerate(net.blocks), strict=True):
+        ax.imshow(seen[block.attention][query].reshape(side, side), cmap="magma", vmin=0)
+        ax.plot(side // 2, side // 2, "o", color="white", markersize=4)
+        ax.set_title(f"block {level + 1}")
+    for ax in row:
+        ax.set_axis_off()
+for hook in hooks:
+    hook.remove()
+assert all(torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-2) for weights in seen.values())
+plt.show()
+
+# %% [markdown]
+# In the run stored here, the later blocks look at near patches while there is only noise to see, and along the stroke
+# once there is one: locality, which a convolution is given, has been learned. The first block does something else.
+#
+# ## What fails, and why
+#
+# - **A vector of times that lands on the width** (section 4) trains, samples and is wrong. Write `[:, None, None,
+#   None]`, and test with different $B$, $C$, $H$, $W$, or test that one sample's condition moves that sample alone.
+# - **Zeros in the wrong place.** Two zeros in a product never wake; no zero at all starts with a loud, random network.
+# - **A patch order that only round trips.** The pair is an identity, yet attention sees slices of memory and positions
+#   mean nothing.
+# - **A latent scale computed as a variance**, or from the means alone, moves all times and is never noticed, because
+#   everything still runs.
+# - **Comparing at equal steps.** Steps of different networks cost different amounts; so do samples.
+#
+# ## Change this
+#
+# - Give the DiT patches of half the side (`"patch": patch`). Predict, before running, its operations a call, its number
+#   of steps under the same budget, and whether more tokens or more steps are worth more here.
+# - Train all three with `seed=1` in `common`. How far do the numbers move, beside the error bars above?
+# - Give `run.sample` a `scale` of 2. Which model gains most, and why?
+# - In `within`, spend equal **seconds** instead: multiply each budget by the ratio of the measured training times.
+#
+# ## Further reading
+#
+# - Ronneberger, Fischer, Brox. *U-Net: convolutional networks for biomedical image segmentation.* 2015,
+#   arXiv:1505.04597.
+# - Vaswani et al. *Attention is all you need.* 2017, arXiv:1706.03762.
+# - Perez et al. *FiLM: visual reasoning with a general conditioning layer.* 2018, arXiv:1709.07871.
+# - Luo, Li, Urtasun, Zemel. *Understanding the effective receptive field in deep convolutional neural networks.* 2016,
+#   arXiv:1701.04128.
+# - Odena, Dumoulin, Olah. *Deconvolution and checkerboard artifacts.* Distill, 2016.
+# - Ho, Jain, Abbeel. *Denoising diffusion probabilistic models.* 2020, arXiv:2006.11239: the U-Net with time in it.
+# - Tancik et al. *Fourier features let networks learn high frequency functions in low dimensional domains.* 2020,
+#   arXiv:2006.10739.
+# - Dhariwal, Nichol. *Diffusion models beat GANs on image synthesis.* 2021, arXiv:2105.05233: AdaGN and its ablations.
+# - Kingma, Welling. *Auto-encoding variational Bayes.* 2014, arXiv:1312.6114.
+# - Rombach et al. *High-resolution image synthesis with latent diffusion models.* 2022, arXiv:2112.10752.
+# - Peebles, Xie. *Scalable diffusion models with transformers.* 2023, arXiv:2212.09748.
+# - Sun, Jiang, Zhao, He. *Is noise conditioning necessary for denoising generative models?* 2025, arXiv:2502.13129.
+#
+# **Now build them:** [exercise 06](../exercises/06_networks.ipynb).

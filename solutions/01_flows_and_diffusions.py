@@ -1,0 +1,973 @@
+# %% [markdown]
+# # Exercise 01. Flows and diffusions
+#
+# You write the motions of lecture 01 yourself: solvers of an ODE, Brownian paths, Euler–Maruyama, Langevin dynamics
+# at a temperature. Two questions are derivations, and the last one finds out what an unknown solver is.
+#
+# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# when it is wrong, it says what probably went wrong. `hint("01.1")` gives a hint; asked again, it says more, three
+# times. Every question stands on its own.
+#
+# **Needed before:** [lecture 01](../lectures/01_flows_and_diffusions.ipynb). **Time:** about 75 minutes. **Points:**
+# 10.
+#
+# All tensors are `float64`. Noise comes from the `generator` that a function is given, as in
+# `torch.randn(3, 2, generator=generator, dtype=torch.float64)`. Checks that draw samples call a right answer wrong
+# with probability below $10^{-6}$.
+
+# %%
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from flowlib import MixtureField, sample_ode, sample_sde, solvers
+from flowlib.course.notebook import exercise
+from flowlib.data import toy
+from flowlib.plotting import ACCENT, GREY, INK, PALE
+from flowlib.solvers import STEPS, time_grid
+
+hint = exercise("01_flows_and_diffusions").hint
+ring = MixtureField(*toy.mixture(torch.float64))  # eight Gaussians
+line = MixtureField(torch.tensor([[-1.2], [0.9]], dtype=torch.float64), 0.25)  # two, in one dimension
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def at(t: float | Tensor, x: Tensor) -> Tensor:
+    """The time as a tensor that broadcasts over x (B, d), whether it comes as a number or with shape () or (B,)."""
+    t = torch.as_tensor(t, dtype=x.dtype)
+    return t if t.ndim == 0 else t.reshape(-1, 1)
+
+
+def points(x: object, shape: tuple[int, ...]) -> Tensor:
+    """Return x if it is a tensor of this shape: for the fields below, whose first argument is the state."""
+    assert getattr(x, "shape", None) == shape, "functions of state and time are called as f(x, t): the state first"
+    return x
+
+
+def pair(answer: object, what: str) -> tuple[float, float]:
+    """The two numbers of an answer."""
+    message = f"return two numbers: {what}"
+    assert isinstance(answer, tuple | list), message
+    assert len(answer) == 2, message
+    return float(answer[0]), float(answer[1])
+
+
+def near(a: object, b: object, tolerance: float = 1e-9) -> bool:
+    """Whether two numbers or tensors agree, in value and in shape."""
+    a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
+    return a.shape == b.shape and bool(((a - b).abs() <= tolerance).all())
+
+
+# %% [markdown]
+# ## 01.1 Euler along a time grid (1 point, 5 minutes, easy)
+#
+# Follow $\dot x = f(x, t)$ by Euler's method, $x_{n+1} = x_n + h_n f(x_n, t_n)$, along a grid whose steps
+# $h_n = t_{n+1} - t_n$ need not be equal. Return the start and the state after each step.
+
+
+# %% solution="01.1"
+def euler_path(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor) -> Tensor:
+    """Euler's method.
+
+    Args:
+        f: the velocity, f(x, t), for x (B, d) and a time; returns (B, d).
+        x: the starts (B, d), at times[0]. They are not changed.
+        times: (N + 1,) increasing times.
+
+    Returns:
+        all states (N + 1, B, d), the start first.
+    """
+    ### BEGIN SOLUTION
+    states = [x]
+    for t, s in pairwise(times):
+        states.append(states[-1] + (s - t) * f(states[-1], t))
+    return torch.stack(states)
+    ### END SOLUTION
+
+
+# %% check="01.1" points=1
+times = torch.tensor([0.0, 0.1, 0.15, 0.4, 0.5, 0.9, 1.0], dtype=torch.float64)  # 6 steps
+x = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -0.2]], dtype=torch.float64)  # 3 samples
+h, before = times.diff(), x.clone()
+states = euler_path(lambda x, t: points(x, (3, 2)), x, times)  # dx/dt = x
+assert isinstance(states, Tensor), f"return one tensor with all states (torch.stack), got {type(states).__name__}"
+assert states.shape != (3, 2), "return all states, the start first, and not the last one only"
+assert len(states) != 4, "with 3 samples you made 3 steps: loop over the times, and not over the batch"
+assert len(states) != 6 or near(states[0], x), "the start belongs to the path: it is the first of the N + 1 states"
+assert len(states) != 6, "N + 1 times have N steps between them, and N + 1 states: one step is missing"
+assert states.shape == (7, 3, 2), (
+    f"for 7 times, 3 samples and 2 dimensions expected (7, 3, 2), got {tuple(states.shape)}"
+)
+assert near(x, before), (
+    "the starts that were passed in have been changed in place: x += ... changes the caller's tensor"
+)
+assert not near(states[0], states[-1]), (
+    "all states are the same tensor, changed in place: store a new one for each step"
+)
+assert not near(states[-1], torch.zeros(3, 2)), "the last states were never written: how often does your loop run?"
+assert near(states[0], x), "the first state must be the start"
+growth = states[1:] / states[:-1] - 1  # h_n in each step, for this field
+assert not near(growth, growth[:1].expand(6, 3, 2)), "each step has its own length t_(n+1) - t_n; yours are all equal"
+assert not near(states[1:] - x, times[1:, None, None] * x), (
+    "take the velocity where the particle is now, not at the start"
+)
+assert near(growth, h[:, None, None].expand(6, 3, 2)), "on dx/dt = x a step must multiply the state by 1 + h"
+clock = euler_path(lambda x, t: torch.ones_like(points(x, (3, 2))) * at(t, x), x, times).diff(dim=0)  # dx/dt = t
+assert not near(clock, (h * times[1:])[:, None, None].expand(6, 3, 2)), (
+    "take the velocity at the time where the step begins, not where it ends"
+)
+assert near(clock, (h * times[:-1])[:, None, None].expand(6, 3, 2)), (
+    "on dx/dt = t a step must add h times its first time"
+)
+### BEGIN HIDDEN TESTS
+late = torch.tensor([0.5, 0.7, 0.8], dtype=torch.float64)  # not from 0, and fewer steps than samples
+states = euler_path(ring.u, x, late)
+first = x + 0.2 * ring.u(x, 0.5)
+assert near(states, torch.stack([x, first, first + 0.1 * ring.u(first, 0.7)])), "use the times as they come"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.1"
+# 1. There is one step for each pair of neighbouring times. How many pairs do N + 1 times have?
+#
+# 2. Start a list with `x`. In a loop over the pairs `(t, s)` append the last state plus `(s - t)` times the velocity
+#    there, at time `t`. At the end make one tensor of the list.
+#
+# 3. `for t, s in zip(times[:-1], times[1:])` gives the pairs, `states[-1] + (s - t) * f(states[-1], t)` is the new
+#    state, and `torch.stack(states)` the answer. `x = x + ...` makes a new tensor; `x += ...` would change the
+#    caller's.
+
+# %% tags=["demo"]
+noise = torch.randn(60, 2, generator=seeded(1), dtype=torch.float64)
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
+expected = sample_ode(ring, noise, steps=12, method="euler", trajectory=True)
+for ax, paths, title in zip(
+    axes, (euler_path(ring.u, noise, time_grid(12)), expected), ("yours", "expected"), strict=True
+):
+    ax.plot(paths[..., 0], paths[..., 1], color=GREY, lw=0.6)
+    ax.scatter(*paths[-1].T, s=8, color=ACCENT, zorder=3)
+    ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", title=title, xlabel="$x_1$", ylabel="$x_2$")
+plt.show()
+
+# %% [markdown]
+# ## 01.2 All methods with two evaluations (1 point, 10 minutes, medium)
+#
+# Heun and midpoint are members of one family. It looks at the field twice, the second time a fraction $0 < c \le 1$
+# of the step later:
+#
+# $$k_1 = f(x, t), \qquad k_2 = f(x + c h k_1,\; t + c h), \qquad x' = x + h\, (w_1 k_1 + w_2 k_2).$$
+#
+# Find the weights $w_1, w_2$, as functions of $c$, that make the method of order 2, and write the step.
+
+
+# %% solution="01.2"
+def second_order_step(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Tensor, h: Tensor, c: float) -> Tensor:
+    """One step of order 2 with two evaluations.
+
+    Args:
+        f: the velocity, f(x, t) -> (B, d).
+        x: the state (B, d).
+        t: the time, shape ().
+        h: the length of the step, shape ().
+        c: where the second evaluation is made, in (0, 1].
+
+    Returns:
+        the state (B, d) at time t + h.
+    """
+    ### BEGIN SOLUTION
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    return x + h * ((1 - 1 / (2 * c)) * k1 + 1 / (2 * c) * k2)
+    ### END SOLUTION
+
+
+# %% check="01.2" points=1
+x = torch.tensor([[1.0, -2.0], [0.5, 3.0], [0.1, 0.7]], dtype=torch.float64)
+t, h = torch.tensor([0.3, 0.2], dtype=torch.float64)
+for c in (0.25, 0.7, 1.0):
+    asked: list[tuple[Tensor, float]] = []
+
+    def spy(x: Tensor, t: Tensor, asked: list[tuple[Tensor, float]] = asked) -> Tensor:
+        asked.append((points(x, (3, 2)).clone(), float(at(t, x).flatten()[0])))
+        return x * (1 + at(t, x))
+
+    step = second_order_step(spy, x, t, h, c)
+    assert isinstance(step, Tensor), f"return the state after the step, a tensor; got {type(step).__name__}"
+    assert step.shape == (3, 2), f"expected a state of shape (3, 2), got {tuple(step.shape)}"
+    assert len(asked) == 2, f"the method has two evaluations of f, yours has {len(asked)}"
+    assert near(asked[0][0], x), "the first evaluation must be at x itself"
+    assert near(asked[0][1], 0.3), "the first evaluation must be at t itself"
+    assert not near(asked[1][1], 0.3), "the second evaluation must be later: at time t + c h, not t"
+    assert near(asked[1][1], 0.3 + 0.2 * c), "the second evaluation is at time t + c h: a fraction c of the step later"
+    assert not near(asked[1][0], x), "the second evaluation must be at another place: x + c h k1, not x"
+    assert near(asked[1][0], x + c * 0.2 * 1.3 * x), "the second evaluation is at the place x + c h k1"
+    # What the weights are is seen on f = 1 and f = t.
+    total = (second_order_step(lambda x, t: torch.ones_like(x), x, t, h, c) - x) / h
+    total = float(total[0, 0])
+    second = (second_order_step(lambda x, t: torch.ones_like(x) * at(t, x), x, t, h, c) - x) / h
+    second = float((second[0, 0] - total * t) / (c * h))
+    assert near(total, 1, 1e-6), "for a constant velocity v the step must be h v: what do the weights have to sum to?"
+    if c < 1:
+        assert not near(second, 0.5, 1e-6), "equal weights belong to Heun, c = 1; for other c they give order 1"
+        assert not near(second, 1 - 1 / (2 * c), 1e-6), "the two weights are exchanged"
+    assert near(second, 1 / (2 * c), 1e-6), (
+        f"w2 = {second:.3f} is not right for c = {c}: compare the terms with h^2 in both expansions"
+    )
+### BEGIN HIDDEN TESTS
+errors = []
+for steps in (64, 128):
+    place = torch.ones(1, 1, dtype=torch.float64)
+    for t, s in pairwise(time_grid(steps)):  # dx/dt = 2 sin(2 t) x has the solution exp(1 - cos(2 t))
+        place = second_order_step(lambda x, t: 2 * torch.sin(2 * at(t, x)) * x, place, t, s - t, 0.4)
+    errors.append(abs(float(place) - math.exp(1 - math.cos(2))))
+assert abs(math.log2(errors[0] / errors[1]) - 2) < 0.2, "the measured order is not 2"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.2"
+# 1. Expand the exact path and the step in powers of $h$, and compare.
+#
+# 2. The exact path is $x + h k_1 + \frac{h^2}{2} a + \dots$ with $a = \partial_t f + (\nabla f) f$. And
+#    $k_2 = k_1 + c h\, a + O(h^2)$.
+#
+# 3. The step is $x + h (w_1 + w_2) k_1 + h^2 w_2 c\, a + O(h^3)$. So $w_1 + w_2 = 1$ and $w_2 c = \frac12$. Check:
+#    $c = 1$ is Heun, and $c = \frac12$ is the midpoint rule, which does not use $k_1$ at the end.
+
+# %% tags=["demo"]
+starts = torch.randn(20, 2, generator=seeded(2), dtype=torch.float64)
+counts = [8, 16, 32, 64]
+fine = sample_ode(ring, starts, steps=200, method="rk4")
+figure, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+for c, name, colour in [(0.5, "midpoint", INK), (1.0, "heun", ACCENT)]:
+    yours, expected = [], []
+    for n in counts:
+        place = starts
+        for t, s in pairwise(time_grid(n)):
+            place = second_order_step(ring.u, place, t, s - t, c)
+        yours.append(float((place - fine).norm(dim=1).mean()))
+        expected.append(float((sample_ode(ring, starts, steps=n, method=name) - fine).norm(dim=1).mean()))
+    ax.loglog(counts, expected, "-", color=colour, lw=1, label=f"expected, {name}")
+    ax.loglog(counts, yours, "o", color=colour, label=f"yours, c = {c:g}")
+ax.set(xlabel="steps", ylabel="mean error on eight Gaussians", title="Your points should lie on the lines")
+ax.set_xticks(counts, counts)
+ax.minorticks_off()
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 01.3 Brownian paths (1 point, 7 minutes, easy)
+#
+# Draw values of Brownian motion at given times, on many independent paths.
+
+
+# %% solution="01.3"
+def brownian(times: Tensor, paths: int, generator: torch.Generator) -> Tensor:
+    """Brownian motion in one dimension.
+
+    Args:
+        times: (N + 1,) increasing times; times[0] = 0. The steps need not be equal.
+        paths: how many independent paths.
+        generator: the source of all noise.
+
+    Returns:
+        (N + 1, paths): the values at these times; those at times[0] are 0.
+    """
+    ### BEGIN SOLUTION
+    noise = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
+    steps = times.diff().sqrt()[:, None] * noise
+    return torch.cat([torch.zeros(1, paths, dtype=torch.float64), steps.cumsum(dim=0)])
+    ### END SOLUTION
+
+
+# %% check="01.3" points=1
+times = torch.tensor([0.0, 0.04, 0.1, 0.3, 0.35, 0.8, 1.0], dtype=torch.float64)
+h, count = times.diff(), 20_000
+generator = seeded(3)
+W = brownian(times, count, generator)
+assert isinstance(W, Tensor), f"return a tensor, got {type(W).__name__}"
+assert W.shape != (count, 7), "the times come first: expected (N + 1, paths), got the transpose"
+assert W.shape != (6, count), "N + 1 times have N + 1 values: the first one, W = 0 at times[0], is missing"
+assert W.shape == (7, count), f"for 7 times and {count} paths expected (7, {count}), got {tuple(W.shape)}"
+W = W.double()
+assert near(W[0], torch.zeros(count)), "every path must be at 0 at times[0] = 0"
+dW = W.diff(dim=0)
+variance = dW.var(dim=1)
+assert bool((variance > 1e-12).all()), "all paths are the same: each path needs noise of its own"
+assert near(W, brownian(times, count, seeded(3)).double()), (
+    "two calls with equal generators differ: draw from `generator` only"
+)
+assert not near(W, brownian(times, count, generator).double()), (
+    "two calls in a row are equal: do not seed the generator anew"
+)
+six = 6 / math.sqrt(count)  # six standard deviations of a mean
+assert bool((dW.mean(dim=1).abs() < six * dW.std(dim=1)).all()), "the increments do not have mean 0: randn, not rand"
+independent = times[:-1] + times[1:]  # var(W_s - W_t) if the two were drawn independently of each other
+independent[0] = h[0]
+error = 6 * math.sqrt(2) / math.sqrt(count)  # of a variance of 1
+assert not near(variance / independent, torch.ones(6), error), (
+    "each W_t alone has the right variance, but the path jumps: values at different times share their increments"
+)
+assert not near(variance / h**2, torch.ones(6), error), (
+    "an increment over h has variance h, so standard deviation sqrt(h), not h"
+)
+assert not near(variance, torch.ones(6), error), (
+    "the increments do not know how long their steps are: each has variance 1"
+)
+assert not near(variance / h**4, torch.ones(6), error), "the increment is scaled by h^2; scale by a standard deviation"
+assert not near(variance / variance.mean(), torch.ones(6), 2 * error), (
+    "the steps are not equal: each has a length of its own"
+)
+assert near(variance / h, torch.ones(6), error), "the variance of an increment must be the length of its step"
+z = dW / h.sqrt()[:, None]
+together = z @ z.T / count - torch.eye(6)
+assert not bool((together[0, 1:] > 0.9).all()), "every step of a path uses the same noise: draw it anew for each step"
+assert bool((together.abs() < 1.5 * error).all()), "increments over different steps must be independent"
+assert abs(float((z**4).mean()) - 3) < 8 * math.sqrt(96 / z.numel()), (
+    "mean and variance are right, but the increments are not Gaussian: their fourth moment is not 3"
+)
+### BEGIN HIDDEN TESTS
+W = brownian(torch.tensor([0.0, 2.0, 9.0]).double(), count, seeded(4))
+covariance = W[1:] @ W[1:].T / count
+assert near(covariance / torch.tensor([[2.0, 2.0], [2.0, 9.0]]), torch.ones(2, 2), 3 * error), (
+    "Cov(W_s, W_t) is not min(s, t)"
+)
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.3"
+# 1. Do not draw values, draw increments.
+#
+# 2. The increment over a step of length $h$ is $\sqrt h\, \xi$ with a fresh $\xi \sim \mathcal N(0, 1)$. The value at
+#    a time is the sum of all increments before it.
+#
+# 3. `times.diff().sqrt()[:, None]` times `torch.randn(len(times) - 1, paths, ...)` are all increments,
+#    `cumsum(dim=0)` sums them, and `torch.cat` puts a row of zeros before.
+
+# %% tags=["demo"]
+grid = time_grid(500)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
+walks = torch.cat(
+    [torch.zeros(1, 20).double(), torch.randn(500, 20, generator=seeded(6)).double().cumsum(0) / 500**0.5]
+)
+for ax, paths, title in zip(axes, (brownian(grid, 20, seeded(5)), walks), ("yours", "expected"), strict=True):
+    ax.plot(grid, paths, color=GREY, lw=0.6)
+    ax.plot(grid, 2 * grid.sqrt(), color=ACCENT, label=r"$\pm 2 \sqrt{t}$")
+    ax.plot(grid, -2 * grid.sqrt(), color=ACCENT)
+    ax.set(xlabel="$t$", title=title)
+    ax.legend(frameon=False, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# ## 01.4 Euler–Maruyama (2 points, 10 minutes, medium)
+#
+# Follow $dX = f(X, t)\, dt + g(X, t)\, dW$. The diffusion coefficient may depend on the state, and every coordinate
+# of every sample has a Brownian motion of its own. Known laboratories have published this loop with mistakes; the
+# check looks for them.
+
+
+# %% solution="01.4"
+def euler_maruyama(
+    drift: Callable[[Tensor, Tensor], Tensor],
+    diffusion: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    times: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """The Euler-Maruyama method.
+
+    Args:
+        drift: f(x, t) -> (B, d).
+        diffusion: g(x, t), the coefficient itself, without noise, shape () or (B, d).
+        x: the starts (B, d), at times[0]. They are not changed.
+        times: (N + 1,) increasing times; the steps need not be equal.
+        generator: the source of all noise.
+
+    Returns:
+        all states (N + 1, B, d), the start first.
+    """
+    ### BEGIN SOLUTION
+    states = [x]
+    for t, s in pairwise(times):
+        x = states[-1]
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        states.append(x + (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(x, t) * noise)
+    return torch.stack(states)
+    ### END SOLUTION
+
+
+# %% check="01.4" points=2
+times = torch.tensor([0.0, 0.1, 0.15, 0.4, 0.5, 0.9, 1.0], dtype=torch.float64)
+x = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -0.2]], dtype=torch.float64)
+h, before = times.diff(), x.clone()
+states = euler_maruyama(
+    lambda x, t: points(x, (3, 2)), lambda x, t: torch.zeros_like(points(x, (3, 2))), x, times, seeded(0)
+)
+assert isinstance(states, Tensor), f"return one tensor with all states (torch.stack), got {type(states).__name__}"
+assert states.shape != (3, 2), "return all states, the start first, and not the last one only"
+assert len(states) != 4, "with 3 samples you made 3 steps: loop over the times, and not over the batch"
+assert len(states) != 6, "N + 1 times have N steps between them, and N + 1 states with the start: one is missing"
+assert states.shape == (7, 3, 2), (
+    f"for 7 times, 3 samples and 2 dimensions expected (7, 3, 2), got {tuple(states.shape)}"
+)
+assert near(x, before), "the starts that were passed in have been changed in place"
+assert not near(states[-1], torch.zeros(3, 2)), "the last states were never written: how often does your loop run?"
+assert near(states[0], x), "the first state must be the start"
+growth = states[1:] / states[:-1] - 1
+assert near(growth, h[:, None, None].expand(6, 3, 2)), (
+    "with g = 0 this is Euler's method: on f = x a step multiplies by 1 + h"
+)
+
+
+def f(x: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(3 * points(x, (20_000, 2))) + 2 * at(t, x)
+
+
+def g(x: Tensor, t: Tensor) -> Tensor:
+    return torch.exp(torch.cos(points(x, (20_000, 2)))) * (1 + at(t, x)) / 2
+
+
+times = torch.tensor([0.0, 0.3, 0.5, 0.9], dtype=torch.float64)
+x = 2 * torch.randn(20_000, 2, generator=seeded(1), dtype=torch.float64)
+states = euler_maruyama(f, g, x, times, seeded(2))
+assert states.shape == (4, 20_000, 2), (
+    f"for 4 times and 20000 samples expected (4, 20000, 2), got {tuple(states.shape)}"
+)
+assert near(states, euler_maruyama(f, g, x, times, seeded(2))), (
+    "two calls with equal generators differ: draw from `generator`"
+)
+# What each step has added beside x + h f, in units of the g sqrt(h) it should have: independent N(0, 1) numbers.
+steps = [(states[k], times[k], times[k + 1] - times[k]) for k in range(3)]
+kicks = torch.stack([states[k + 1] - x - h * f(x, t) for k, (x, t, h) in enumerate(steps)])
+z = torch.stack([kick / (g(x, t) * h.sqrt()) for kick, (x, t, h) in zip(kicks, steps, strict=True)])
+assert bool(torch.isfinite(z).all()), "some states are not finite"
+common = (z[:, 1:] - z[:, :1]).abs().amax(dim=(1, 2)) < 1e-9
+assert not bool(common.any()), "all samples of the batch got the same noise: it must have the shape of x"
+assert not near(z[..., 0], z[..., 1], 1e-9), (
+    "the coordinates of a sample got the same noise: it must have the shape of x"
+)
+assert not bool((z >= 0).all()), "the noise is never negative: randn, not rand, and not its square"
+assert bool((z.mean(dim=(1, 2)).abs() < 6 * z.std() / math.sqrt(40_000)).all()), "the noise does not have mean 0"
+bar = 6 * math.sqrt(2 / 40_000)  # six standard deviations of a variance
+mistakes: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "the noise is scaled by h; Brownian motion moves by sqrt(h) in a time h": lambda x, t, h: g(x, t) * h,
+    "the noise does not know how long the step is: it lacks sqrt(h)": lambda x, t, h: g(x, t),
+    "the noise is scaled by g^2: g is a standard deviation, not a variance": lambda x, t, h: g(x, t) ** 2 * h.sqrt(),
+    "g must be taken where the step begins, before the drift has moved x": lambda x, t, h: (
+        g(x + h * f(x, t), t) * h.sqrt()
+    ),
+    "g must be taken at the time where the step begins": lambda x, t, h: g(x, t + h) * h.sqrt(),
+}
+variance = z.var(dim=(1, 2))
+if not near(variance, torch.ones(3), bar):
+    for message, scale in mistakes.items():
+        other = torch.stack([kick / scale(*step) for kick, step in zip(kicks, steps, strict=True)])
+        assert not near(other.var(dim=(1, 2)), torch.ones(3), bar), message
+assert near(variance, torch.ones(3), bar), f"the noise of the steps has {variance.tolist()} times the right variance"
+assert not bool((z[1:] - z[:1]).abs().max() < 1e-6), "every step uses the same noise: draw it anew in each"
+assert float((z[:-1] * z[1:]).mean().abs()) < 6 / math.sqrt(80_000), "the noise of different steps is not independent"
+fourth = float((z**4).mean())
+assert fourth < 8, (
+    f"the variance is right, but the fourth moment is {fourth:.1f} instead of 3: is noise multiplied by noise?"
+)
+assert abs(fourth - 3) < 8 * math.sqrt(96 / z.numel()), (
+    f"the noise is not Gaussian: its fourth moment is {fourth:.2f}, not 3"
+)
+### BEGIN HIDDEN TESTS
+x = torch.zeros(20_000, 1, dtype=torch.float64)
+ends = euler_maruyama(lambda x, t: -x, lambda x, t: torch.tensor(0.5).double(), x, time_grid(10), seeded(3))[-1]
+expected = 0.25 * 0.1 * sum(0.9 ** (2 * k) for k in range(10))
+assert abs(float(ends.var()) / expected - 1) < 6 * math.sqrt(2 / 20_000), (
+    "a diffusion coefficient of shape () must do too"
+)
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.4"
+# 1. It is 01.1 with one term more. In what units does Brownian motion move in a time $h$?
+#
+# 2. A step is $x + h f(x, t) + \sqrt h\, g(x, t)\, \xi$, where $\xi$ is drawn anew in each step, standard normal, in
+#    the shape of `x`. Both functions are taken at the state before the step.
+#
+# 3. In the loop over pairs of times: `noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)`, then
+#    `x = x + (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(x, t) * noise`, and append `x`.
+
+# %% tags=["demo"]
+start = torch.randn(30, 1, generator=seeded(7), dtype=torch.float64)
+yours = euler_maruyama(
+    lambda x, t: line.u(x, t) + (1 - t) * line.s(x, t),  # g^2 / 2 = 1 - t
+    lambda x, t: torch.sqrt(2 * (1 - t)),
+    start,
+    time_grid(200),
+    seeded(8),
+)
+expected = sample_sde(line, start, steps=200, generator=seeded(9), denoise_last=False, trajectory=True)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
+for ax, paths, title in zip(axes, (yours, expected), ("yours", "expected, with other noise"), strict=True):
+    ax.plot(time_grid(200), paths[:, :, 0], color=GREY, lw=0.6)
+    ax.hlines(line.means[:, 0], 0, 1, color=ACCENT, lw=1, label="means of the data")
+    ax.set(xlabel="$t$", title=title, ylim=(-2.2, 3.2))
+    ax.legend(frameon=False, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# ## 01.5 The law of Ornstein–Uhlenbeck (1 point, 10 minutes, medium)
+#
+# A derivation. Now the spring pulls to $\mu$, and the start is random:
+#
+# $$dX = \theta\, (\mu - X)\, dt + g\, dW, \qquad \mathbb E\, X_0 = m_0, \quad \text{Var}\, X_0 = v_0,$$
+#
+# with $X_0$ independent of $W$. Find mean and variance of $X_t$.
+
+
+# %% solution="01.5"
+def ornstein_uhlenbeck(m0: float, v0: float, theta: float, mu: float, g: float, t: float) -> tuple[float, float]:
+    """Mean and variance of X_t.
+
+    Args:
+        m0, v0: mean and variance of X_0.
+        theta: strength of the spring, > 0.
+        mu: where it pulls to.
+        g: diffusion coefficient, >= 0.
+        t: time, >= 0.
+
+    Returns:
+        the mean and the variance.
+    """
+    ### BEGIN SOLUTION
+    decay = math.exp(-theta * t)
+    return mu + decay * (m0 - mu), decay**2 * v0 + g**2 / (2 * theta) * (1 - decay**2)
+    ### END SOLUTION
+
+
+# %% check="01.5" points=1
+def law(m0: float, v0: float, theta: float, mu: float, g: float, t: float) -> tuple[float, float]:
+    answer = ornstein_uhlenbeck(m0, v0, theta, mu, g, t)
+    mean, variance = pair(answer, "the mean and the variance")
+    assert math.isfinite(mean * variance), "mean and variance must be finite"
+    return mean, variance
+
+
+# Each line tries one thing at a time, with numbers for answers.
+assert near(law(2.0, 0.0, 1.5, 0.0, 0.8, 0.4)[0], 1.0976232722, 1e-6), (
+    "wrong mean for mu = 0: e^(-theta t) times the first one"
+)
+assert not near(law(2.0, 0.0, 1.5, -1.0, 0.8, 60.0)[0], 0.0, 1e-6), (
+    "after a long time the mean is not 0 but where the spring pulls"
+)
+assert near(law(2.0, 0.0, 1.5, -1.0, 0.8, 60.0)[0], -1.0, 1e-6), (
+    "after a long time the mean must be where the spring pulls"
+)
+assert near(law(2.0, 0.0, 1.5, -1.0, 0.8, 0.0)[0], 2.0, 1e-6), (
+    "at t = 0 the mean must be m0: it is the distance to mu that decays"
+)
+assert near(law(2.0, 0.0, 1.5, -1.0, 0.8, 0.4)[0], 0.6464349083, 1e-6), (
+    "wrong mean on the way: apply Ito's formula to X - mu"
+)
+rest = law(0.0, 0.0, 1.5, 0.0, 0.8, 60.0)[1]
+assert not near(rest, 0.4618802153, 1e-6), "that is the standard deviation: the variance is asked for"
+assert not near(rest, 0.4266666667, 1e-6), (
+    "the final variance is twice too large: the exponential in the isometry is squared"
+)
+assert not near(rest, 0.2666666667, 1e-6), "the final variance must grow with the square of g"
+assert near(rest, 0.2133333333, 1e-6), "after a long time the variance must be that of the stationary law"
+young = law(0.0, 0.0, 1.5, 0.0, 0.8, 0.4)[1]
+assert not near(young, 0.0962535176, 1e-6), (
+    "the noise term forgets with e^(-theta t), so its variance with the square of that"
+)
+assert near(young, 0.1490785681, 1e-6), (
+    "wrong variance from a sure start: integrate the square of g e^(-theta (t - r)) over r"
+)
+assert near(law(0.0, 0.5, 1.5, 0.0, 0.8, 0.0)[1], 0.5, 1e-6), "at t = 0 the variance must be v0"
+spread = law(0.0, 0.5, 1.5, 0.0, 0.0, 0.4)[1]
+assert not near(spread, 0.2744058180, 1e-6), "X_0 is multiplied by e^(-theta t): what happens to its variance?"
+assert not near(spread, 0.5, 1e-6), "without noise the variance must shrink too: all starts move together"
+assert near(spread, 0.1505971059, 1e-6), "wrong variance for g = 0: only the start is random then"
+assert near(law(2.0, 0.5, 1.5, -1.0, 0.8, 0.4)[1], 0.2996756741, 1e-6), (
+    "the variances of start and noise add up: they are independent"
+)
+### BEGIN HIDDEN TESTS
+assert near(law(-0.7, 1.3, 0.4, 2.5, 1.1, 1.7)[0], 0.8788256244, 1e-6), "wrong mean"
+assert near(law(-0.7, 1.3, 0.4, 2.5, 1.1, 1.7)[1], 1.4579595849, 1e-6), "wrong variance"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.5"
+# 1. Call $Y = X - \mu$. Which equation does $Y$ solve?
+#
+# 2. $dY = -\theta Y\, dt + g\, dW$ is the lecture's equation. There the start was a number $x_0$; now its place is
+#    taken by the random $Y_0$, which is independent of the integral over $dW$.
+#
+# 3. $X_t = \mu + e^{-\theta t} (X_0 - \mu) + g \int_0^t e^{-\theta (t - r)} dW_r$. Take the mean. For the variance
+#    add those of the two random terms: a factor $c$ in front of a random variable is $c^2$ in its variance, and the
+#    last term has the lecture's variance.
+
+# %% tags=["demo"]
+generator, grid = seeded(10), time_grid(300)
+x = 2.0 + 0.5**0.5 * torch.randn(4000, generator=generator, dtype=torch.float64)
+means, variances = [x.mean()], [x.var()]
+for _ in range(300):
+    x = x + 1.5 * (-1.0 - x) / 300 + 0.8 * 300**-0.5 * torch.randn(4000, generator=generator, dtype=torch.float64)
+    means, variances = [*means, x.mean()], [*variances, x.var()]
+yours = torch.tensor([ornstein_uhlenbeck(2.0, 0.5, 1.5, -1.0, 0.8, float(t)) for t in grid])
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.9), layout="constrained")
+for ax, curve, simulated, name in zip(axes, yours.T, (means, variances), ("mean", "variance"), strict=True):
+    ax.plot(grid, simulated, color=GREY, lw=4, alpha=0.5, label="expected, simulated")
+    ax.plot(grid, curve, color=ACCENT, label="yours")
+    ax.set(xlabel="$t$", title=name)
+    ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 01.6 Langevin dynamics at a temperature (1 point, 8 minutes, medium)
+#
+# With the score itself as drift, $dX = \nabla \log p(X)\, dt + \sqrt 2\, dW$ keeps $p$ in place (the lecture's
+# equation with $g^2 = 2$). Physicists turn the noise up and down. Keep the drift as it is, and find how strong the
+# noise has to be for the stationary density to be
+#
+# $$p_T(x) \propto p(x)^{1/T}:$$
+#
+# flatter than $p$ for a temperature $T > 1$, more peaked for $T < 1$, a plain ascent of $\log p$ for $T = 0$. Then
+# follow the equation with steps of length $h$.
+
+
+# %% solution="01.6"
+def langevin(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    h: float,
+    steps: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Langevin dynamics by the Euler-Maruyama method.
+
+    Args:
+        score: the gradient of log p at x (B, d), shape (B, d).
+        x: the starts (B, d). They are not changed.
+        h: the length of a step.
+        steps: how many.
+        temperature: T >= 0; the stationary density is proportional to p^(1/T).
+        generator: the source of all noise.
+
+    Returns:
+        the states (B, d) after the last step.
+    """
+    ### BEGIN SOLUTION
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + math.sqrt(2 * h * temperature) * noise
+    return x
+    ### END SOLUTION
+
+
+# %% check="01.6" points=1
+x = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -0.2]], dtype=torch.float64)
+before = x.clone()
+cold = langevin(lambda x: -x, x, 0.1, 4, 1e-20, seeded(0))  # p = N(0, I), next to no noise
+assert isinstance(cold, Tensor), f"return the last states, a tensor; got {type(cold).__name__}"
+assert cold.shape == (3, 2), f"expected the last states, of shape (3, 2), got {tuple(cold.shape)}"
+assert near(x, before), "the starts that were passed in have been changed in place"
+assert bool((cold.abs() < 1e6).all()), (
+    "at a tiny T the states run to infinity: the drift is the score itself, whatever T is"
+)
+assert not near(cold, 1.1**4 * x), "the states run away from where p is large: check the sign of the drift"
+assert not near(cold, 0.9**3 * x), "`steps` steps are asked for, you made one fewer"
+assert not near(cold, 0.95**4 * x), "the drift is the whole score, and the noise belongs to that: g^2 = 2, not 1"
+assert not near(cold, (1 - 4 * 0.1) * x), "the score must be taken anew at each step, where the sample is now"
+assert near(cold, 0.9**4 * x), "at a tiny T a step must add h times the score, and next to nothing else"
+
+h, T, count = 0.05, 3.0, 20_000
+x = torch.randn(count, 2, generator=seeded(1), dtype=torch.float64)
+kick = langevin(lambda x: -(points(x, (count, 2)) ** 3), x, h, 1, T, seeded(2)) - (x - h * x**3)  # one step
+assert near(kick, langevin(lambda x: -(x**3), x, h, 1, T, seeded(2)) - (x - h * x**3)), "draw from `generator` only"
+assert not near(kick[:1].expand(count, 2), kick), "all samples got the same noise: it must have the shape of x"
+assert not bool((kick >= 0).all()), "the noise is never negative: randn, not rand"
+assert float(kick.mean().abs()) < 6 * float(kick.std()) / math.sqrt(2 * count), (
+    "noise must have mean 0, and the drift no T"
+)
+variance, bar = float(kick.var()), 6 / math.sqrt(count)
+for mistake, message in {
+    2 * h: "the noise does not depend on the temperature",
+    h * T: "the noise lacks the factor 2: which g leaves p in place when the drift is the whole score?",
+    2
+    * h
+    * T**2: "T multiplies the standard deviation of the noise: for which g does Fokker-Planck keep p^(1/T) in place?",
+    2 * h / T: "high temperature must mean more noise, not less",
+    (2 * h * T) ** 2: "the noise lacks the square root",
+    (2 * T) * h**2: "the noise is scaled by h: it must be sqrt(h)",
+}.items():
+    assert abs(variance / mistake - 1) > bar, message
+assert abs(variance / (2 * h * T) - 1) < bar, (
+    f"the noise of a step has {variance / (2 * h * T):.3f} times the right variance"
+)
+assert abs(float((kick**4).mean()) / variance**2 - 3) < 8 * math.sqrt(96 / (2 * count)), "the noise is not Gaussian"
+two = langevin(torch.zeros_like, x, h, 2, T, seeded(3)) - x
+assert not abs(float(two.var()) / (8 * h * T) - 1) < bar, "both steps used the same noise: draw it anew in each"
+assert abs(float(two.var()) / (4 * h * T) - 1) < bar, "the noise of different steps must be independent"
+### BEGIN HIDDEN TESTS
+ends = langevin(lambda x: -(x - 1) / 0.5, torch.zeros(count, 1).double(), 0.1, 40, 0.4, seeded(4))  # p = N(1, 0.5)
+mean, expected = 1 - 0.8**40, 0.08 * sum(0.8 ** (2 * k) for k in range(40))
+assert abs(float(ends.mean()) - mean) < 6 * math.sqrt(expected / count), "wrong mean after 40 steps"
+assert abs(float(ends.var()) / expected - 1) < 6 * math.sqrt(2 / count), "wrong variance after 40 steps"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.6"
+# 1. The score of $p^{1/T}$ is $\frac1T \nabla \log p$. The lecture says which noise belongs to a drift of
+#    $\frac{g^2}{2}$ times the score.
+#
+# 2. The drift is $\nabla \log p = T \cdot \nabla \log p_T$. Compare with $\frac{g^2}{2} \nabla \log p_T$.
+#
+# 3. $g^2 = 2T$. So a step is $x + h \nabla \log p(x) + \sqrt{2 h T}\, \xi$, with fresh $\xi$ in the shape of `x`,
+#    made `steps` times.
+
+# %% tags=["demo"]
+places = torch.linspace(-2.5, 2.5, 400, dtype=torch.float64)[:, None]
+log_p = line.log_prob(places, 0.7)
+start = 1.5 * torch.randn(4000, 1, generator=seeded(11), dtype=torch.float64)
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained", sharey=True)
+for ax, temperature in zip(axes, (0.4, 1.0, 3.0), strict=True):
+    yours = langevin(lambda x: line.s(x, 0.7), start, 0.01, 400, temperature, seeded(12))
+    density = (log_p / temperature).exp()
+    ax.hist(yours[:, 0], bins=70, range=(-2.5, 2.5), density=True, color=GREY, alpha=0.6, label="yours")
+    ax.plot(places, density / torch.trapezoid(density, places[:, 0]), color=ACCENT, label="expected")
+    ax.set(xlabel="$x$", title=f"T = {temperature:g}", ylim=(0, 1.4))
+    ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 01.7 What the step size does to the answer (1 point, 15 minutes, hard)
+#
+# A proof. Let $p = \mathcal N(0, v)$ in one dimension, and follow $dX = \nabla \log p(X)\, dt + \sqrt 2\, dW$ by
+# Euler–Maruyama with steps of length $h$:
+#
+# $$x_{n+1} = x_n - \frac hv\, x_n + \sqrt{2h}\, \xi_n.$$
+#
+# The equation keeps $p$ in place. Does the method? Prove that for every $h$ below some $h_{\max}$ the variance of
+# $x_n$ converges to the same number from every start, and that this number is not $v$. Give both, exactly, not to
+# first order in $h$.
+
+
+# %% [markdown] solution="01.7"
+# The noise $\xi_n$ is independent of $x_n$, so the variance obeys $v_{n+1} = \rho\, v_n + 2h$ with
+# $\rho = (1 - h/v)^2$. If $\rho < 1$ this map is a contraction, and $v_n$ converges from every start to its fixed
+# point
+#
+# $$v_\infty = \frac{2h}{1 - (1 - h/v)^2} = \frac{2h}{\frac{2h}{v} - \frac{h^2}{v^2}} = \frac{v}{1 - \frac{h}{2v}}.$$
+#
+# For $\rho \ge 1$ the variance grows without bound, since each step adds $2h$ on top. $\rho < 1$ means
+# $|1 - h/v| < 1$, that is $0 < h < 2v = h_{\max}$. The method is too wide by a factor $1 + \frac{h}{2v} + O(h^2)$:
+# weak order 1, for ever.
+
+
+# %% solution="01.7"
+def langevin_law(v: float, h: float) -> tuple[float, float]:
+    """What Euler-Maruyama makes of Langevin dynamics for N(0, v).
+
+    Args:
+        v: the variance of p, > 0.
+        h: the length of a step, 0 < h < h_max.
+
+    Returns:
+        the variance to which x_n converges, and h_max, the bound for h below which it does.
+    """
+    ### BEGIN SOLUTION
+    return v / (1 - h / (2 * v)), 2 * v
+    ### END SOLUTION
+
+
+# %% check="01.7" points=1
+def limits(v: float, h: float) -> tuple[float, float]:
+    return pair(langevin_law(v, h), "the final variance and h_max")
+
+
+# At v = 0.5 and h = 0.2.
+variance, largest = limits(0.5, 0.2)
+assert not near(variance, 0.5, 1e-6), "that is the variance of p: but the method does not keep p in place"
+assert not near(variance, 0.4, 1e-6), (
+    "the method is too wide, not too narrow: solve v' = (1 - h/v)^2 v' + 2 h again, minding the signs"
+)
+assert not near(variance, 0.6, 1e-6), "that is the answer to first order in h: the exact one is asked for"
+assert not near(variance, 0.8333333333, 1e-6), (
+    "a square is lost: the variance is multiplied by (1 - h/v)^2, not by 1 - h/v"
+)
+assert not near(variance, 0.3125, 1e-6), "half of the noise is lost: its variance in a step is 2 h"
+assert not near(variance, 0.7905694150, 1e-6), "that is the standard deviation"
+assert near(variance, 0.625, 1e-6), "wrong variance: it is the fixed point of the recursion for the variance of x_n"
+assert not near(largest, 0.5, 1e-6), (
+    "from there on the steps overshoot, but they still converge: when does |1 - h/v| reach 1?"
+)
+assert not near(limits(2.0, 0.1)[1], 1.0, 1e-6), "a narrow p needs short steps: h_max must grow with v, not fall"
+assert near([largest, limits(2.0, 0.1)[1]], [1.0, 4.0], 1e-6), "wrong h_max: it is where |1 - h/v| reaches 1"
+### BEGIN HIDDEN TESTS
+assert near(limits(2.0, 3.0)[0], 8.0, 1e-6), "wrong variance for a long step"
+assert near(limits(0.3, 0.01)[0], 0.3050847458, 1e-6), "wrong variance"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.7"
+# 1. Write down the variance of $x_{n+1}$ in terms of that of $x_n$. What does $\xi_n$ have to do with $x_n$?
+#
+# 2. $v_{n+1} = (1 - h/v)^2 v_n + 2h$. When does such a recursion converge, and to what?
+#
+# 3. It converges if $(1 - h/v)^2 < 1$, that is if $h < 2v$. The limit solves $v_\infty = (1 - h/v)^2 v_\infty + 2h$:
+#    expand the square, and one $h$ cancels.
+
+# %% tags=["demo"]
+generator = seeded(13)
+lengths = [0.05, 0.2, 0.4, 0.6, 0.8]
+measured = []
+for h in lengths:
+    x = torch.zeros(20_000, dtype=torch.float64)
+    for _ in range(max(60, int(5 / h))):
+        x = x - h / 0.5 * x + math.sqrt(2 * h) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    measured.append(float(x.var()))
+curve = torch.linspace(0.01, 0.85, 100).tolist()
+figure, ax = plt.subplots(figsize=(5.5, 3), layout="constrained")
+ax.plot(curve, [langevin_law(0.5, h)[0] for h in curve], color=ACCENT, label="yours")
+ax.plot(lengths, measured, "o", color=INK, label="expected, simulated")
+ax.axhline(0.5, color=GREY, ls="--", label="variance of $p$")
+ax.set(xlabel="$h$", ylabel="final variance", title="Langevin dynamics in steps is too wide")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 01.8 The order of an unknown solver (2 points, 12 minutes, hard)
+#
+# A real problem. You are handed a sampler: `solve(n)` returns its samples after $n$ steps, from the same noise each
+# time. Its field is a network, so **nobody knows the exact answer**. Of which order is it, and how wrong is it?
+#
+# Suppose that $h$ is small enough for the error of each number to be $C n^{-p}$, with its own unknown $C$. Run the
+# sampler with `steps`, `2 * steps` and `4 * steps`, and find $p$, and the error of the last of the three: the mean,
+# over the samples, of the Euclidean distance to the exact answer.
+
+
+# %% solution="01.8"
+def order_and_error(solve: Callable[[int], Tensor], steps: int) -> tuple[float, float]:
+    """The order of a solver and the error of its finest run, without knowing the exact answer.
+
+    Args:
+        solve: solve(n) -> samples (B, d) after n steps; the same start each time.
+        steps: of the coarsest run.
+
+    Returns:
+        the order p, and the estimated error of solve(4 * steps): mean distance to the exact samples.
+    """
+    ### BEGIN SOLUTION
+    coarse, middle, fine = (solve(k * steps) for k in (1, 2, 4))
+    first = float((coarse - middle).norm(dim=1).mean())
+    second = float((middle - fine).norm(dim=1).mean())
+    order = math.log2(first / second)
+    return order, second / (2**order - 1)
+    ### END SOLUTION
+
+
+# %% check="01.8" points=2
+constants = torch.tensor([[1.0, -2.0], [0.5, 3.0], [-1.7, -0.6]], dtype=torch.float64)
+truth = torch.tensor([[5.0, 1.0], [0.0, -4.0], [2.0, 2.0]], dtype=torch.float64)
+
+
+def estimate(p: float, steps: int) -> tuple[float, float, float]:
+    """The order and error that are found for a solver whose error is exactly constants / n^p, and the true error."""
+    asked: list[int] = []
+
+    def solve(n: int) -> Tensor:
+        asked.append(int(n))
+        return truth + constants / float(n) ** p
+
+    answer = order_and_error(solve, steps)
+    order, error = pair(answer, "the order and the error")
+    assert asked, "your function never ran the solver"
+    return order, error, float(constants.norm(dim=1).mean()) / (4 * steps) ** p
+
+
+# A made-up solver of order 1 whose errors have different signs.
+order, error, right = estimate(1.0, 5)
+assert math.isfinite(order), (
+    "the order is not finite: is a difference negative, or 0? Errors of different signs cancel in a sum"
+)
+assert not near(order, math.log2(3), 1e-3), "the finest run is not the truth: compare neighbouring runs with each other"
+assert not near(order, -1, 1e-3), "the order is negative: the errors get smaller as steps get more"
+assert not near(order, math.log(2), 1e-3), "the steps are doubled, so the ratio is 2^p: take the logarithm with base 2"
+assert not near(order, 2, 1e-3), (
+    "too large by one, or twice too large: the order is that of the global error, and runs differ by a factor of 2"
+)
+assert abs(order) > 0.5, "the order hardly differs from 0: take differences of runs, where the exact answer cancels"
+assert near(order, 1, 1e-6), "wrong order: the distances of neighbouring runs shrink by 2^p"
+third = estimate(3.0, 5)
+assert near(third[0], 3, 1e-6), "wrong order for a solver of order 3"
+# The errors are (fine) e, (middle) 2^p e, (coarse) 4^p e; all have the same direction in each sample.
+assert near(error, right, 1e-6) or not near(error, 2 * right, 1e-6), (
+    "that is the error of the middle run, not of the finest"
+)
+assert near(error, right, 1e-6) or not near(error, right / 2, 1e-6), (
+    "the last two runs differ by 2^p e - e, and not by 2^p e"
+)
+assert near(error, right, 1e-9), (
+    "wrong error: the mean over samples of the Euclidean distance, which the order tells from the last difference"
+)
+assert not near(third[1], 7 * third[2], 1e-9), (
+    "the last two runs differ by more than the last one's error: by 2^p - 1 times as much"
+)
+assert near(third[1], third[2], 1e-12), "the error is right for order 1 and wrong for order 3: how does 2^p come in?"
+### BEGIN HIDDEN TESTS
+start = torch.randn(10, 2, generator=seeded(14), dtype=torch.float64)
+order, error = order_and_error(lambda n: sample_ode(ring, start, steps=n, method="heun"), 50)
+exact = sample_ode(ring, start, steps=200, method="rk4")
+right = float((sample_ode(ring, start, steps=200, method="heun") - exact).norm(dim=1).mean())
+assert abs(order - 2) < 0.3, "on eight Gaussians Heun must be found to have order 2"
+assert abs(error / right - 1) < 0.25, "on eight Gaussians the error of Heun is estimated wrongly"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="01.8"
+# 1. The exact answer is unknown, but it is the same in all three runs.
+#
+# 2. `solve(n) - solve(2 n)` is $C n^{-p} (1 - 2^{-p})$. What is the ratio of two such differences?
+#
+# 3. The first difference is $2^p$ times the second: $p = \log_2$ of the ratio of their lengths. The last difference
+#    is $2^p e - e$, if $e$ is the error of the finest run, so $e$ is its length divided by $2^p - 1$.
+
+# %% [markdown]
+# Now find out what these three are. One of them is sold as Heun's method.
+
+
+# %% tags=["demo"]
+def leap(f: solvers.Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    slope = f(x, t)
+    return x + h / 2 * (slope + f(x + h * slope, t))
+
+
+start = torch.randn(20, 2, generator=seeded(15), dtype=torch.float64)
+
+
+def run(step: solvers.Step, steps: int) -> Tensor:
+    x = start
+    for t, s in pairwise(time_grid(steps)):
+        x = step(ring.u, x, t, s - t)
+    return x
+
+
+fine = run(STEPS["rk4"], 300)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+boxes = {"A": STEPS["midpoint"], "B": leap, "C": STEPS["rk4"]}
+for k, step in enumerate(boxes.values()):
+    order, error = order_and_error(lambda n, step=step: run(step, n), 30)
+    axes[0].bar(k, order, color=ACCENT)
+    axes[1].bar(k - 0.2, error, width=0.4, color=ACCENT, label="yours" if k == 0 else None)
+    known = float((run(step, 120) - fine).norm(dim=1).mean())
+    axes[1].bar(k + 0.2, known, width=0.4, color=GREY, label="expected" if k == 0 else None)
+axes[0].set(ylabel="order", title="yours (expected: 2, 1, 4)")
+axes[1].set(ylabel="error with 120 steps", yscale="log", title="the error that you found without the answer")
+axes[1].legend(frameon=False)
+for ax in axes:
+    ax.set_xticks(range(3), boxes)
+    ax.grid(axis="y", color=PALE)
+    ax.set_axisbelow(True)
+plt.show()
+
+# %% [markdown]
+# B is Heun with one letter wrong: it looks at the end of the step, but with the time of its beginning. Its pictures
+# look fine, and its order is 1. Measuring the order of a solver costs three runs, and finds what looking does not.
+#
+# **To be graded:** `flowlib grade 01_flows_and_diffusions.ipynb` in a terminal, in the folder of this notebook.
+# **Next:** [lecture 02](../lectures/02_probability_paths.ipynb), where the fields come from.

@@ -1,0 +1,738 @@
+# %% [markdown]
+# # Exercise 02. Probability paths
+#
+# You build what lecture 02 derives: sampling from a path, the velocity and the score of one data point, the
+# conversion between predictions, a schedule, the exact velocity of a Gaussian mixture, a test of the continuity
+# equation, and Tweedie's formulas.
+#
+# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# when it is wrong, it says what probably went wrong. `hint("02.1")` gives a hint; asked again, it says more, three
+# times. Every question stands on its own: where one needs an earlier result, it uses the library's.
+#
+# **Needed before:** lecture 02. **Time:** about 90 minutes. **Points:** 10.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from flowlib import GaussianPath, Linear, MixtureField, Schedule, SquareRoot, Trigonometric, sample_ode
+from flowlib.course.notebook import exercise
+from flowlib.plotting import ACCENT, GREY, INK
+
+hint = exercise("02_probability_paths").hint
+schedule = Linear()  # alpha = t, beta = 1 - t
+power = 2.0
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard Gaussian numbers, in double precision: the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> bool:
+    """Whether two tensors of one shape agree, relative to their size; NaN agrees with nothing."""
+    return bool(((found.double() - expected).abs() <= tolerance * (1 + expected.abs())).all())
+
+
+# %% [markdown]
+# ## 02.1 Draw from a path (1 point, 5 minutes, easy)
+#
+# Write the method that draws $x_t = \alpha_t z + \beta_t\varepsilon$ for a whole batch, each sample at a time of its
+# own. It has to work for points `(B, D)` and for images `(B, C, H, W)` alike, on any schedule.
+
+
+# %% solution="02.1"
+class Path:
+    """The Gaussian path of a schedule, which has methods `alpha(t)` and `beta(t)` that return tensors like t."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def sample(self, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Draw x_t.
+
+        Args:
+            z: data (B, ...).
+            t: one time for each sample (B,), in [0, 1].
+            noise: eps, shaped like z.
+
+        Returns:
+            x_t, shaped like z.
+        """
+        ### BEGIN SOLUTION
+        t = t.reshape(-1, *[1] * (z.ndim - 1))
+        return self.schedule.alpha(t) * z + self.schedule.beta(t) * noise
+        ### END SOLUTION
+
+
+# %% check="02.1" points=1
+points, eps, times = normal(4, 4, seed=1), normal(4, 4, seed=2), torch.tensor([0.1, 0.4, 0.6, 0.9]).double()
+drawn = Path(Trigonometric()).sample(points, times, eps)
+assert isinstance(drawn, Tensor), "sample must return a tensor"
+assert drawn.shape == points.shape, f"x_t must have the shape of z, {tuple(points.shape)}, got {tuple(drawn.shape)}"
+alpha, beta = Trigonometric().alpha(times), Trigonometric().beta(times)
+assert not near(drawn, alpha * points + beta * eps), (
+    "t holds one time for each *sample*, but here each *column* got a time of its own: no error is raised, because "
+    "this batch has as many samples as columns"
+)
+assert not near(drawn, GaussianPath(Linear()).sample(points, times, eps)), (
+    "this is the linear path, but the path was made with Path(Trigonometric()): does the method use a global variable "
+    "where it should use one of self?"
+)
+for level, says in ((beta.sqrt(), "its square root"), (beta**2, "its square")):
+    assert not near(drawn, alpha[:, None] * points + level[:, None] * eps), (
+        f"the noise is multiplied by {says}: beta is the standard deviation of x_t given z, its variance is beta^2"
+    )
+assert not near(drawn, beta[:, None] * points + alpha[:, None] * eps), (
+    "data and noise are exchanged: at t = 0 the sample must be pure noise"
+)
+assert near(drawn, GaussianPath(Trigonometric()).sample(points, times, eps)), "x_t is not alpha_t z + beta_t eps"
+images, eps = normal(4, 3, 4, 4, seed=3), normal(4, 3, 4, 4, seed=4)
+drawn = Path(Trigonometric()).sample(images, times, eps)
+assert drawn.shape == images.shape, f"images {tuple(images.shape)} became {tuple(drawn.shape)}"
+assert near(drawn, GaussianPath(Trigonometric()).sample(images, times, eps)), (
+    "right for points, wrong for images (B, C, H, W): a time of shape (B, 1) lines up with the rows of an image"
+)
+
+# %% [markdown] hints="02.1"
+# 1. Tensors are lined up from their *last* axis. Along which axis of `z` does a `t` of shape `(B,)` run?
+#
+# 2. Give `t` as many axes as `z` has, all of length 1 but the first. `z.ndim` is the number of axes.
+#
+# 3. `t = t.reshape(-1, *[1] * (z.ndim - 1))`; then `self.schedule.alpha(t) * z + ...` does the rest.
+
+# %% [markdown]
+# ## 02.2 The velocity and the score of one data point (1 point, 10 minutes, easy)
+#
+# Write the conditional velocity $u_t(x\mid z)$ and the conditional score $s_t(x\mid z)$ on any schedule, for
+# $0 < t < 1$. The schedule has `alpha(t)`, `beta(t)` and their derivatives `dalpha(t)`, `dbeta(t)`.
+
+
+# %% solution="02.2"
+def conditional_velocity(x: Tensor, z: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """u_t(x|z): x and z are (B, D), t is a scalar tensor (); returns (B, D)."""
+    ### BEGIN SOLUTION
+    eps = (x - schedule.alpha(t) * z) / schedule.beta(t)
+    return schedule.dalpha(t) * z + schedule.dbeta(t) * eps
+    ### END SOLUTION
+
+
+def conditional_score(x: Tensor, z: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """s_t(x|z): x and z are (B, D), t is a scalar tensor (); returns (B, D)."""
+    ### BEGIN SOLUTION
+    return (schedule.alpha(t) * z - x) / schedule.beta(t) ** 2
+    ### END SOLUTION
+
+
+# %% check="02.2" points=1
+path, now = GaussianPath(Trigonometric()), torch.tensor(0.35).double()
+place, target = normal(6, 3, seed=5), normal(6, 3, seed=6)
+found = conditional_velocity(place, target, now, path.schedule), conditional_score(place, target, now, path.schedule)
+right = path.velocity(place, target, now), path.score(place, target, now)
+for name, value in zip(("velocity", "score"), found, strict=True):
+    assert isinstance(value, Tensor), f"the {name} must be a tensor"
+    assert value.shape == place.shape, f"the {name} must have the shape of x, {tuple(place.shape)}"
+assert not near(found[0], path.velocity(target, target, now)), "the velocity does not depend on x: z is used for x too"
+assert not near(found[0], (target - place) / (1 - now)), "this velocity is that of the linear schedule only"
+ratio = path.schedule.dbeta(now) / path.schedule.beta(now)
+assert not near(found[0], (path.schedule.dalpha(now) - ratio) * target + ratio * place), (
+    "the velocity: the noise at x is (x - alpha z) / beta; the alpha in front of z was lost"
+)
+assert not near(found[0], path.schedule.dalpha(now) * target - ratio * (place - path.schedule.alpha(now) * target)), (
+    "the velocity: beta falls, and its derivative is negative already; here the sign is changed once more"
+)
+gap, spread = path.schedule.alpha(now) * target - place, path.schedule.beta(now)
+assert not near(found[1], gap / spread), (
+    "the score is divided by beta, the standard deviation, where the derivative of -|x - alpha z|^2 / (2 beta^2) "
+    "has the variance"
+)
+assert not near(found[1], -right[1]), "the score points away from the data: it is a gradient *up* the density"
+assert not near(found[1], (target - place) / spread**2), "the score: the mean of x given z is alpha z, not z"
+for name, value, expected in zip(("velocity", "score"), found, right, strict=True):
+    if not near(value, expected):
+        assert not near(value, expected, 1e-2), (
+            f"the {name} is almost right: was a small constant added to a denominator? It is a bias, everywhere"
+        )
+    assert near(value, expected), f"the {name} is wrong: write out d/dt of alpha z + beta eps, or grad log p(x|z)"
+### BEGIN HIDDEN TESTS
+path, now = GaussianPath(SquareRoot()), torch.tensor(0.9).double()
+assert near(conditional_velocity(place, target, now, path.schedule), path.velocity(place, target, now)), (
+    "the velocity is wrong on another schedule"
+)
+assert near(conditional_score(place, target, now, path.schedule), path.score(place, target, now)), (
+    "the score is wrong on another schedule"
+)
+### END HIDDEN TESTS
+
+# %% [markdown] hints="02.2"
+# 1. Which noise $\varepsilon$ sits at $x$? Solve $x = \alpha z + \beta\varepsilon$ for it.
+#
+# 2. The velocity is $\dot\alpha z + \dot\beta\varepsilon$ with that $\varepsilon$. The score is the gradient in $x$
+#    of $-\lvert x - \alpha z\rvert^2 / (2\beta^2)$.
+#
+# 3. $u = \dot\alpha z + \dot\beta\,(x - \alpha z)/\beta$ and $s = (\alpha z - x)/\beta^2$. Add nothing to $\beta$.
+
+# %% [markdown]
+# ## 02.3 Convert every prediction (2 points, 15 minutes, medium)
+#
+# A prediction of kind `source` at $x$ is $p = aD + b\hat\varepsilon$, and $x = \alpha D + \beta\hat\varepsilon$. Turn
+# it into the kind `target`, for all 25 pairs of `"data"`, `"noise"`, `"velocity"`, `"score"` and `"v"`
+# ($v = \alpha\varepsilon - \beta z$). Write one solve, not twenty-five formulas.
+#
+# - If `source` and `target` are the same, return the prediction itself, at every time.
+# - Otherwise, where the source does not determine $D$ and $\hat\varepsilon$, raise a `ValueError`: the noise at
+#   $t = 0$, the data at $t = 1$, the score at both. Velocity and v must work at both ends on the linear schedule.
+
+
+# %% solution="02.3"
+def convert(prediction: Tensor, x: Tensor, t: Tensor, source: str, target: str, schedule: Schedule) -> Tensor:
+    """Turn a prediction of one kind into another.
+
+    Args:
+        prediction, x: (B, D).
+        t: a scalar tensor (), in [0, 1].
+        source, target: "data" | "noise" | "velocity" | "score" | "v".
+        schedule: with alpha, beta, dalpha and dbeta.
+
+    Returns:
+        (B, D)
+
+    Raises:
+        ValueError: where the source carries no information.
+    """
+    ### BEGIN SOLUTION
+    if source == target:
+        return prediction
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+    rows = {
+        "data": (one, zero),
+        "noise": (zero, one),
+        "velocity": (schedule.dalpha(t), schedule.dbeta(t)),
+        "score": (zero, -1 / beta),
+        "v": (-beta, alpha),
+    }
+    a, b = rows[source]
+    delta = alpha * b - beta * a
+    if delta == 0 or not (torch.isfinite(a) and torch.isfinite(b)):
+        raise ValueError(f"a {source} prediction carries no information at t = {float(t)}")
+    data, noise = (b * x - beta * prediction) / delta, (alpha * prediction - a * x) / delta
+    a, b = rows[target]
+    return a * data + b * noise
+    ### END SOLUTION
+
+
+# %% check="02.3" points=2
+kinds = ("data", "noise", "velocity", "score", "v")
+
+
+def example(schedule: Schedule, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """x, and what each kind is there."""
+    z, eps = normal(5, 2, seed=7), normal(5, 2, seed=8)
+    rows = {kind: GaussianPath(schedule).row(kind, t) for kind in kinds}
+    return schedule.alpha(t) * z + schedule.beta(t) * eps, {k: a * z + b * eps for k, (a, b) in rows.items()}
+
+
+now = torch.tensor(0.3).double()
+x, known = example(Trigonometric(), now)
+made = {kind: convert(known["data"], x, now, "data", kind, Trigonometric()) for kind in kinds}
+for kind, value in made.items():
+    assert isinstance(value, Tensor), f"data to {kind}: return a tensor"
+    assert value.shape == x.shape, f"data to {kind}: expected shape {tuple(x.shape)}, got {tuple(value.shape)}"
+assert not near(made["noise"], -known["noise"]), (
+    "the noise comes out with the wrong sign: check the determinant, alpha b - beta a"
+)
+assert near(made["noise"], known["noise"], 1e-2), "data to noise is wrong: solve x = alpha D + beta eps for eps"
+assert not near(made["velocity"], x), "the row of the velocity is (alpha, beta) here, which is x; it needs derivatives"
+assert not near(made["score"], -known["score"]), "the score comes out with the wrong sign: it is -eps / beta"
+assert not near(made["score"], known["score"] / Trigonometric().beta(now)), (
+    "the score is divided by beta once too often: (alpha z - x) / beta^2 is -eps / beta, and its row is (0, -1/beta)"
+)
+assert not near(made["v"], -known["v"]), "v comes out with the wrong sign: v = alpha eps - beta z"
+for case in (Trigonometric(), Linear(), SquareRoot()):
+    x, known = example(case, now)
+    for source in kinds:
+        for kind in kinds:
+            value = convert(known[source], x, now, source, kind, case)
+            if not near(value, known[kind]):
+                assert not near(value, known[kind], 1e-2), (
+                    f"{source} to {kind} is almost right: was a small constant added to the determinant?"
+                )
+            assert near(value, known[kind]), f"{source} to {kind} is wrong on {case}"
+
+
+def answer(source: str, target: str, time: float) -> Tensor | str:
+    """What `convert` gives on the linear schedule, or the name of its error."""
+    t = torch.tensor(time).double()
+    x, known = example(Linear(), t)
+    try:
+        return convert(known[source], x, t, source, target, Linear())
+    except Exception as error:
+        return type(error).__name__
+
+
+ones = answer("noise", "noise", 0.0)
+assert isinstance(ones, Tensor), "noise to noise at t = 0 needs no solve: return the prediction itself"
+for source, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0)):
+    assert answer(source, "velocity", time) == "ValueError", (
+        f"a {source} prediction says nothing at t = {time:.0f}, for the determinant is 0: raise a ValueError there"
+    )
+assert answer("score", "v", 1.0) == "ValueError", (
+    "a score at t = 1 must be refused too: the determinant is not 0 there, but the row is infinite"
+)
+for source in ("velocity", "v"):
+    for time, kind in ((0.0, "data"), (1.0, "noise"), (0.0, "noise"), (1.0, "data")):
+        value, known = answer(source, kind, time), example(Linear(), torch.tensor(time).double())[1]
+        assert isinstance(value, Tensor), f"{source} to {kind} at t = {time:.0f} is possible, but was refused: {value}"
+        assert near(value, known[kind]), f"{source} to {kind} is wrong at t = {time:.0f}"
+
+# %% [markdown] hints="02.3"
+# 1. Write down the row $(a, b)$ of each of the five kinds first, as a dictionary. Everything else is the same for
+#    all.
+#
+# 2. Cramer's rule: with $\Delta = \alpha b - \beta a$ the pair is $D = (bx - \beta p)/\Delta$ and
+#    $\hat\varepsilon = (\alpha p - ax)/\Delta$. Then apply the row of the target. When does this fail?
+#
+# 3. Refuse when $\Delta = 0$ or when $a$ or $b$ is not finite (`torch.isfinite`), after the case `source == target`
+#    has been answered. The rows: $(1, 0)$, $(0, 1)$, $(\dot\alpha, \dot\beta)$, $(0, -1/\beta)$, $(-\beta, \alpha)$.
+
+# %% [markdown]
+# ## 02.4 A schedule of your own (1 point, 10 minutes, medium)
+#
+# Let the data appear early: $\alpha_t = 1 - (1 - t)^k$ with a power $k \ge 1$ that the schedule is made with.
+# **Choose $\beta$ yourself**, and give all four closed forms. Three conditions make it fit for flow matching:
+#
+# - $\beta_0 = 1$ and $\beta_1 = 0$;
+# - $\dot\beta$ is finite on all of $[0, 1]$, so that the velocity target has a finite variance;
+# - $w = \dot\alpha\beta - \alpha\dot\beta > 0$ on all of $[0, 1]$, the ends included, so that a velocity prediction
+#   is informative everywhere.
+#
+# All three must hold for $k = 1, 2, 3$. (In a well-known lab $\alpha = t$ and $\beta = \sqrt{1 - t}$. Which one does
+# it break?)
+
+
+# %% solution="02.4"
+class Early(Schedule):
+    """alpha = 1 - (1 - t)^power, with a beta of your choice. Each method maps times of any shape to that shape."""
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+    ### BEGIN SOLUTION
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (1 - t) ** self.power
+
+    def beta(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return self.power * (1 - t) ** (self.power - 1)
+
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+    ### END SOLUTION
+
+
+# %% check="02.4" points=1
+inside, ends = torch.linspace(0.05, 0.95, 19).double(), torch.tensor([0.0, 1.0]).double()
+for k in (1.0, 2.0, 3.0):
+    mine = Early(k)
+    for name in ("alpha", "beta", "dalpha", "dbeta"):
+        for shape in ((), (19,), (19, 1)):
+            value = getattr(mine, name)(inside[:1].reshape(()) if shape == () else inside.reshape(shape))
+            assert isinstance(value, Tensor), f"{name} must return a tensor, got {type(value).__name__}"
+            assert value.shape == shape, f"{name} of times {shape} must have that shape, got {tuple(value.shape)}"
+    if k != power:
+        assert not near(mine.alpha(inside), 1 - (1 - inside) ** power), (
+            f"Early({k:.0f}).alpha is that of power {power:.0f}, the value of a global variable: is a self. missing?"
+        )
+    assert near(mine.alpha(inside), 1 - (1 - inside) ** k), "alpha is not 1 - (1 - t)^power"
+    assert near(mine.beta(ends), torch.tensor([1.0, 0.0]).double()), (
+        f"beta must be 1 at t = 0 and 0 at t = 1, got {mine.beta(ends).tolist()} for power {k:.0f}"
+    )
+    for name in ("alpha", "beta"):
+        given = getattr(mine, f"d{name}")(inside)
+        exact = torch.func.jvp(getattr(mine, name), (inside,), (torch.ones_like(inside),))[1]
+        assert not near(given, -exact), f"d{name} has the wrong sign"
+        if not near(given, exact):
+            assert not near(given, exact, 1e-2), (
+                f"d{name} is almost the derivative of {name}: write the closed form, no finite difference and no "
+                "small constant"
+            )
+        assert near(given, exact), f"d{name} is not the derivative of {name}: differentiate the inner function too"
+    slope = mine.dbeta(torch.tensor([0.0, 0.5, 1 - 1e-12, 1.0]).double())
+    steep = bool((slope[:3].abs() > 1e3).any()) or bool(torch.isinf(slope).any())
+    assert not steep, (
+        f"dbeta is infinite at an end for power {k:.0f}: the mean square of the velocity target, dalpha^2 + dbeta^2, "
+        "then has an infinite integral, and the loss an infinite variance"
+    )
+    assert bool(torch.isfinite(slope).all()), f"dbeta is NaN at an end for power {k:.0f}: 0/0 hides in its formula"
+    grid = torch.linspace(0, 1, 101).double()
+    w = mine.dalpha(grid) * mine.beta(grid) - mine.alpha(grid) * mine.dbeta(grid)
+    assert float(w[-1]) > 1e-6, (
+        f"w = 0 at t = 1 for power {k:.0f}: there the velocity is parallel to x, and tells nothing. "
+        "beta must arrive at 0 with a slope"
+    )
+    assert bool((w > 1e-6).all()), f"w must be positive on all of [0, 1]; its least value is {float(w.min()):.2g}"
+
+# %% [markdown] hints="02.4"
+# 1. At $t = 1$ we have $\alpha = 1$, $\beta = 0$, hence $w = -\dot\beta_1$. What do the second and the third
+#    condition say about the slope with which $\beta$ arrives?
+#
+# 2. $\beta$ has to reach 0 with a finite slope that is not zero. Among $\sqrt{1 - t}$, $1 - t$ and $(1 - t)^2$ only
+#    one does.
+#
+# 3. $\beta = 1 - t$ will do, whatever the power. Then $\dot\beta = -1$ (a tensor like $t$) and
+#    $\dot\alpha = k(1 - t)^{k - 1}$, with $k$ = `self.power`.
+
+# %% tags=["demo"]
+figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+grid = torch.linspace(0, 1, 101).double()
+for axes, title, made in zip(panels, ("yours, power 1, 2, 3", "one that works"), (Early, None), strict=True):
+    for k, colour in ((1, GREY), (2, INK), (3, ACCENT)):
+        alpha = made(k).alpha(grid) if made else 1 - (1 - grid) ** k
+        axes.plot(grid, alpha, color=colour, label=f"α, power {k}")
+    axes.plot(grid, made(1).beta(grid) if made else 1 - grid, color="C0", linestyle="--", label="β, power 1")
+    axes.set(title=title, xlabel="t")
+panels[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## 02.5 The exact velocity of a Gaussian mixture (2 points, 20 minutes, hard)
+#
+# Let the data be $\sum_k \pi_k N(\mu_k, \sigma_k^2 I)$. Write the *marginal* velocity
+# $u_t(x) = \dot\alpha\,\mathbb E[z\mid x_t = x] + \dot\beta\,\mathbb E[\varepsilon\mid x_t = x]$ in closed form.
+# Derive first: the law of $x_t$ in component $k$; $\mathbb E[z\mid x, k]$ and $\mathbb E[\varepsilon\mid x, k]$,
+# where $z$ and $x$ are jointly Gaussian; the posterior $p_t(k\mid x)$. It must work far away from all components,
+# too.
+
+
+# %% solution="02.5"
+def mixture_velocity(x: Tensor, t: Tensor, means: Tensor, std: Tensor, weights: Tensor, schedule: Schedule) -> Tensor:
+    """u_t(x) for Gaussian-mixture data.
+
+    Args:
+        x: (B, D).
+        t: a scalar tensor (), in (0, 1).
+        means: (K, D); std: (K,), the standard deviation of each component; weights: (K,), which sum to 1.
+        schedule: with alpha, beta, dalpha and dbeta.
+
+    Returns:
+        (B, D)
+    """
+    ### BEGIN SOLUTION
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    variance = alpha**2 * std**2 + beta**2  # (K,)
+    gap = x[:, None] - alpha * means  # (B, K, D)
+    log_density = -0.5 * (gap**2).sum(-1) / variance - 0.5 * x.shape[1] * torch.log(2 * math.pi * variance)
+    posterior = torch.softmax(weights.log() + log_density, dim=1)  # (B, K)
+    scaled = gap / variance[:, None]
+    data, noise = means + alpha * std[:, None] ** 2 * scaled, beta * scaled  # given the component, (B, K, D)
+    return (posterior[..., None] * (schedule.dalpha(t) * data + schedule.dbeta(t) * noise)).sum(1)
+    ### END SOLUTION
+
+
+# %% check="02.5" points=2
+now, path = torch.tensor(0.4).double(), GaussianPath(Trigonometric())
+
+
+def both(x: Tensor, means: Tensor, std: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The student's answer and the library's."""
+    given = mixture_velocity(x, now, means, std, weights, path.schedule)
+    assert isinstance(given, Tensor), "return a tensor"
+    assert given.shape == x.shape, f"the velocity must have the shape of x, {tuple(x.shape)}, got {tuple(given.shape)}"
+    return given, MixtureField(means, std, weights, path=path).u(x, now)
+
+
+# One component: no posterior, only the regression of z and eps on x.
+x, centre, one = normal(7, 2, seed=9), torch.tensor([[1.0, -2.0]]).double(), torch.ones(1).double()
+given, right = both(x, centre, 0.6 * one, one)
+assert not near(given, path.velocity(x, centre.expand_as(x), now)), (
+    "one component: it is treated as a single point, its mean. But z is spread around the mean, and x says where"
+)
+assert not near(given, MixtureField(centre, 0.6**0.5, path=path).u(x, now)), (
+    "one component: std is used as if it were a variance"
+)
+field = MixtureField(centre, 0.6, path=path)
+frozen = path.schedule.dalpha(now) * centre + path.schedule.dbeta(now) * field.noise(x, now)
+assert not near(given, frozen), "one component: E[z|x, k] is not the mean: what x tells about z has been left out"
+assert near(given, right), "one component is wrong: E[z|x] = mean + cov(z, x) / var(x) (x - alpha mean), and so for eps"
+
+# Two components of equal width: now the posterior counts.
+pair, share = torch.tensor([[-1.0], [1.5]]).double(), torch.tensor([0.8, 0.2]).double()
+x = torch.linspace(-2, 2, 9).double()[:, None]
+given, right = both(x, pair, torch.tensor([0.5, 0.5]).double(), share)
+assert not near(given, MixtureField(pair, 0.5, path=path).u(x, now)), "the weights of the components are not used"
+alone = [MixtureField(pair[k : k + 1], 0.5, path=path).u(x, now) for k in (0, 1)]
+assert not near(given, share[0] * alone[0] + share[1] * alone[1]), (
+    "the components are averaged by their prior weights: at x, weigh them by the posterior p(k|x)"
+)
+assert near(given, right), (
+    "the posterior p(k|x) is wrong: in component k, x has mean alpha mean_k and variance alpha^2 std_k^2 + beta^2"
+)
+
+# Components of different width: the normaliser of the densities counts.
+given, right = both(x, pair, torch.tensor([0.2, 1.0]).double(), share)
+assert near(given, right), (
+    "right for components of equal width, wrong for different ones: the density of a wide Gaussian is lower at its top"
+)
+trio, share = normal(3, 4, seed=10), torch.tensor([0.2, 0.3, 0.5]).double()
+x = normal(8, 4, seed=11)
+given, right = both(x, trio, torch.tensor([0.2, 0.6, 1.0]).double(), share)
+assert near(given, right), (
+    "right in one dimension, wrong in four: the normaliser is a power of the number of dimensions"
+)
+given, right = both(100 * x, trio, torch.tensor([0.5, 0.5, 0.5]).double(), share)
+assert bool(torch.isfinite(given).all()), (
+    "far from all components the result is NaN: every density underflows to 0, and 0/0 follows. Work with logarithms"
+)
+assert near(given, right), "wrong far from all components"
+### BEGIN HIDDEN TESTS
+path = GaussianPath(Linear())
+x = normal(5, 3, seed=12)
+given, right = both(
+    x, normal(4, 3, seed=13), torch.tensor([0.1, 0.4, 0.7, 0.0]).double(), torch.full((4,), 0.25).double()
+)
+assert near(given, right), "wrong on another mixture and schedule"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="02.5"
+# 1. In component $k$, $z = \mu_k + \sigma_k\xi$ and $x = \alpha z + \beta\varepsilon$. So $x$ is Gaussian with mean
+#    $\alpha\mu_k$ and variance $V_k = \alpha^2\sigma_k^2 + \beta^2$. What is the covariance of $z$ with $x$, and of
+#    $\varepsilon$ with $x$?
+#
+# 2. $\operatorname{cov}(z, x) = \alpha\sigma_k^2$ and $\operatorname{cov}(\varepsilon, x) = \beta$. The conditional
+#    mean is the mean plus covariance over variance times $(x - \alpha\mu_k)$. The posterior is a softmax over $k$ of
+#    $\log\pi_k + \log N(x;\, \alpha\mu_k, V_k I)$.
+#
+# 3. With `gap = x[:, None] - alpha * means` of shape (B, K, D): the log density is
+#    $-\lvert\text{gap}\rvert^2/(2V_k) - \frac D2\log(2\pi V_k)$; the component's velocity is
+#    $\dot\alpha(\mu_k + \alpha\sigma_k^2\,\text{gap}/V_k) + \dot\beta\beta\,\text{gap}/V_k$; average with
+#    `torch.softmax(..., dim=1)`.
+
+# %% tags=["demo"]
+ring = torch.tensor([[-1.6, 0.8], [1.6, 1.1], [0.2, -1.6]]).double()
+width, share = torch.tensor([0.3, 0.4, 0.3]).double(), torch.tensor([0.3, 0.5, 0.2]).double()
+start = normal(300, 2, seed=14)
+mine = start.clone()
+for i in range(200):
+    mine = mine + 0.005 * mixture_velocity(mine, torch.tensor(0.005 * i).double(), ring, width, share, Linear())
+expected = sample_ode(MixtureField(ring, width, share), start, method="euler", steps=200)
+figure, panels = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
+for axes, title, cloud in zip(panels, ("yours", "expected"), (mine, expected), strict=True):
+    axes.scatter(*cloud.T, s=5, color=INK)
+    axes.plot(*ring.T, "x", color=ACCENT)
+    axes.set(title=f"{title}: 200 Euler steps", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+plt.show()
+
+# %% [markdown]
+# ## 02.6 A test of the continuity equation (1 point, 10 minutes, medium)
+#
+# Write the residual of the continuity equation in the form that divides by the density,
+#
+# $$\partial_t\log p_t(x) + \nabla\cdot u_t(x) + u_t(x)\cdot\nabla\log p_t(x),$$
+#
+# for any density and any velocity, with automatic differentiation. It is zero if and only if $u_t$ generates $p_t$
+# there; a wrong velocity must get its true, non-zero residual.
+
+
+# %% solution="02.6"
+def continuity_residual(log_prob, u, x: Tensor, t: Tensor) -> Tensor:
+    """The residual at each of B points, each with its own time.
+
+    Args:
+        log_prob: a function (x, t) -> (B,).
+        u: a function (x, t) -> (B, D).
+        x: (B, D).
+        t: (B,).
+
+    Returns:
+        (B,)
+    """
+    ### BEGIN SOLUTION
+    x, t = x.detach().requires_grad_(), t.detach().requires_grad_()
+    score, change = torch.autograd.grad(log_prob(x, t).sum(), (x, t))
+    velocity = u(x, t)
+    divergence = sum(
+        torch.autograd.grad(velocity[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(x.shape[1])
+    )
+    return (change + divergence + (velocity * score).sum(1)).detach()
+    ### END SOLUTION
+
+
+# %% check="02.6" points=1
+x, times = normal(6, 2, seed=15), torch.linspace(0.2, 0.8, 6).double()
+
+
+def slanted(x: Tensor, t: Tensor) -> Tensor:
+    """A made-up log density, with all derivatives known."""
+    return t**2 * x[:, 0] + 3 * x[:, 1]
+
+
+def twisted(x: Tensor, t: Tensor) -> Tensor:
+    """A made-up velocity, whose Jacobian is nowhere diagonal."""
+    return torch.stack([x[:, 0] * x[:, 1] + 2 * x[:, 1], x[:, 0] ** 2 + 0.5 * x[:, 1] + t], dim=1)
+
+
+change, div = 2 * times * x[:, 0], x[:, 1] + 0.5
+transport = times**2 * twisted(x, times)[:, 0] + 3 * twisted(x, times)[:, 1]
+residual = continuity_residual(slanted, twisted, x, times)
+assert isinstance(residual, Tensor), "return a tensor"
+assert residual.shape == (6,), f"one number for each of the 6 points: expected (6,), got {tuple(residual.shape)}"
+residual = residual.detach()
+assert not near(residual, div + transport), "the time derivative of log p is missing"
+assert not near(residual, -change + div + transport), "the time derivative of log p has the wrong sign"
+assert not near(residual, change + div), "the density is carried along: the term u . grad log p is missing"
+assert not near(residual, change + transport), "the divergence of u is missing: the flow also squeezes"
+assert not near(residual, change + div + transport + (x[:, 0] + 2) + 2 * x[:, 0]), (
+    "the divergence sums *all* entries of the Jacobian: the gradient of u.sum() does that. Only the diagonal counts"
+)
+assert not near(residual, (change + div + transport) * slanted(x, times).exp()), (
+    "this is the residual for p, not for log p: divide by the density"
+)
+assert not near(residual, change + div + transport, 1e-3) or near(residual, change + div + transport), (
+    "almost right: use automatic differentiation, not finite differences"
+)
+assert near(residual, change + div + transport), "the residual of a made-up density and velocity is wrong"
+### BEGIN HIDDEN TESTS
+field = MixtureField(normal(3, 2, seed=16), torch.tensor([0.3, 0.5, 0.4]).double())
+residual = continuity_residual(field.log_prob, field.u, x, times).detach()
+assert float(residual.abs().max()) < 1e-9, "a field that generates its path must have no residual"
+wrong = continuity_residual(field.log_prob, lambda x, t: 1.1 * field.u(x, t), x, times).detach()
+assert float(wrong.abs().min()) > 1e-6, "a wrong velocity must have a residual"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="02.6"
+# 1. `torch.autograd.grad(f(x).sum(), x)` gives each sample its own gradient, because no sample depends on another.
+#
+# 2. The divergence is the sum over $i$ of the derivative of the $i$-th component of $u$ with respect to $x_i$: one
+#    call for each component, of which only column $i$ is kept.
+#
+# 3. Make `x` and `t` require gradients; `score, change = torch.autograd.grad(log_prob(x, t).sum(), (x, t))`; with
+#    `v = u(x, t)` add `torch.autograd.grad(v[:, i].sum(), x, retain_graph=True)[0][:, i]` over `i`, and
+#    `(v * score).sum(1)`.
+
+# %% [markdown]
+# ## 02.7 Proof: what a score knows about the data (2 points, 20 minutes, hard)
+#
+# Given only the marginal score $s_t$, as a function, derive the posterior mean $\mathbb E[z\mid x_t = x]$ and the
+# posterior covariance $\mathrm{Cov}[z\mid x_t = x]$. Do not look the second one up: differentiate
+# $p_t(x) = \int p_t(x\mid z)\,p_\text{data}(z)\,dz$ twice, and use
+# $\nabla^2 p/p = \nabla^2\log p + \nabla\log p\,\nabla\log p^{\mathsf T}$ on both sides. Write the proof into the
+# cell below (it is not graded by machine), and the result as code: only a right derivation gives the right numbers.
+
+# %% [markdown] solution="02.7"
+# Both sides of $p_t(x) = \int p_t(x\mid z)\, p_\text{data}(z)\, dz$ are differentiated once and divided by $p_t(x)$.
+# With $s_z = \nabla\log p_t(x\mid z) = (\alpha z - x)/\beta^2$ this gives
+# $s_t(x) = \mathbb E[s_z\mid x] = (\alpha\,\mathbb E[z\mid x] - x)/\beta^2$, hence
+#
+# $$\mathbb E[z\mid x] = \frac{x + \beta^2 s_t(x)}{\alpha} .$$
+#
+# Twice, and divided by $p_t(x)$: $\nabla s + s s^{\mathsf T} = \mathbb E[\nabla s_z + s_z s_z^{\mathsf T}\mid x]$.
+# Here $\nabla s_z = -I/\beta^2$, and what is left, $\mathbb E[s_z s_z^{\mathsf T}\mid x] - s s^{\mathsf T}$, is the
+# covariance of $s_z$ given $x$, which is $\alpha^2/\beta^4$ times that of $z$. Therefore
+#
+# $$\mathrm{Cov}[z\mid x] = \frac{\beta^4}{\alpha^2}\Big(\nabla s_t(x) + \frac{I}{\beta^2}\Big)
+# = \frac{\beta^2}{\alpha^2}\big(I + \beta^2\nabla s_t(x)\big) .$$
+
+
+# %% solution="02.7"
+def posterior_moments(score, x: Tensor, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of z given x_t = x, from the score alone.
+
+    Args:
+        score: a function (B, D) -> (B, D), the marginal score at time t, differentiable by autograd.
+        x: (B, D).
+        t: a scalar tensor (), in (0, 1).
+        schedule: with alpha and beta.
+
+    Returns:
+        the means (B, D) and the covariances (B, D, D).
+    """
+    ### BEGIN SOLUTION
+    alpha, beta = schedule.alpha(t), schedule.beta(t)
+    x = x.detach().requires_grad_()
+    s = score(x)
+    rows = [torch.autograd.grad(s[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
+    jacobian = torch.stack(rows, dim=1)  # (B, D, D)
+    identity = torch.eye(x.shape[1], dtype=x.dtype)
+    mean = (x + beta**2 * s) / alpha
+    return mean.detach(), beta**2 / alpha**2 * (identity + beta**2 * jacobian)
+    ### END SOLUTION
+
+
+# %% check="02.7" points=2
+# Two data points, m and -m: z given x is +-m with odds that are known, so that mean and covariance are too.
+m, now = torch.tensor([0.9, -0.4]).double(), torch.tensor(0.45).double()
+alpha, beta = Trigonometric().alpha(now), Trigonometric().beta(now)
+x = normal(6, 2, seed=17)
+tilt = torch.tanh(alpha * (x @ m) / beta**2)
+mean, covariance = tilt[:, None] * m, (1 - tilt**2)[:, None, None] * torch.outer(m, m)
+
+
+def two_point_score(x: Tensor) -> Tensor:
+    return (alpha * torch.tanh(alpha * (x @ m) / beta**2)[:, None] * m - x) / beta**2
+
+
+given = posterior_moments(two_point_score, x, now, Trigonometric())
+kinds_given = [type(value) for value in given] if isinstance(given, tuple | list) else []
+assert kinds_given == [Tensor, Tensor], "return two tensors: the means and the covariances"
+given = [value.detach() for value in given]
+assert given[0].shape == (6, 2), f"the means must have shape (6, 2), got {tuple(given[0].shape)}"
+assert given[1].shape == (6, 2, 2), f"the covariances must have shape (6, 2, 2), got {tuple(given[1].shape)}"
+assert not near(given[0], alpha * mean), "the mean is that of alpha z: the division by alpha is missing"
+assert not near(given[0], (x + beta * two_point_score(x)) / alpha), (
+    "the mean: the score is multiplied by the standard deviation beta, where its definition has the variance"
+)
+assert not near(given[0], (x - beta**2 * two_point_score(x)) / alpha), (
+    "the mean: one has to go *up* the score to find the data"
+)
+assert near(given[0], mean), "the mean is wrong: average s(x|z) = (alpha z - x) / beta^2 over z given x"
+slope = alpha / beta**2 * covariance  # the Jacobian of the mean
+assert not near(given[1], slope), (
+    "this is the Jacobian of the mean, which is proportional to the covariance but not equal to it: find the factor"
+)
+assert not near(given[1], alpha**2 * covariance), "this is the covariance of alpha z, not of z"
+assert not near(given[1], covariance - beta**2 / alpha**2 * torch.eye(2).double()), (
+    "the covariance lacks the term from the second derivative of log p(x|z), which is -I / beta^2"
+)
+assert not near(given[1], covariance + mean[:, :, None] * mean[:, None, :]), (
+    "this is E[z z^T | x], the second moment: the square of the mean has to be taken off"
+)
+assert not near(given[1], torch.diag_embed(covariance.diagonal(dim1=1, dim2=2))), (
+    "only the variances are there: the components of z depend on each other, and the Jacobian has entries off its "
+    "diagonal"
+)
+assert near(given[1], covariance), (
+    "the covariance is wrong: check powers of alpha and beta on one-dimensional Gaussians"
+)
+### BEGIN HIDDEN TESTS
+sigma, now = 0.7, torch.tensor(0.6).double()
+variance = now**2 * sigma**2 + (1 - now) ** 2
+mean, covariance = posterior_moments(lambda x: (now - x) / variance, x, now, Linear())  # data N(1, sigma^2 I)
+expected = sigma**2 * (1 - now) ** 2 / variance * torch.eye(2).double()
+assert near(covariance.detach(), expected.expand(6, 2, 2)), "the covariance of a Gaussian is wrong"
+assert near(mean.detach(), 1 + now * sigma**2 / variance * (x - now)), "the mean of a Gaussian is wrong"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="02.7"
+# 1. Average the conditional score $s_t(x\mid z) = (\alpha z - x)/\beta^2$ over $z$ given $x$: what do you get on
+#    either side?
+#
+# 2. For the second derivative: $\nabla s + ss^{\mathsf T}$ is the conditional mean of
+#    $\nabla s_z + s_z s_z^{\mathsf T}$. Here $\nabla s_z = -I/\beta^2$, and what remains is the covariance of $s_z$,
+#    which is $\alpha^2/\beta^4$ times that of $z$.
+#
+# 3. $\mathbb E[z\mid x] = (x + \beta^2 s)/\alpha$ and
+#    $\mathrm{Cov}[z\mid x] = \frac{\beta^2}{\alpha^2}(I + \beta^2\nabla s)$. The Jacobian of the score: for
+#    each `i`, `torch.autograd.grad(s[:, i].sum(), x, retain_graph=True)[0]` is its row `i`.
+
+# %% [markdown]
+# ## How to be graded
+#
+# Save the notebook and run `flowlib grade 02_probability_paths.ipynb`. It prints a table of the questions with your
+# points, and the hint of each check that failed.

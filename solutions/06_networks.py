@@ -1,0 +1,882 @@
+# %% [markdown]
+# # Exercise 06. Networks for images
+#
+# You build the blocks that U-Nets, diffusion transformers and latent models are made of: a time embedding, a modulated
+# residual block, a small U-Net, patches, attention, an adaLN-Zero block, the scale of a latent space, and the bill.
+#
+# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# it is wrong, it says what probably went wrong. `hint("06.1")` gives a hint; asked again, it says more, three times.
+# Every question stands on its own: where one needs an earlier block, it uses the library's.
+#
+# **Needed before:** lecture 06. **Time:** about 80 minutes. **Points:** 10.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowlib.course.notebook import exercise
+from flowlib.data import load
+from flowlib.nets import dit, embeddings, unet
+from flowlib.nets.attention import SelfAttention
+from flowlib.plotting import tile
+from flowlib.systems.latent import latent_statistics
+
+hint = exercise("06_networks").hint
+digits = load("digits").images[:256]  # (256, 1, 8, 8) in [-1, 1]
+
+
+def randomise(module: nn.Module, seed: int = 0) -> None:
+    """Fill all parameters with random numbers, those that start at zero too, so that no zero hides a mistake."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+
+
+# %% [markdown]
+# ## 06.1 Sines and cosines of time (1 point, 8 minutes, easy)
+#
+# Write the features by which a network is told the time:
+# $$\phi(t) = \big(\sin 2\pi f_1 t, \dots, \sin 2\pi f_m t,\; \cos 2\pi f_1 t, \dots, \cos 2\pi f_m t\big),
+# \qquad m = \texttt{dim}/2.$$
+# The frequencies $f_k$, in turns over $[0, 1]$, form a geometric sequence from $f_1 = 1$ to $f_m = \texttt{fastest}$,
+# both included.
+
+
+# %% solution="06.1"
+def time_embedding(t: Tensor, dim: int, fastest: float = 100.0) -> Tensor:
+    """Features of time.
+
+    Args:
+        t: times (B,) in [0, 1].
+        dim: number of features, even, at least 4.
+        fastest: turns of the fastest sine over [0, 1]; the slowest turns once.
+
+    Returns:
+        (B, dim): dim / 2 sines, then dim / 2 cosines, from the slowest to the fastest.
+    """
+    ### BEGIN SOLUTION
+    exponent = torch.linspace(0, 1, dim // 2, dtype=t.dtype)
+    angle = 2 * math.pi * t[:, None] * fastest**exponent
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    ### END SOLUTION
+
+
+# %% check="06.1" points=1
+t = torch.tensor([0.0, 0.003, 0.1, 0.37, 1.0], dtype=torch.float64)
+features = time_embedding(t, 16)
+assert isinstance(features, Tensor), "return a tensor"
+assert features.shape == (5, 16), (
+    f"dim counts sines and cosines together: for 5 times and dim = 16 expected (5, 16), got {tuple(features.shape)}"
+)
+features = features.double()
+at_zero = torch.cat([torch.zeros(8), torch.ones(8)]).double()
+assert torch.allclose(features[0], at_zero), (
+    "at t = 0 every sine is 0 and every cosine is 1: are the sines in the first half, the cosines in the second?"
+)
+sines, cosines = features.chunk(2, dim=1)
+assert torch.allclose(sines**2 + cosines**2, torch.ones(5, 8).double(), atol=1e-3), (
+    "sine k and cosine k must have the same frequency, so that the sum of their squares is 1"
+)
+# At t = 0.003 even the fastest has turned by less than half a circle, so its angle can be read off.
+turns = torch.atan2(sines[1], cosines[1]) / (2 * math.pi * 0.003)
+assert (turns[0] * 2 * math.pi - 1).abs() > 1e-3, "sin takes radians: a whole turn is 2 pi, not 1"
+assert (turns[0] - 1).abs() < 1e-3, "the slowest pair must come first and turn exactly once over [0, 1]"
+assert (turns[-1] - 100).abs() < 0.1, (
+    f"the last pair must turn `fastest` = 100 times over [0, 1], it turns {float(turns[-1]):.1f} times: "
+    "are both ends of the sequence included?"
+)
+ratios = turns[1:] / turns[:-1]
+assert torch.allclose(ratios, ratios[:1].expand(7), rtol=1e-2), (
+    "the frequencies must form a geometric sequence: neighbours have the same ratio, not the same difference"
+)
+### BEGIN HIDDEN TESTS
+t = torch.rand(7, generator=torch.Generator().manual_seed(1))
+angle = t[:, None] * embeddings.TimeEmbedding(4, features=10, fastest=17.0).frequencies
+assert torch.allclose(time_embedding(t, 10, 17.0), torch.cat([angle.sin(), angle.cos()], 1), atol=1e-4), (
+    "the function must use `dim` and `fastest` as they come"
+)
+### END HIDDEN TESTS
+
+# %% [markdown] hints="06.1"
+# 1. A geometric sequence is evenly spaced in its logarithm.
+#
+# 2. With $m$ frequencies the exponents $k/(m-1)$, $k = 0 \dots m-1$, run from 0 to 1, and
+#    $f_{k+1} = \texttt{fastest}^{k/(m-1)}$.
+#
+# 3. `angle = 2 * math.pi * t[:, None] * fastest ** torch.linspace(0, 1, dim // 2)` has shape `(B, dim // 2)`; join its
+#    sine and its cosine along dimension 1.
+
+# %% tags=["demo"]
+times = torch.linspace(0, 1, 200)
+angle = times[:, None] * embeddings.TimeEmbedding(4, features=32).frequencies
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+pictures = (time_embedding(times, 32), torch.cat([angle.sin(), angle.cos()], 1))
+for ax, picture, title in zip(axes, pictures, ("yours", "expected"), strict=True):
+    ax.imshow(picture.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, extent=(0, 1, 32, 0), interpolation="nearest")
+    ax.set(title=title, xlabel="time t", ylabel="feature")
+plt.show()
+
+# %% [markdown]
+# ## 06.2 A residual block that listens (1 point, 12 minutes, medium)
+#
+# Write the block of a U-Net. It computes
+# $$h = \mathrm{conv}_1(\mathrm{silu}(\mathrm{norm}_1(x))), \qquad
+# x + \mathrm{conv}_2\big(\mathrm{silu}(\mathrm{FiLM}(\mathrm{norm}_2(h)))\big),$$
+# where FiLM scales and shifts each channel by what a linear layer `modulation` reads from the condition. A scale of 0
+# and a shift of 0 mean: leave the features as they are. At initialisation the block is the identity, and the
+# modulation does nothing.
+#
+# Use these names, for the check loads weights by them: `norm1`, `norm2` (`nn.GroupNorm`, 8 groups), `conv1`, `conv2`
+# (3 x 3, padding 1), `modulation` (`nn.Linear(dim, 2 * channels)`: first the scales, then the shifts).
+
+
+# %% solution="06.2"
+class ResidualBlock(nn.Module):
+    """(B, channels, H, W), condition (B, dim) -> (B, channels, H, W); channels a multiple of 8."""
+
+    ### BEGIN SOLUTION
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+
+    ### END SOLUTION
+
+
+# %% check="06.2" points=1
+# 16 samples of 16 channels, 16 x 16 pixels: a condition that lands on a wrong axis does not crash, it lies.
+generator = torch.Generator().manual_seed(0)
+x, condition = torch.randn(16, 16, 16, 16, generator=generator), torch.randn(16, 5, generator=generator)
+block, reference = ResidualBlock(16, 5), unet.ResidualBlock(16, 16, 5)
+shapes = {name: tuple(value.shape) for name, value in block.state_dict().items()}
+expected_shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
+assert shapes == expected_shapes, f"the layers must have the names and sizes {expected_shapes}, got {shapes}"
+with torch.no_grad():
+    out = block(x, condition)
+    assert out.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}"
+    assert bool(block.conv1.weight.any()), "conv1 starts at zero, but it is not the last layer of the branch"
+    assert bool(out.any()), "at the start the output is 0: the branch may be silent, but x must be added to it"
+    assert torch.allclose(out, x), (
+        "at the start the block must pass x unchanged: the last layer of the branch, weight and bias, starts at zero"
+    )
+    assert not bool(block.modulation.weight.any() or block.modulation.bias.any()), (
+        "the modulation must start at zero too, so that at first no condition changes anything"
+    )
+    randomise(block)
+    nn.init.zeros_(block.modulation.weight)
+    nn.init.zeros_(block.modulation.bias)
+    reference.load_state_dict(block.state_dict())
+    branch = block(x, condition) - x
+    assert branch.std((2, 3)).mean() > 1e-3 * branch.abs().mean(), (
+        "with scale 0 and shift 0 the features do not pass at all: a scale of 0 must mean a factor of 1"
+    )
+    assert torch.allclose(branch, reference(x, condition) - x, atol=1e-3), (
+        "with scale 0 and shift 0 the branch should be conv2(silu(norm2(conv1(silu(norm1(x)))))): check the order"
+    )
+    nn.init.constant_(block.modulation.bias[:16], 2.0)
+    assert not torch.allclose(block(x, condition) - x, branch, atol=1e-3), (
+        "tripling all features changes nothing: a norm that comes after the modulation takes the scale out again"
+    )
+    randomise(block)
+    reference.load_state_dict(block.state_dict())
+    out = block(x, condition)
+    other = condition.clone()
+    other[3] += 1
+    changed = (block(x, other) - out).abs().flatten(1).amax(1) > 1e-4
+    assert bool(changed[3]), "a change of a sample's condition does not change its output"
+    assert int(changed.sum()) == 1, (
+        "sample 3's condition reached other samples: broadcast against (B, C, H, W), (B, C) lands on height and width"
+    )
+    exchanged = unet.ResidualBlock(16, 16, 5)
+    exchanged.load_state_dict(block.state_dict())
+    exchanged.modulation.weight.copy_(block.modulation.weight.roll(16, 0))
+    exchanged.modulation.bias.copy_(block.modulation.bias.roll(16, 0))
+    assert not torch.allclose(out, exchanged(x, condition), atol=1e-3), (
+        "scales and shifts are exchanged: scales come first"
+    )
+    assert torch.allclose(out, reference(x, condition), atol=1e-3), (
+        "scale and shift must be applied channel by channel to norm2's output, before the nonlinearity"
+    )
+
+# %% [markdown] hints="06.2"
+# 1. `modulation(condition)` has shape `(B, 2 * channels)`, an image has `(B, channels, H, W)`. Which axes are missing?
+#
+# 2. `[:, :, None, None]` adds them; `.chunk(2, dim=1)` splits scales from shifts. "0 leaves the features as they are"
+#    means the factor `1 + scale`. Which layer, set to zero, silences the whole branch?
+#
+# 3. Zero weight and bias of `modulation` and `conv2`. Then `h = self.norm2(self.conv1(F.silu(self.norm1(x))))`,
+#    `h = h * (1 + scale) + shift`, and the output is `x + self.conv2(F.silu(h))`.
+
+# %% [markdown]
+# ## 06.3 A U-Net, all of it (2 points, 20 minutes, hard)
+#
+# Write a U-Net with two levels. It goes
+# `stem` (1 to `channels`) → `encoder` → `down` (stride 2, to `2 channels`) → `middle` → nearest-neighbour upsampling by
+# 2 and `up` (back to `channels`) → `decoder` → `head` (to 1 channel).
+#
+# The decoder reads `up`'s output **and then** the encoder's output, joined along the channels. `encoder`, `middle` and
+# `decoder` are blocks `unet.ResidualBlock(channels_in, channels_out, dim)`, called with `(h, condition)`; the other
+# four are 3 x 3 convolutions with padding 1. The network starts at 0 everywhere. Any even height and width must do.
+
+
+# %% solution="06.3"
+class TinyUNet(nn.Module):
+    """(B, 1, H, W), condition (B, dim) -> (B, 1, H, W); H and W even, channels a multiple of 8."""
+
+    ### BEGIN SOLUTION
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        skip = self.encoder(self.stem(x), condition)  # (B, channels, H, W)
+        h = self.middle(self.down(skip), condition)  # (B, 2 channels, H / 2, W / 2)
+        h = self.up(F.interpolate(h, scale_factor=2, mode="nearest"))  # (B, channels, H, W)
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+    ### END SOLUTION
+
+
+# %% check="06.3" points=2
+net = TinyUNet(8, 5)
+parts = ("stem", "encoder", "down", "middle", "up", "decoder", "head")
+assert all(isinstance(getattr(net, part, None), nn.Module) for part in parts), f"the layers must be named {parts}"
+assert tuple(net.decoder.conv1.weight.shape[:2]) == (8, 16), (
+    "the decoder must read 2 channels and return channels: joining is concatenation, an addition would mix the two up"
+)
+generator = torch.Generator().manual_seed(0)
+x, condition = torch.randn(3, 1, 12, 16, generator=generator), torch.randn(3, 5, generator=generator)
+first = net(x, condition)
+assert first.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(first.shape)}"
+assert not bool(first.any()), "the network must start at 0: its very last layer, weight and bias, is zero at first"
+
+randomise(net)
+inputs, outputs = {}, {}
+for part in parts:
+
+    def note(module: nn.Module, given: tuple, result: Tensor, part: str = part) -> None:
+        inputs[part], outputs[part] = given, result
+
+    getattr(net, part).register_forward_hook(note)
+out = net(x, condition)
+unused = [part for part in parts if part not in outputs]
+assert not unused, f"these layers are never called: {unused}"
+assert outputs["middle"].shape == (3, 16, 6, 8), (
+    f"the middle works at half the size, on (3, 16, 6, 8) here, not on {tuple(outputs['middle'].shape)}"
+)
+blocks = ("encoder", "middle", "decoder")
+assert all(len(inputs[part]) == 2 and torch.equal(inputs[part][1], condition) for part in blocks), (
+    "encoder, middle and decoder must each be given the condition"
+)
+assert torch.equal(inputs["down"][0], outputs["encoder"]), "`down` must read what the encoder has made"
+coming_up, skip = inputs["decoder"][0].chunk(2, dim=1)
+assert not torch.equal(coming_up, outputs["encoder"]), (
+    "the decoder reads `up` first and the skip second, not the reverse"
+)
+assert torch.equal(coming_up, outputs["up"]), "the first half of the decoder's input must be `up`'s output"
+assert not torch.equal(skip, outputs["up"]), "both halves of the decoder's input come from below: where is the skip?"
+assert not torch.equal(skip, outputs["stem"]), (
+    "the skip starts before the encoder: it must carry what the encoder has made"
+)
+cells = skip.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)  # the four pixels of each 2 x 2 cell
+assert bool((cells.std(-1) > 1e-6).any()), (
+    "the skip is constant on 2 x 2 pixels: it was taken after an image had been halved, when the detail was gone"
+)
+assert torch.equal(skip, outputs["encoder"]), "the second half of the decoder's input must be the encoder's output"
+upsampled = inputs["up"][0]
+assert torch.equal(upsampled[:, :, ::2, ::2], upsampled[:, :, 1::2, 1::2]), "upsampling must be nearest-neighbour"
+assert torch.equal(upsampled[:, :, ::2, ::2], outputs["middle"]), "`up` must read what the middle has made, upsampled"
+assert torch.equal(out, outputs["head"]), "the output must be the head's"
+gradients = torch.autograd.grad(out.square().sum(), list(net.parameters()), allow_unused=True)
+assert all(gradient is not None and bool(gradient.any()) for gradient in gradients), (
+    "some parameter gets no gradient: is something detached, or never used?"
+)
+
+# %% [markdown] hints="06.3"
+# 1. Write the shape of `h` behind every line of `forward`. Which earlier tensor has the size that the decoder works at?
+#
+# 2. Keep the encoder's output in a variable of its own before `down` halves it. The decoder then reads
+#    `channels + channels` channels, so it is `unet.ResidualBlock(2 * channels, channels, dim)`.
+#
+# 3. `skip = self.encoder(self.stem(x), condition)`, `h = self.middle(self.down(skip), condition)`,
+#    `h = self.up(F.interpolate(h, scale_factor=2))`, then the decoder on `torch.cat([h, skip], dim=1)` and the head,
+#    whose weight and bias you set to zero in `__init__`.
+
+# %% tags=["demo"]
+# Your network learns to remove noise from digits, in a few seconds. The condition is switched off.
+generator = torch.Generator().manual_seed(0)
+net = TinyUNet(16, 4)
+optimiser, losses = torch.optim.Adam(net.parameters(), lr=3e-3), []
+for _ in range(150):
+    z = digits[torch.randint(len(digits), (32,), generator=generator)]
+    noisy = z + 0.5 * torch.randn(z.shape, generator=generator)
+    loss = (net(noisy, torch.zeros(32, 4)) - z).square().mean()
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    losses.append(loss.item())
+z = digits[:8]
+noisy = z + 0.5 * torch.randn(z.shape, generator=generator)
+with torch.no_grad():
+    restored = net(noisy, torch.zeros(8, 4))
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=(1, 1.2))
+axes[0].plot(losses, label="yours")
+axes[0].axhline(0.06, color="grey", linestyle="--", label="expected at the end: 0.05 to 0.07")
+axes[0].set(title="denoising loss", xlabel="step", ylabel="mean squared error", yscale="log")
+axes[0].legend()
+axes[1].imshow(tile(torch.cat([noisy, restored, z]), 8), cmap="gray_r", vmin=0, vmax=1)
+axes[1].set(title="noisy, yours, expected", xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## 06.4 Patches and back (1 point, 8 minutes, medium)
+#
+# Cut images into patches of `patch` x `patch` pixels, and put them together again. Patches are counted row by row, from
+# left to right. Inside a token the channels come first, then the rows of the patch, then its columns.
+
+
+# %% solution="06.4"
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> tokens (B, N, C patch^2), N = H W / patch^2; H and W are multiples of patch."""
+    ### BEGIN SOLUTION
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch**2)
+    ### END SOLUTION
+
+
+def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """The inverse: tokens (B, N, C patch^2) -> (B, C, height, width)."""
+    ### BEGIN SOLUTION
+    tokens = tokens.reshape(len(tokens), height // patch, width // patch, -1, patch, patch)
+    return tokens.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, height, width)
+    ### END SOLUTION
+
+
+# %% check="06.4" points=1
+x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float64).reshape(2, 3, 4, 6)  # every pixel has its own number
+tokens = patchify(x.clone(), 2)
+assert tokens.shape == (2, 6, 12), f"a (2, 3, 4, 6) image has 6 patches of 12 numbers, got {tuple(tokens.shape)}"
+corner, right = x[:, :, :2, :2], x[:, :, :2, 2:4]
+
+
+def same_numbers(token: Tensor, piece: Tensor) -> bool:
+    return torch.equal(token.sort(1).values, piece.flatten(1).sort(1).values)
+
+
+assert same_numbers(tokens[:, 0], corner), (
+    "token 0 is not the top left patch: a reshape alone cuts memory, not patches; the axes must be permuted in between"
+)
+assert same_numbers(tokens[:, 1], right), "token 1 must be the patch to the right of token 0, not the one below it"
+assert not torch.equal(tokens[:, 0], corner.permute(0, 2, 3, 1).flatten(1)), (
+    "inside a token the channels must come first; here the pixels do"
+)
+assert not torch.equal(tokens[:, 0], corner.transpose(2, 3).flatten(1)), (
+    "each patch is transposed: inside a channel the rows of the patch come one after the other"
+)
+assert torch.equal(tokens[:, 0], corner.flatten(1)), "inside a token: channels, then rows, then columns"
+right_tokens = dit.patchify(x, 2)
+assert torch.equal(tokens, right_tokens), "the first tokens are right, later ones are not"
+back = unpatchify(right_tokens.clone(), 2, 4, 6)
+assert back.shape == x.shape, f"unpatchify must return (2, 3, 4, 6), got {tuple(back.shape)}"
+assert torch.equal(back, x), (
+    "unpatchify scatters the pixels of a 4 x 6 image: does it undo the permutation, height and width in their places?"
+)
+### BEGIN HIDDEN TESTS
+x = torch.rand(3, 2, 9, 6, generator=torch.Generator().manual_seed(0))
+assert torch.equal(patchify(x, 3), dit.patchify(x, 3)), "patches of 3 x 3 pixels go wrong"
+assert torch.equal(unpatchify(dit.patchify(x, 3), 3, 9, 6), x), "unpatchify goes wrong on patches of 3 x 3 pixels"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="06.4"
+# 1. Give every role an axis of its own first: (batch, channel, patch row, row inside, patch column, column inside).
+#
+# 2. Splitting H into (H / patch, patch) and W into (W / patch, patch) needs only a reshape. Then bring the axes to the
+#    order (batch, patch row, patch column, channel, row inside, column inside), and only then merge them.
+#
+# 3. `x.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * p * p)`; the way back is
+#    `tokens.reshape(B, H // p, W // p, C, p, p).permute(0, 3, 1, 4, 2, 5).reshape(B, C, H, W)`.
+
+# %% tags=["demo"]
+figure, axes = plt.subplots(1, 2, figsize=(8, 1.7), layout="constrained")
+for ax, cut, title in zip(axes, (patchify, dit.patchify), ("yours", "expected"), strict=True):
+    patches = cut(digits[3:4], 4).reshape(4, 1, 4, 4)  # the patches of a digit 3, drawn one after the other
+    ax.imshow(tile(patches, 4), cmap="gray_r", vmin=0, vmax=1)
+    ax.set(title=f"the four patches of a 3: {title}", xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## 06.5 Attention (2 points, 15 minutes, medium)
+#
+# Write multi-head self-attention with plain matrix products and a softmax (not
+# `F.scaled_dot_product_attention`, which is what the check compares with). The rows of `w_qkv` make first all queries,
+# then all keys, then all values: `x @ w_qkv.T` has `3 dim` columns. Head $h$ owns the $h$-th block of
+# `dim / heads` columns in each of the three, and in the result before `w_out`. For each head
+# $$A = \mathrm{softmax}\big(Q K^\top / \sqrt{d}\big)\, V, \qquad d = \texttt{dim} / \texttt{heads}.$$
+
+
+# %% solution="06.5"
+def self_attention(x: Tensor, w_qkv: Tensor, w_out: Tensor, heads: int) -> Tensor:
+    """Multi-head self-attention without biases.
+
+    Args:
+        x: tokens (B, N, dim).
+        w_qkv: (3 dim, dim), the weight of a linear layer: queries, keys and values are x @ w_qkv.T.
+        w_out: (dim, dim), the weight of the last linear layer.
+        heads: number of heads, a divisor of dim.
+
+    Returns:
+        (B, N, dim).
+    """
+    ### BEGIN SOLUTION
+    batch, count, dim = x.shape
+    q, k, v = (
+        part.reshape(batch, count, heads, dim // heads).transpose(1, 2)  # (B, heads, N, dim / heads)
+        for part in (x @ w_qkv.T).chunk(3, dim=2)
+    )
+    weights = (q @ k.transpose(2, 3) / math.sqrt(dim // heads)).softmax(dim=3)  # (B, heads, N, N): query, key
+    return (weights @ v).transpose(1, 2).reshape(batch, count, dim) @ w_out.T
+    ### END SOLUTION
+
+
+# %% check="06.5" points=2
+generator = torch.Generator().manual_seed(0)
+batch, count, dim, heads = 2, 5, 12, 3
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+x, w_qkv, w_out = random(batch, count, dim), 0.6 * random(3 * dim, dim), random(dim, dim)
+
+
+def expected(x: Tensor, w_qkv: Tensor, w_out: Tensor, scale: float | None = None) -> Tensor:
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in F.linear(x, w_qkv).chunk(3, 2))
+    return F.linear(F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2), w_out)
+
+
+out = self_attention(x, w_qkv, w_out, heads)
+assert out.shape == x.shape, f"the output must have the shape of x, (2, 5, 12), got {tuple(out.shape)}"
+identity = torch.eye(dim, dtype=torch.float64)
+# Without queries and keys all weights are 1 / N: every token receives the mean of the values.
+values = torch.cat([torch.zeros(2 * dim, dim).double(), w_qkv[2 * dim :]])
+means = (x @ w_qkv[2 * dim :].T).mean(1).unflatten(1, (heads, 1, -1)).expand(-1, -1, count, -1)
+assert not torch.allclose(self_attention(x, values, identity, heads), means.reshape(batch, count, dim)), (
+    "each head is right, but they are merged in the wrong order: transpose back to (B, N, heads, d), then reshape"
+)
+permutation = torch.randperm(count, generator=generator)
+assert torch.allclose(self_attention(x[:, permutation], w_qkv, w_out, heads), out[:, permutation]), (
+    "reordering the tokens must reorder the output and nothing else: were tokens and heads mixed in a reshape? "
+    "split the columns into (heads, dim / heads), then transpose tokens and heads"
+)
+alike = x.clone()
+alike[:, :, 0] = 1
+constant = torch.zeros(dim, dim, dtype=torch.float64)
+constant[:, 0] = 1  # values read only the coordinate in which all tokens agree
+mean = self_attention(alike, torch.cat([w_qkv[: 2 * dim], constant]), identity, heads)
+assert torch.allclose(mean, torch.ones_like(mean)), (
+    "where all values are 1 every weighted mean is 1, not so here: the weights of one query must sum to 1 over the keys"
+)
+for scale, name in ((1 / (dim // heads), "1/d"), (1.0, "1"), (dim**-0.5, "1/sqrt(dim)")):
+    assert not torch.allclose(out, expected(x, w_qkv, w_out, scale)), (
+        f"the logits are scaled by {name}; a dot product of d = dim / heads terms has the standard deviation sqrt(d)"
+    )
+assert not torch.allclose(out, expected(x, w_qkv, identity)), "the last linear layer, w_out, is missing"
+assert not torch.allclose(out, expected(x, w_qkv, w_out.T)), (
+    "a linear layer multiplies by its transposed weight: @ w_out.T"
+)
+swapped = torch.cat([w_qkv[dim : 2 * dim], w_qkv[:dim], w_qkv[2 * dim :]])
+assert not torch.allclose(out, expected(x, swapped, w_out)), (
+    "queries and keys are exchanged: a query asks, over all keys"
+)
+assert torch.allclose(out, expected(x, w_qkv, w_out)), (
+    "the result differs from torch's attention: check which columns belong to queries, keys, values and heads"
+)
+### BEGIN HIDDEN TESTS
+heads, dim = 4, 8
+x, w_qkv, w_out = random(3, 7, dim), random(3 * dim, dim), random(dim, dim)
+assert torch.allclose(self_attention(x, w_qkv, w_out, heads), expected(x, w_qkv, w_out)), "other sizes go wrong"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="06.5"
+# 1. Split `x @ w_qkv.T` into three parts of `dim` columns, and each part into heads. The logits of a head are a product
+#    of matrices (N, d) and (d, N): which two axes must be the last?
+#
+# 2. `(B, N, dim)` becomes `(B, N, heads, d)` by a reshape and `(B, heads, N, d)` by a transpose. The weights have shape
+#    `(B, heads, N, N)`, the query before the key; the softmax goes over the keys.
+#
+# 3. `weights = (q @ k.transpose(-1, -2) / math.sqrt(d)).softmax(-1)`; then `(weights @ v).transpose(1, 2)`, reshaped to
+#    `(B, N, dim)`, times `w_out.T`.
+
+# %% tags=["demo"]
+# What one patch receives from the others: the change of its output when each patch in turn is brightened.
+generator = torch.Generator().manual_seed(5)
+tokens = dit.patchify(digits[3:4], 1)
+lift, w_qkv = torch.randn(1, 16, generator=generator), torch.randn(48, 16, generator=generator)
+
+
+def influence(attend) -> Tensor:
+    base = attend(tokens @ lift)
+    return torch.stack([
+        (attend((tokens + torch.eye(64)[i][None, :, None]) @ lift) - base)[0, 27].norm() * (i != 27) for i in range(64)
+    ])  # fmt: skip
+
+
+def torch_attention(x: Tensor) -> Tensor:
+    q, k, v = (part.unflatten(2, (4, -1)).transpose(1, 2) for part in F.linear(x, w_qkv).chunk(3, 2))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
+axes[0].imshow(digits[3, 0], cmap="gray_r")
+axes[0].set(title="the digit; pixel 27 asks", xticks=[], yticks=[])
+axes[0].plot(3, 3, "o", color="C3")
+for ax, attend, title in (
+    (axes[1], lambda x: self_attention(x, w_qkv, torch.eye(16), 4), "yours"),
+    (axes[2], torch_attention, "expected"),
+):
+    ax.imshow(influence(attend).reshape(8, 8), cmap="magma")
+    ax.set(title=f"influence on it: {title}", xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## 06.6 A transformer block that starts as nothing (1 point, 12 minutes, medium)
+#
+# Write the block of a diffusion transformer, adaLN-Zero. From the condition a linear layer `modulation` makes six
+# vectors, in this order: shift, scale and gate of the first branch, then shift, scale and gate of the second. With
+# $m(h) = (1 + \mathrm{scale})\,h + \mathrm{shift}$ and each branch's own vectors,
+# $$x \leftarrow x + \mathrm{gate}_1 \cdot \mathrm{attention}(m_1(\mathrm{norm}_1(x))), \qquad
+# x \leftarrow x + \mathrm{gate}_2 \cdot \mathrm{mlp}(m_2(\mathrm{norm}_2(x))).$$
+# At initialisation the block is the identity, **and it can learn**: start exactly one layer at zero.
+#
+# Names: `norm1`, `norm2` (`nn.LayerNorm` with `eps=1e-6` and `elementwise_affine=False`), `attention`
+# (`SelfAttention(width, heads)`), `mlp` (`nn.Sequential` of a linear layer to `expand * width`,
+# `nn.GELU(approximate="tanh")` and a linear layer back), `modulation` (`nn.Linear(width, 6 * width)`).
+
+
+# %% solution="06.6"
+class AdaLNBlock(nn.Module):
+    """Tokens (B, N, width), condition (B, width) -> (B, N, width)."""
+
+    ### BEGIN SOLUTION
+    def __init__(self, width: int, heads: int, expand: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, expand * width), nn.GELU(approximate="tanh"), nn.Linear(expand * width, width)
+        )
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+    ### END SOLUTION
+
+
+# %% check="06.6" points=1
+generator = torch.Generator().manual_seed(0)
+width = 8
+x, condition = torch.randn(8, 8, width, generator=generator), torch.randn(8, width, generator=generator)
+block, reference = AdaLNBlock(width, 2, 3), dit.DiTBlock(width, 2, 3)
+shapes = {name: tuple(value.shape) for name, value in block.state_dict().items()}
+assert "norm1.weight" not in shapes, (
+    "the norms must have no weights of their own: scale and shift come from the condition"
+)
+expected_shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
+assert shapes == expected_shapes, f"the layers must have the names and sizes {expected_shapes}, got {shapes}"
+out = block(x, condition)
+assert out.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}"
+assert bool(out.any()), "at the start the output is 0: a gate belongs to its branch, x itself passes by it"
+assert torch.allclose(out, x), "at the start the block must pass x unchanged: all six modulation vectors start at zero"
+loss = (out * torch.randn(x.shape, generator=generator)).sum()
+(gradient,) = torch.autograd.grad(loss, [block.modulation.weight])
+assert bool(gradient.any()), (
+    "the block cannot learn: behind a gate of zero the branch is zero as well, and 0 times 0 has no gradient; "
+    "start only the modulation at zero"
+)
+with torch.no_grad():
+    randomise(block)
+    nn.init.zeros_(block.modulation.weight)
+    nn.init.zeros_(block.modulation.bias)
+    block.modulation.bias.copy_(torch.tensor([0.0, 0, 1, 0, 0, 1]).repeat_interleave(width))
+    reference.load_state_dict(block.state_dict())
+    plain = x + block.attention(block.norm1(x))
+    side_by_side = plain + block.mlp(block.norm2(x))
+    plain = plain + block.mlp(block.norm2(plain))
+    out = block(x, condition)
+    assert not torch.allclose(out, side_by_side, atol=1e-4), (
+        "the second branch must read what the first one has made of x"
+    )
+    without = x + block.attention(torch.zeros_like(x))
+    without = without + block.mlp(torch.zeros_like(x))
+    assert not torch.allclose(out, without, atol=1e-4), (
+        "with scale 0 and shift 0 nothing reaches the branches: the factor is 1 + scale"
+    )
+    assert torch.allclose(out, plain, atol=1e-4), (
+        "with gates 1, scales 0 and shifts 0 it must be a plain transformer block"
+    )
+    randomise(block)
+    reference.load_state_dict(block.state_dict())
+    out = block(x, condition)
+    other = condition.clone()
+    other[3] += 1
+    changed = (block(x, other) - out).abs().flatten(1).amax(1) > 1e-4
+    assert bool(changed[3]), "a change of a sample's condition does not change its output"
+    assert int(changed.sum()) == 1, (
+        "sample 3's condition reached other samples: broadcast against (B, N, width), (B, width) lands on the tokens"
+    )
+    exchanged = dit.DiTBlock(width, 2, 3)
+    exchanged.load_state_dict(block.state_dict())
+    order = torch.arange(6 * width).reshape(6, width)[[1, 0, 2, 4, 3, 5]].flatten()
+    exchanged.modulation.load_state_dict({k: v[order] for k, v in block.modulation.state_dict().items()})
+    assert not torch.allclose(out, exchanged(x, condition), rtol=1e-3, atol=1e-3), "shifts and scales are exchanged"
+    assert torch.allclose(out, reference(x, condition), rtol=1e-3, atol=1e-3), (
+        "the six vectors are in the wrong order or place: shift, scale, gate of attention, then the same of the mlp"
+    )
+
+# %% [markdown] hints="06.6"
+# 1. If a gate is zero, its branch is silent whatever the branch computes. So what need not be zero?
+#
+# 2. Zero weight and bias of `modulation`, nothing else: then the gates are 0, and the gradient of a gate is its
+#    branch's output, which is not 0. The vectors need an axis for the tokens: `[:, None]`.
+#
+# 3. `six = self.modulation(condition)[:, None].chunk(6, dim=2)`, unpacked in the given order; then
+#    `x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)`, and the same with `mlp` on the new `x`.
+
+# %% [markdown]
+# ## 06.7 The scale of a latent space (1 point, 12 minutes, medium)
+#
+# An encoder returns a Gaussian $q(z|x)$ for each image: its mean and the **logarithm of its variance**. A flow expects
+# data of standard deviation 1. Write a class that finds one number, `scale`, such that the scaled latents
+# `scale * z`, $z \sim q(z|x)$, have standard deviation 1 over all images and components together. Compute it from
+# the means and variances; nothing need be drawn. Then write the way in and the way back.
+
+
+# %% solution="06.7"
+class Latents:
+    """Scaled latents of an autoencoder with `encode(x) -> (mean, log_variance)` and `decode(z) -> images`."""
+
+    def __init__(self, autoencoder) -> None:
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images: Tensor) -> float:
+        """Set `self.scale` so that scaled latents of these images (N, C, H, W) have standard deviation 1; return it."""
+        ### BEGIN SOLUTION
+        mean, log_variance = self.autoencoder.encode(images)
+        variance = mean.var(correction=0) + log_variance.exp().mean()
+        self.scale = float(variance**-0.5)
+        return self.scale
+        ### END SOLUTION
+
+    def encode(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Scaled latents of images, drawn from q(z|x) with this standard Gaussian noise (of the latents' shape)."""
+        ### BEGIN SOLUTION
+        mean, log_variance = self.autoencoder.encode(images)
+        return self.scale * (mean + torch.exp(0.5 * log_variance) * noise)
+        ### END SOLUTION
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of scaled latents z."""
+        ### BEGIN SOLUTION
+        return self.autoencoder.decode(z / self.scale)
+        ### END SOLUTION
+
+
+# %%
+class ToyAutoencoder:
+    """Half the pixels, each with its mean pushed away from 0 and a variance that depends on the image."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        half = x[:, :, ::2]
+        return 3 * half + 2, 0.7 + 0.5 * half
+
+    def decode(self, z: Tensor) -> Tensor:
+        return ((z - 2) / 3).repeat_interleave(2, dim=2)
+
+
+# %% check="06.7" points=1
+autoencoder = ToyAutoencoder()
+latents = Latents(autoencoder)
+scale = latents.fit(digits)
+assert scale is not None, "fit must return the scale"
+assert math.isfinite(scale), f"the scale must be a finite number, got {scale}"
+scale = float(scale)
+mean, log_variance = (part.double() for part in autoencoder.encode(digits))
+std = latent_statistics(autoencoder, digits)[1]
+
+
+def found(other: Tensor | float) -> bool:
+    return abs(scale / float(other) - 1) < 2e-3
+
+
+assert not found(std**-2), "this is 1 / variance: dividing by the variance leaves the standard deviation at 1 / std"
+assert not found(std), "this is the standard deviation itself: multiplied by it, the latents get even wider"
+assert not found(1 / mean.std()), "the spread of the means alone is too small: each q(z|x) has a variance of its own"
+assert not found((mean.square() + log_variance.exp()).mean() ** -0.5), (
+    "this divides by the root mean square: a standard deviation is measured from the mean, which is not 0 here"
+)
+assert not found((mean.var() + (2 * log_variance).exp().mean()) ** -0.5), (
+    "the encoder gives the logarithm of the variance; its exponential is the variance already, not to be squared"
+)
+assert not found((mean.var() + (0.5 * log_variance).exp().mean()) ** -0.5), (
+    "a standard deviation was added to a variance: what adds up is the variance of the means and the mean variance"
+)
+assert found(1 / std), (
+    "scaled latents do not have standard deviation 1: variances add up, over all images and components together"
+)
+assert abs(float(latents.scale) - scale) < 1e-6 * scale, "fit must also keep the scale in self.scale"
+images = digits[:50]
+mean, log_variance = autoencoder.encode(images)
+noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+still = latents.encode(images, torch.zeros_like(noise))
+assert torch.allclose(still, scale * mean, atol=1e-4), "with noise 0 a latent is the scaled mean"
+moved = (latents.encode(images, noise) - still) / noise
+assert not torch.allclose(moved, (0.5 * log_variance).exp(), rtol=1e-2, atol=1e-3), (
+    "the noise is not scaled: z is mean plus noise, and all of z is multiplied by the scale"
+)
+assert not torch.allclose(moved, scale * log_variance.exp(), rtol=1e-2, atol=1e-3), (
+    "the noise is multiplied by the variance: a Gaussian is mean + standard deviation times noise"
+)
+assert torch.allclose(moved, scale * (0.5 * log_variance).exp(), rtol=1e-2, atol=1e-3), (
+    "noise must move a latent by scale times the standard deviation of q(z|x)"
+)
+assert torch.allclose(latents.decode(still), autoencoder.decode(mean), atol=1e-4), (
+    "decode must undo the scale before the decoder sees the latent"
+)
+
+# %% [markdown] hints="06.7"
+# 1. The variance of a latent over images and draws has two causes: images differ, and one image has many latents.
+#
+# 2. $\mathrm{Var}[z] = \mathrm{Var}[\text{mean}] + \mathrm{E}[\text{variance}]$ (the law of total variance), and the
+#    variance is `log_variance.exp()`. The scale is one over the square root.
+#
+# 3. `scale = (mean.var() + log_variance.exp().mean()) ** -0.5`; `encode` returns
+#    `scale * (mean + (0.5 * log_variance).exp() * noise)`, and `decode` hands `z / scale` to the decoder.
+
+# %% tags=["demo"]
+latents = Latents(ToyAutoencoder())
+latents.fit(digits)
+noise = torch.randn(256, 1, 4, 8, generator=torch.Generator().manual_seed(1))
+mean, log_variance = latents.autoencoder.encode(digits)
+raw = mean + (0.5 * log_variance).exp() * noise
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
+for ax, values, title in (
+    (axes[0], latents.encode(digits, noise), "yours"),
+    (axes[1], raw / latent_statistics(latents.autoencoder, digits)[1], "expected"),
+):
+    values = values.flatten()
+    ax.hist(values.numpy(), bins=60, density=True, label=f"standard deviation {float(values.std()):.2f}")
+    ax.set(title=f"scaled latents: {title}", xlabel="value", ylabel="density")
+    ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## 06.8 The bill of a transformer (1 point, 12 minutes, medium)
+#
+# Derive how many floating-point operations one adaLN-Zero block costs for **one image** of `tokens` tokens. Count
+# matrix products only, a multiplication followed by an addition as two operations: $(a \times b)\,(b \times c)$ costs
+# $2abc$. The block is that of question 06.6: queries, keys and values; the attention logits; the weighted sum; the
+# output layer of attention; the two layers of the `mlp`; and the `modulation`, once for the image.
+#
+# Then find the number of tokens, as a formula, from which the two products that grow with the **square** of the number
+# of tokens cost more than all those that grow in proportion to it.
+
+
+# %% solution="06.8"
+def block_flops(tokens: int, width: int, expand: int) -> int:
+    """Floating-point operations of one adaLN-Zero block for one image."""
+    ### BEGIN SOLUTION
+    # Heads split the width among them, so that together they cost what one head of the whole width would.
+    linear = 2 * tokens * width * (3 * width + width + 2 * expand * width)  # qkv, out, two layers of the mlp
+    square = 2 * tokens**2 * width * 2  # logits and weighted sum
+    return linear + square + 2 * width * 6 * width
+    ### END SOLUTION
+
+
+def crossover(width: int, expand: int) -> float:
+    """The number of tokens at which the quadratic part of the cost equals the linear part."""
+    ### BEGIN SOLUTION
+    # 4 N^2 D = (8 + 4 expand) N D^2
+    return (2 + expand) * width
+    ### END SOLUTION
+
+
+# %% check="06.8" points=1
+for tokens, width, expand, heads in ((5, 8, 4, 2), (49, 96, 4, 4), (16, 12, 3, 1)):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        dit.DiTBlock(width, heads, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
+    true, given = counter.get_total_flops(), block_flops(tokens, width, expand)
+    assert given is not None, "block_flops must return a number"
+    missing = true - given
+    at = f"{tokens} tokens of width {width}, expand = {expand}"
+    assert 2 * given != true, "exactly half: a multiplication and an addition are two operations"
+    assert missing != 12 * width**2, "the modulation is missing: width to 6 width, once for the image"
+    assert missing != 12 * width**2 * (1 - tokens), "the modulation is computed once for the image, not for each token"
+    assert missing != 2 * tokens * width**2, "the output layer of attention is missing"
+    assert missing != 2 * tokens**2 * width, "one of the two quadratic products is missing: logits, weighted sum"
+    assert missing != 2 * tokens * expand * width**2, "the mlp has two layers: to the wide one and back"
+    assert missing != 4 * tokens**2 * width * (1 - heads) or heads == 1, "each head has only width / heads columns"
+    assert given == true, f"for {at} the counter finds {true:,} operations, the formula says {given:,}"
+point = crossover(96, 4)
+assert point is not None, "crossover must return a number"
+assert abs(point - 96) > 1e-6, "the linear part is more than one product: all four kinds of layers belong to it"
+assert abs(point - 2 * 96) > 1e-6, "the mlp is linear in the number of tokens too"
+assert abs(point - 4 * 96) > 1e-6, "queries, keys, values and the output layer are linear in the number of tokens too"
+assert abs(point - 12 * 96) > 1e-6, "there are two quadratic products, not one"
+assert abs(point - 6 * 96) < 1e-6, "set 4 N^2 D equal to what is proportional to N, and solve for N"
+assert abs(crossover(64, 2) - 256) < 1e-6, "crossover must depend on expand: the mlp is wider or narrower with it"
+
+# %% [markdown] hints="06.8"
+# 1. Write down the two shapes of every matrix product. Which of them contain the number of tokens twice?
+#
+# 2. A linear layer costs 2 N times its two widths: D to 3D, D to D, D to eD, eD to D. Logits are (N x d)(d x N) in
+#    each of D / d heads, and the weighted sum is (N x N)(N x d): together 4 N^2 D, however many heads there are.
+#
+# 3. $8ND^2 + 4eND^2 + 4N^2D + 12D^2$. The quadratic part equals the linear one where $4N^2D = (8 + 4e)ND^2$.
+
+# %% tags=["demo"]
+counts, counted = [4, 16, 49, 196, 784], []
+for tokens in counts:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        dit.DiTBlock(96, 4, 4)(torch.zeros(1, tokens, 96), torch.zeros(1, 96))
+    counted.append(counter.get_total_flops())
+figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+ax.loglog(counts, counted, "o", color="black", label="expected (counted)")
+ax.loglog(range(4, 800), [block_flops(n, 96, 4) for n in range(4, 800)], label="yours")
+ax.axvline(crossover(96, 4), color="grey", linestyle="--", label="your crossover")
+ax.set(xlabel="tokens", ylabel="FLOPs of a block, width 96", title="The bill of a transformer block")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# ## Grade it
+#
+# `flowlib grade 06_networks.ipynb` prints your points, question by question.
+#
+# To read on: lecture 06 lists the papers. A good next step is to put your own blocks into a recipe-sized network: your
+# `TinyUNet` needs only a time and label embedding to become a `net(x, t, y)` that `Model` and every sampler accept.

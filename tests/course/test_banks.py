@@ -1,0 +1,31 @@
+"""Every bank of the course: each wrong answer is caught with a hint of its own, each right one passes."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flowlib.course import bank, build
+from flowlib.course.questions import read_questions
+from flowlib.course.source import read_cells
+
+REPOSITORY = Path(__file__).parents[2]
+SOLUTIONS = [path for path in build.sources(REPOSITORY) if path.parent.name == "solutions"]
+named = pytest.mark.parametrize("path", SOLUTIONS, ids=[path.stem for path in SOLUTIONS])
+
+
+@named
+def test_there_are_enough_questions_and_answers(path: Path) -> None:
+    cells = read_cells(path)
+    planted = Counter((answer.question, answer.kind) for answer in bank.read_answers(path, cells))
+    questions = read_questions(path, cells)
+    assert 4 <= len(questions) <= 8
+    for question in questions:
+        assert planted[question.name, "wrong"] >= 4, question.name
+        assert planted[question.name, "right"] >= 3, question.name
+
+
+@named
+@pytest.mark.slow
+def test_wrong_answers_are_caught_and_right_ones_pass(path: Path) -> None:
+    assert list(bank.explain(path, bank.judge(path))) == []

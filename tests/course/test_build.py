@@ -1,0 +1,227 @@
+"""Building: the same bytes again, drift noticed without executing, nbgrader's own conventions, clean outputs."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from flowlib.course import build, execute
+from flowlib.course.cells import exercise_notebook, lecture_notebook, solution_notebook, write_notebook
+from flowlib.course.source import SourceError, read_cells
+
+SMALL = Path(__file__).parent / "small"
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small course, built once."""
+    root = tmp_path_factory.mktemp("course") / "root"
+    shutil.copytree(SMALL, root)
+    assert build.main(["--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def root(built: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(built, tmp_path / "root"))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def check(root: Path, capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, str]:
+    capsys.readouterr()
+    status = build.main(["--check", "--root", str(root), *names])
+    return status, capsys.readouterr().out
+
+
+def test_a_build_makes_all_files(built: Path) -> None:
+    made = set(contents(built)) - set(contents(SMALL))
+    assert made == {
+        "lectures/01_mean.ipynb",
+        "lectures/images/01.png",
+        "solutions/01_mean.ipynb",
+        "exercises/01_mean.ipynb",
+        "flowlib/course/hints/01_mean.json",
+        "flowlib/course/reference/01_mean.ipynb",
+    }
+
+
+def test_a_second_build_changes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(root)
+    assert check(root, capsys) == (0, "2 sources: nothing has drifted\n")
+    assert build.main(["--root", str(root)]) == 0
+    assert "0 of 2 sources built" in capsys.readouterr().out
+    assert contents(root) == before
+
+
+@pytest.mark.slow
+def test_an_execution_gives_the_same_bytes_again(root: Path) -> None:
+    before = contents(root)
+    assert build.main(["--root", str(root), "--force"]) == 0
+    assert contents(root) == before
+
+
+def test_notebooks_are_valid_and_their_ids_stable(built: Path) -> None:
+    ids = []
+    for name in ("lectures", "solutions", "exercises"):
+        notebook = nbformat.read(built / name / "01_mean.ipynb", as_version=4)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3"
+        assert "version" not in notebook.metadata.language_info
+        assert not any("Divide one by the other." in cell.source for cell in notebook.cells)  # a hint
+        ids.append([cell.id for cell in notebook.cells])
+        assert len(set(ids[-1])) == len(ids[-1])
+        for cell in notebook.cells:
+            assert cell.metadata.get("nbgrader", {"grade_id": cell.id})["grade_id"] == cell.id
+    assert {"solution-01-1", "check-01-1", "solution-01-2", "written-01-2", "check-01-2"} <= set(ids[1]) & set(ids[2])
+
+
+def test_an_id_does_not_depend_on_other_cells(tmp_path: Path) -> None:
+    source = (SMALL / "lectures/01_mean.py").read_text("utf-8")
+    path = tmp_path / "01_mean.py"
+    path.write_text(f"# %% [markdown]\n# before\n{source}# %% [markdown]\n# before\n", "utf-8")
+    old = lecture_notebook(path, read_cells(SMALL / "lectures/01_mean.py"))
+    new = lecture_notebook(path, read_cells(path))
+    assert [cell.id for cell in new.cells[1:-1]] == [cell.id for cell in old.cells]
+    assert new.cells[-1].id == f"{new.cells[0].id}-2"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        ("lectures/01_mean.py", "How far", "How near", "lectures/01_mean.ipynb: built from another source"),
+        ("lectures/01_mean.py", 'tags=["demo"]', "", "lectures/01_mean.ipynb: built from another source"),
+        ("lectures/01_mean.ipynb", "How far", "How near", "lectures/01_mean.ipynb: edited by hand"),
+        ("lectures/01_mean.ipynb", '"execution_count": 1', '"execution_count": null', "not executed to its end"),
+        ("lectures/01_mean.ipynb", "def uniform_time", "def uniform_tide", "flowlib.losses:uniform_time"),
+        ("lectures/01_mean.ipynb", "losses:uniform_time", "losses:no_time", "flowlib.losses:no_time"),
+        ("lectures/01_mean.ipynb", '"cells": [', '"cells": {', "lectures/01_mean.ipynb: damaged"),
+        ("solutions/01_mean.py", "return x.sum()", "return +x.sum()", "solutions/01_mean.ipynb: not what"),
+        ("solutions/01_mean.py", "a scalar tensor", "a scalar", "exercises/01_mean.ipynb: not what"),
+        ("solutions/01_mean.py", "# 1. One.", "# 1. Eins.", "hints/01_mean.json: not what"),
+        ("exercises/01_mean.ipynb", "is it a sum?", "is it?", "exercises/01_mean.ipynb: not what"),
+    ],
+)
+def test_drift_is_found_and_named(
+    root: Path, capsys: pytest.CaptureFixture[str], file: str, old: str, new: str, reason: str
+) -> None:
+    text = (root / file).read_text("utf-8")
+    assert old in text
+    (root / file).write_text(text.replace(old, new, 1), "utf-8")
+    before = contents(root)
+    status, said = check(root, capsys)
+    assert status == 1
+    assert reason in said
+    assert contents(root) == before
+
+
+def test_missing_files_and_files_without_source_are_drift(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "lectures/images/01.png").unlink()
+    (root / "exercises/01_mean.ipynb").unlink()
+    shutil.copy(root / "lectures/01_mean.ipynb", root / "lectures/02_mode.ipynb")
+    status, said = check(root, capsys)
+    assert status == 1
+    assert "images/01.png is missing" in said
+    assert "exercises/01_mean.ipynb: not what" in said
+    assert "02_mode.ipynb: has no source" in said
+
+
+def test_a_large_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "LECTURE_BYTES", 100)
+    monkeypatch.setattr(build, "IMAGE_BYTES", 100)
+    said = "\n".join(build.drifted(root / "lectures/01_mean.py"))
+    assert "more than 100" in said
+    assert "images/01.png has more than 100 bytes" in said
+
+
+def test_only_what_changed_is_built(root: Path) -> None:
+    source = root / "solutions/01_mean.py"
+    source.write_text(source.read_text("utf-8").replace("a scalar tensor", "a scalar"), "utf-8")
+    hints, lecture = root / "flowlib/course/hints/01_mean.json", root / "lectures/01_mean.ipynb"
+    past = time.time() - 1000
+    os.utime(hints, (past, past))
+    os.utime(lecture, (past, past))
+    assert build.main(["--root", str(root)]) == 0
+    assert hints.stat().st_mtime == lecture.stat().st_mtime == pytest.approx(past)
+    assert "a scalar" in (root / "exercises/01_mean.ipynb").read_text("utf-8")
+
+
+def test_names_choose_sources(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for names, count in {("01",): 2, ("01_mean",): 2, ("lectures/01",): 1, ("lectures/01_mean.py",): 1}.items():
+        assert len(build.sources(root, names)) == count
+    assert build.main(["--check", "--root", str(root), "07"]) == 2
+    assert "no source named '07'" in capsys.readouterr().err
+
+
+def test_a_lecture_is_stored_clean(built: Path) -> None:
+    text = (built / "lectures/01_mean.ipynb").read_text("utf-8")
+    cells = nbformat.reads(text, as_version=4).cells
+    assert all(output.get("name") != "stderr" for cell in cells for output in cell.get("outputs", []))
+    assert all("execution" not in cell.metadata for cell in cells)
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    assert str(built) not in text
+
+
+def lecture(tmp_path: Path, code: str) -> Iterator[str]:
+    path = tmp_path / "01_x.py"
+    path.write_text(f"# %% [markdown]\n# # Title\n# %%\n{code}\n", "utf-8")
+    cells = read_cells(path)
+    return iter(execute.execute(lecture_notebook(path, cells), path, cells, progress=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", "01_x.py:3: this cell fails:"),
+        ("object()", "the output is an object's address"),
+        (
+            "import matplotlib.pyplot as plt\nplt.title(r'$\\nope$');",
+            "01_x.py:3: the output cannot be shown: ValueError",
+        ),
+        ("import os\nprint(os.path.expanduser('~/x'))", "the output holds a path of this machine"),
+    ],
+)
+def test_a_lecture_that_readers_would_stumble_over_is_refused(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        lecture(tmp_path, code)
+
+
+@pytest.mark.slow
+def test_a_lecture_runs_in_full_and_its_warnings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWLIB_FAST", "1")
+    code = "import os, sys\nassert 'FLOWLIB_FAST' not in os.environ\n"
+    code += "sys.stderr.write('50%|###  |\\rmoons: 100%|####|\\nwatch out')"
+    assert [line.rsplit(": ", 1)[-1] for line in lecture(tmp_path, f"{code};")] == ["watch out"]
+
+
+def test_exercises_are_what_nbgrader_would_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own preprocessors, on each solution that there is, leave the text and locks that ours has."""
+    preprocessors = pytest.importorskip("nbgrader.preprocessors", reason="nbgrader is not installed: make peers")
+    steps = [preprocessors.ClearSolutions(), preprocessors.LockCells(), preprocessors.ClearHiddenTests()]
+    paths = [SMALL / "solutions/01_mean.py", *build.sources(REPOSITORY)]
+    for path in [path for path in paths if path.parent.name == "solutions"]:
+        cells = read_cells(path)
+        theirs, resources = solution_notebook(path, cells), {}
+        for step in steps:
+            theirs, resources = step.preprocess(theirs, resources)
+        preprocessors.CheckCellMetadata().preprocess(theirs, resources)
+        assert write_notebook(theirs) == write_notebook(exercise_notebook(path, cells))
+
+
+def test_hints_are_stored_by_question(built: Path) -> None:
+    hints = json.loads((built / "flowlib/course/hints/01_mean.json").read_text("utf-8"))
+    assert {name: len(levels) for name, levels in hints.items()} == {"01.1": 3, "01.2": 3}
+
+
+def test_nothing_has_drifted_in_the_course_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(REPOSITORY, capsys) == (0, f"{len(build.sources(REPOSITORY))} sources: nothing has drifted\n")

@@ -1,0 +1,159 @@
+"""`flowlib grade`: what hostile submissions score, and that they harm nothing and nobody else."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import hostile
+import psutil
+import pytest
+
+import flowlib
+from flowlib.course import library
+from flowlib.course.confine import landlock
+from flowlib.course.grade import Task, grade_all, grade_one
+from flowlib.course.reference import load_reference
+from flowlib.course.sandbox import Limits
+from flowlib.course.submission import read_submission
+
+LIMITS = Limits(seconds=5, memory=2**30, processes=30)
+KINDS = {"quiet": hostile.QUIET, "shuffled": hostile.SHUFFLED, "fatal": hostile.FATAL, "ada": ["right"] * 10}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grade")
+    hostile.make_reference(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(place):
+    return load_reference(hostile.NAME, place / "reference")
+
+
+@pytest.fixture(scope="module")
+def graded(place, reference):
+    """All submissions graded in one go, two at a time, with a good one between the hostile ones."""
+    exercise, outside = place / f"{hostile.NAME}.ipynb", place / "outside"
+    outside.write_text("mine")
+    made = {
+        "fatal": hostile.fatal(exercise),
+        "quiet": hostile.quiet(exercise, outside),
+        "ada": hostile.Handed(exercise),
+        "shuffled": hostile.shuffled(exercise),
+    }
+    tasks = [Task(read_submission(name, made[name].save(place / f"{name}.ipynb")), reference) for name in made]
+    before = Path(flowlib.__file__).read_bytes()  # which a submission tries to write
+    grades = {grade.student: grade for grade in grade_all(tasks, limits=LIMITS, jobs=2)}
+    time.sleep(0.5)
+    left = [process.name() for process in psutil.process_iter() if process.name() == "sleep" and _asked(process)]
+    return SimpleNamespace(
+        grades=grades, left=left, same=before == Path(flowlib.__file__).read_bytes(), outside=outside.read_text()
+    )
+
+
+def _asked(process):
+    try:
+        return process.cmdline() == ["sleep", "601"]
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_question_scores_what_it_should_and_nothing_else(graded, kind):
+    grade = graded.grades[kind]
+    assert [verdict.verdict for verdict in grade.verdicts] == KINDS[kind]
+    assert [verdict.points for verdict in grade.verdicts] == [float(verdict == "right") for verdict in KINDS[kind]]
+    assert grade.possible == 10
+    assert all(verdict.hint for verdict in grade.verdicts if verdict.verdict != "right")
+
+
+def test_nothing_is_left_running_and_no_file_elsewhere_has_changed(graded):
+    assert graded.left == []
+    if landlock():  # without it a file elsewhere can be written
+        assert graded.same
+        assert graded.outside == "mine"
+
+
+def test_the_hint_is_the_checks_own(graded):
+    hints = {verdict.question: verdict.hint for verdict in graded.grades["shuffled"].verdicts}
+    assert hints["09.1"] == "not times 1"
+    assert hints["09.7"] == "its solution cell is not in the notebook"
+    assert "SyntaxError" in next(v.hint for v in graded.grades["quiet"].verdicts if v.question == "09.5")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"{", "it is not a notebook"),
+        (b"", "it is not a notebook"),
+        (b"[" * 100_000, "it is not a notebook"),
+        (b"\xff\xfe\x00", "it is not a notebook"),
+        (b'{"nbformat": 4, "cells": [3]}', "it is not a notebook"),
+        (b'{"nbformat": 4, "cells": {"a": 1}}', "it is not a notebook"),
+        (b'{"nbformat": 3, "worksheets": []}', "it is a notebook of an old format: save it anew"),
+    ],
+)
+def test_what_is_no_notebook_scores_nothing(tmp_path, reference, content, problem):
+    path = tmp_path / "broken.ipynb"
+    path.write_bytes(content)
+    submission = read_submission("broken", path)
+    assert submission.problem == problem
+    grade = grade_one(Task(submission, reference, submission.problem), LIMITS)
+    assert (grade.points, grade.possible) == (0, 10)
+
+
+def _faked(monkeypatch, culprit, broken):
+    """Rounds without processes: the kernel ends at the check of `broken` whenever the answer of `culprit` has run."""
+    rounds = []
+
+    def run(job, limits, interrupted):
+        rounds.append([cell["question"] for cell in job["cells"] if cell["role"] == "check"])
+        events, ran = [], set()
+        for number, cell in enumerate(job["cells"]):
+            events.append({"event": "start", "cell": number})
+            ran |= {cell["question"]} if cell["role"] == "solution" else set()
+            ends = cell["role"] == "check" and cell["question"] == broken and culprit in ran
+            status = "died" if ends else "ok"
+            events.append({"event": "done", "cell": number, "status": status, "name": "", "message": ""})
+            if ends:
+                break
+        return SimpleNamespace(events=events, stopped=None, log="")
+
+    monkeypatch.setattr("flowlib.course.grade.run", run)
+    return rounds
+
+
+@pytest.mark.parametrize(("culprit", "verdict"), [("09.2", "right"), ("09.5", "killed")])
+def test_who_ends_the_kernel_pays_and_nobody_else(monkeypatch, place, reference, culprit, verdict):
+    """An answer that ends the kernel later, at another's check, costs that other nothing."""
+    rounds = _faked(monkeypatch, culprit, "09.5")
+    path = hostile.Handed(place / f"{hostile.NAME}.ipynb").save(place / "late.ipynb")
+    grade = grade_one(Task(read_submission("late", path), reference), LIMITS)
+    assert [v.verdict for v in grade.verdicts] == ["right"] * 4 + [verdict] + ["right"] * 5
+    assert rounds[1] == ["09.5"]  # alone
+    assert len(rounds) == 3
+
+
+def test_a_machine_that_cannot_grade_says_so(monkeypatch, place, reference):
+    monkeypatch.setattr(
+        "flowlib.course.grade.run", lambda *_: SimpleNamespace(events=[], stopped=None, log="no such thing")
+    )
+    path = hostile.Handed(place / f"{hostile.NAME}.ipynb").save(place / "late.ipynb")
+    grade = grade_one(Task(read_submission("late", path), reference), LIMITS)
+    assert {verdict.verdict for verdict in grade.verdicts} == {"ungraded"}
+    assert "no such thing" in grade.verdicts[0].hint
+
+
+def test_without_landlock_each_submission_imports_a_copy_of_the_library(monkeypatch, tmp_path):
+    root = Path(flowlib.__file__).parent
+    monkeypatch.setattr("flowlib.course.library.landlock", lambda: 0)
+    for name in ("one", "two"):
+        copied = library.library(tmp_path / name) / "flowlib"
+        assert copied.is_relative_to(tmp_path / name)
+        for path in root.rglob("*.py"):
+            assert (copied / path.relative_to(root)).read_bytes() == path.read_bytes()
+        (copied / "__init__.py").write_text("changed")  # as the next one must not see
+    monkeypatch.undo()
+    assert library.library(tmp_path) == root.parent or not landlock()
