@@ -19,7 +19,8 @@
 # - read any noise schedule as the straight one seen on another clock and another ruler;
 # - prove Tweedie's formula, and get the posterior's covariance out of a denoiser.
 #
-# **Time:** 90 minutes. **Before:** lecture 01 (ODEs, flows, SDEs), Bayes' rule, integration by parts.
+# **Time:** about 130 minutes, 60 if you skip the proofs (those marked *can be skipped* are best left for a second
+# reading). **Before:** lecture 01 (ODEs, flows, SDEs), Bayes' rule, integration by parts.
 
 # %%
 import math
@@ -66,6 +67,10 @@ def seeded(seed: int) -> torch.Generator:
 #
 # $$p_t(x) = \int p_t(x \mid z)\, p_\text{data}(z)\, dz, \qquad p_0 = N(0, I), \quad p_1 = p_\text{data} .$$
 #
+# (Two schedules in wide use meet these conditions at the ends only nearly: VP has a small $\alpha_0 > 0$, and VE has
+# $\alpha = 1$ throughout, with $\beta$ from 80 down to 0.002. Section 7 lists them. What is said of $0 < t < 1$ holds
+# for them too; what is said of $p_0$ and $p_1$ holds nearly, for VE with $p_0$ 80 times as wide.)
+#
 # The marginal path is what we want to follow. Sampling from it is trivial: draw a data point, draw noise, mix.
 # Knowing its density is not: the integral runs over all data. So that every claim can be checked, our data in this
 # lecture are a Gaussian mixture, $\sum_k \pi_k N(\mu_k, \sigma_k^2 I)$. Then $x_t$ given the component $k$ is again
@@ -105,7 +110,11 @@ plt.show()
 # >
 # > $$X_t \sim p_t \ (0 \le t \le T) \iff X_0 \sim p_0 \text{ and } \partial_t p_t + \nabla\cdot(p_t u_t) = 0 .$$
 #
-# The growth condition keeps solutions from escaping to infinity; with the Jacobian it makes them unique (lecture 01).
+# The growth condition keeps solutions from escaping to infinity: from a start in a bounded set they stay in a ball.
+# On a ball the Jacobian is bounded, so Theorem 1 of lecture 01 applies there, and through each point goes exactly one
+# solution. As the Jacobian is continuous, the flow is also continuously differentiable in its start and its starting
+# time (standard: Hairer, Nørsett and Wanner 1993, section I.14).
+#
 # Two tools. A **test function** $f$ is smooth and vanishes outside a bounded set. *Integration by parts:* for a test
 # function $f$ and a differentiable vector field $F$, $\int \nabla f \cdot F\, dx = -\int f\, \nabla\cdot F\, dx$. For
 # $\nabla\cdot(fF) = \nabla f\cdot F + f\, \nabla\cdot F$, and by Gauss' theorem the left side integrates to the flux
@@ -123,10 +132,11 @@ plt.show()
 # $\int f\,[\partial_t p_t + \nabla\cdot(p_t u_t)]\, dx = 0$ for every $f$, and the bracket, which is continuous, is
 # zero.
 #
-# **Proof of $\Leftarrow$.** This is the direction that generates. Fix a time $s \le T$ and a test function $f$. Let
-# $h_t(x)$ be the value of $f$ at the place where a particle that is at $x$ at time $t$ will be at time $s$. Along a
-# trajectory $h$ does not change, so $\partial_t h_t + u_t\cdot\nabla h_t = 0$; and $h_s = f$. By the growth condition
-# $h_t$ vanishes outside a bounded set too. So we may integrate by parts:
+# **Proof of $\Leftarrow$** (can be skipped). This is the direction that generates. Fix a time $s \le T$ and a test
+# function $f$. Let $h_t(x)$ be the value of $f$ at the place where a particle that is at $x$ at time $t$ will be at
+# time $s$. As the flow is, $h$ is continuously differentiable. Along a trajectory it does not change, so
+# $\partial_t h_t + u_t\cdot\nabla h_t = 0$; and $h_s = f$. By the growth condition $h_t$ vanishes outside a bounded
+# set too. So we may integrate by parts:
 #
 # $$\frac{d}{dt}\int h_t\, p_t\, dx = \int (\partial_t h_t)\, p_t + h_t\, \partial_t p_t\, dx
 # = \int -(u_t\cdot\nabla h_t)\, p_t - h_t\, \nabla\cdot(p_t u_t)\, dx = 0 .$$
@@ -151,7 +161,8 @@ plt.show()
 # = \Big(\dot\alpha_t - \frac{\dot\beta_t\alpha_t}{\beta_t}\Big) z + \frac{\dot\beta_t}{\beta_t}\, x . \tag{2}$$
 #
 # Its solutions are the curves we started from, and their law is $p_t(\cdot\mid z)$. By Theorem 1 ($\Rightarrow$),
-# $u_t(\cdot\mid z)$ generates $p_t(\cdot\mid z)$ on $[0, 1)$. The score is the gradient of
+# $u_t(\cdot\mid z)$ generates $p_t(\cdot\mid z)$ on $(0, 1)$, and at $t = 0$ too where $\dot\alpha_0$ and
+# $\dot\beta_0$ are finite. The score is the gradient of
 # $\log p_t(x\mid z) = -\lvert x - \alpha_t z\rvert^2/(2\beta_t^2) + \text{const}$:
 #
 # $$s_t(x\mid z) = \frac{\alpha_t z - x}{\beta_t^2} = -\frac{\varepsilon}{\beta_t} . \tag{3}$$
@@ -196,14 +207,16 @@ for schedule in (Linear(), Trigonometric(), SquareRoot(), VP(), Cosine(), VE()):
 # The last step is (4), multiplied by $p_t(x)$. Likewise, because $\nabla p = p\,\nabla\log p$,
 # $\nabla p_t(x) = \int s_t(x\mid z)\, p_t(x\mid z)\, p_\text{data}(z)\, dz$; divide by $p_t(x)$.
 #
-# *May the derivatives enter the integrals?* With $r = \lvert x - \alpha_t z\rvert$, each derivative involved is
-# $p_t(x\mid z)$ times a polynomial in $r$ times at most one factor $\lvert z\rvert$ (from $\dot\alpha_t z$). A
-# Gaussian times a power of $r$ is bounded. So on every interval of times $[t_0, t_1] \subset (0, 1)$ the integrand is
-# below $C(1 + \lvert z\rvert)$ times $p_\text{data}(z)$, for all $x$, and that is integrable: dominated convergence
-# applies. Where $\dot\alpha_0$ and $\dot\beta_0$ are finite, $t_0 = 0$ is included. $\blacksquare$
+# *May the derivatives enter the integrals?* (Can be skipped.) With $r = \lvert x - \alpha_t z\rvert$, each derivative
+# involved is $p_t(x\mid z)$ times a polynomial in $r$ times at most one factor $\lvert z\rvert$ (from
+# $\dot\alpha_t z$). A Gaussian times a power of $r$ is bounded. So on every interval of times
+# $[t_0, t_1] \subset (0, 1)$ the integrand is below $C(1 + \lvert z\rvert)$ times $p_\text{data}(z)$, for all $x$,
+# and that is integrable: dominated convergence applies. Where $\dot\alpha_0$ and $\dot\beta_0$ are finite, $t_0 = 0$
+# is included. $\blacksquare$
 #
-# To *sample* by Theorem 1 ($\Leftarrow$) the marginal velocity must also be of linear growth on $[0, T]$. It is so
-# for every $T < 1$ if the data are bounded, because $\mathbb E[z\mid x]$ then is, and for a mixture of Gaussians. The
+# To *sample* by Theorem 1 ($\Leftarrow$) the marginal velocity must also be of linear growth on $[0, T]$. Where
+# $\dot\alpha_0$ and $\dot\beta_0$ are finite it is so for every $T < 1$ if the data are bounded, because
+# $\mathbb E[z\mid x]$ then is, and for a mixture of Gaussians. (Where they are not, start at a small $t_0 > 0$.) The
 # last stretch from $T$ to 1 is a matter of taste: $x_T$ differs from a data point by noise of size $\beta_T$.
 #
 # The picture shows the average at work for three data points: an arrow pulls towards each, as thick as it is
@@ -316,9 +329,10 @@ plt.show()
 # ### Straight for each, curved for all
 #
 # Each conditional trajectory on the linear schedule is a straight line from $\varepsilon$ to $z$, and such lines
-# cross. Trajectories of an ODE cannot cross (lecture 01), so those of the marginal velocity have to bend. Yet at
-# every single time both clouds of points have the same law $p_t$: that is Theorem 2. What differs is the *joint* law,
-# who ends where.
+# cross. Trajectories of an ODE cannot cross (lecture 01), so those of the marginal velocity must be other curves;
+# here they bend. Yet at every single time both clouds of points have the same law $p_t$: that is Theorem 2. What
+# differs is the *joint* law, who ends where. (The two clouds below come from the same noise. That makes them more
+# alike than independent ones, above all early on.)
 
 # %%
 count = 400
@@ -328,10 +342,10 @@ clock = torch.linspace(0, 1, steps + 1)
 straight = torch.stack([path.sample(z, float(t), noise) for t in clock])  # (41, 400, 2)
 curved = sample_ode(field, noise, method="rk4", steps=steps, trajectory=True)  # (41, 400, 2)
 
-floor = 2 / count * float(torch.cdist(straight[20], straight[20]).mean())  # what two samples of one law give on average
+floor = 2 / count * float(torch.cdist(straight[20], straight[20]).mean())  # the average for two independent samples
 for i in (10, 20, 30, 40):
     distance = energy_distance(straight[i], curved[i])
-    print(f"t = {clock[i]:.2f}: energy distance of the clouds {distance:.4f}, average for equal laws about {floor:.4f}")
+    print(f"t = {clock[i]:.2f}: energy distance of the clouds {distance:.4f} (independent ones: about {floor:.4f})")
     assert distance < 4 * floor
 
 
@@ -448,8 +462,10 @@ assert energy["stirred"] > energy["marginal"]
 #
 # integrating by parts once in the first term and twice in the second. The fundamental lemma finishes. $\blacksquare$
 #
-# The converse holds here too: under these conditions on $f$ and $g$ the equation has one solution only among
-# densities, so that a density which satisfies (5) and starts right is that of $X_t$ (see "What to read next").
+# The converse holds here too: a density that satisfies (5) and starts right is that of $X_t$. For under these
+# conditions on $f$ and $g$ each solution of (5) among densities is the law of a solution of the SDE (Bogachev,
+# Röckner and Shaposhnikov 2019; the book by Bogachev, Krylov, Röckner and Shaposhnikov 2015 has the theory), and the
+# SDE has one only.
 #
 # **What it is for.** The score is $\nabla p_t/p_t$, so $\nabla\cdot(p_t s_t) = \Delta p_t$. Let $u_t$ generate $p_t$,
 # and choose the drift $f_t = u_t + \frac{g_t^2}{2}s_t$. Then the right side of (5) is
@@ -457,8 +473,9 @@ assert energy["stirred"] > energy["marginal"]
 # $$-\nabla\cdot(p_t u_t) - \frac{g_t^2}{2}\Delta p_t + \frac{g_t^2}{2}\Delta p_t
 # = -\nabla\cdot(p_t u_t) = \partial_t p_t .$$
 #
-# For **every** $g$ the SDE has the same marginals as the ODE: what the noise spreads, the score draws together.
-# Lecture 04 lives on this. Check it for three values of $g^2$, in the form divided by $p_t$:
+# For **every** continuous $g$, if the score has a continuous Jacobian and grows at most linearly, so that $f$ is as
+# Theorem 3 asks, the SDE has the same marginals as the ODE: what the noise spreads, the score draws together. Lecture
+# 04 lives on this. Check it for three values of $g^2$, in the form divided by $p_t$:
 # $\partial_t\log p + \nabla\cdot f + f\cdot s - \frac{g^2}{2}(\Delta\log p + \lvert s\rvert^2) = 0$.
 
 # %%
@@ -497,8 +514,10 @@ for g2 in (0.0, 1.0, 3.0):
 # \qquad \Delta = \alpha b - \beta a, \qquad
 # D = \frac{b x - \beta p}{\Delta}, \qquad \hat\varepsilon = \frac{\alpha p - a x}{\Delta} .$$
 #
-# (Cramer's rule; multiply out to check.) Then apply the row $(a', b')$ of whatever is wanted:
-# $a' D + b'\hat\varepsilon$. With $w_t = \dot\alpha\beta - \alpha\dot\beta$ the whole table is
+# (Cramer's rule; multiply out to check. In this section and the next, $p$ without an index is a prediction and
+# $\Delta$ a determinant; the density keeps its index, and the Laplacian does not come back.) Then apply the row
+# $(a', b')$ of whatever is wanted: $a' D + b'\hat\varepsilon$. With $w_t = \dot\alpha\beta - \alpha\dot\beta$ the
+# whole table is
 #
 # | prediction | $a$ | $b$ | $\Delta = \alpha b - \beta a$ | says nothing at |
 # |---|---|---|---|---|
@@ -611,7 +630,7 @@ assert recovery_error("data", 1 - 1e-6)[1] > 1e-3  # eps_hat from the data, as c
 # positive exactly where the SNR rises, because $\frac{d}{dt}\frac{\alpha}{\beta} = \frac{w}{\beta^2}$. The last
 # panels show each path as a curve in the $(\alpha, \beta)$ plane, and the mean square of the velocity target per
 # component, $\mathbb E\lvert\dot\alpha z + \dot\beta\varepsilon\rvert^2/d = \dot\alpha^2 + \dot\beta^2$ for data of
-# unit variance.
+# mean 0 and unit variance.
 
 # %%
 schedules = {
@@ -660,9 +679,12 @@ plt.show()
 # | linear | $t$ | $1 - t$ | straight conditional paths; $w = 1$ |
 # | trigonometric | $\sin(\pi t/2)$ | $\cos(\pi t/2)$ | $\alpha^2 + \beta^2 = 1$; $w = \pi/2$ |
 # | square root | $\sqrt t$ | $\sqrt{1 - t}$ | derivatives infinite at both ends |
-# | VP | DDPM's, in continuous time | $\sqrt{1 - \alpha^2}$ | $\alpha_0 = 0.0066$, not 0; $\dot\beta$ infinite at 1 |
-# | cosine | improved DDPM's | $\sqrt{1 - \alpha^2}$ | $\dot\beta$ infinite at 1 |
-# | VE | $1$ | from 80 to 0.002 | starts from $80\,\varepsilon$; never quite at data |
+# | VP | $e^{-4.975 (1 - t)^2 - 0.05 (1 - t)}$ | $\sqrt{1 - \alpha^2}$ | $\alpha_0 = 0.0066$, $\dot\beta_1$ infinite |
+# | cosine | $\sin(\theta t)/\cos(0.008\,\theta)$ | $\sqrt{1 - \alpha^2}$ | $\dot\beta_1$ infinite |
+# | VE | $1$ | $(80^{1/7} (1 - t) + 0.002^{1/7}\, t)^7$ | starts from $80\,\varepsilon$; never quite at data |
+#
+# VP is DDPM's schedule in continuous time (Song et al. 2021, with rates from 0.1 to 20), and cosine is improved
+# DDPM's (Nichol and Dhariwal 2021, with the offset 0.008, so $\theta = \frac{\pi}{2 \cdot 1.008}$).
 #
 # **A target with infinite variance.** For the square root,
 # $\dot\alpha^2 + \dot\beta^2 = \frac1{4t} + \frac1{4(1-t)}$, whose integral over time diverges. A network trained on
@@ -698,11 +720,11 @@ for cut in (1e-2, 1e-4, 1e-6):  # closed form: the integral from cut to 1 - cut 
 # >
 # > If $x(t)$ solves the ODE of one path, then $c(t)\, x(t)$ at time $\tau(t)$ solves the ODE of the other.
 #
-# **Proof.**
+# **Proof** (can be skipped).
 # $c\, x_t = \frac{\alpha}{\alpha + \beta}z + \frac{\beta}{\alpha + \beta}\varepsilon = \tau z + (1 - \tau)\varepsilon$,
-# for the same $z$ and $\varepsilon$. So the events $x_t = x$ and $\bar x_\tau = c x$ are one event. Conditional means
-# given one event are equal, which is the statement on $D$ (and $\hat\varepsilon$); the density follows by the change
-# of variables, and the score by taking $\nabla_x\log$ of it. For the velocity, use
+# for the same $z$ and $\varepsilon$. So the events $x_t = x$ and $\bar x_\tau = c x$
+# are one event. Conditional means given one event are equal, which is the statement on $D$ (and $\hat\varepsilon$);
+# the density follows by the change of variables, and the score by taking $\nabla_x\log$ of it. For the velocity, use
 # $x = \alpha D + \beta\hat\varepsilon$ and $u = \dot\alpha D + \dot\beta\hat\varepsilon$:
 #
 # $$c\, u + \dot c\, x = \frac{d(c\alpha)}{dt}\, D + \frac{d(c\beta)}{dt}\,\hat\varepsilon
@@ -785,19 +807,18 @@ assert ddim.abs().max() < 1e-11
 # The posterior mean $D_t(x) = \mathbb E[z\mid x_t = x]$ is what a perfect denoiser returns. It seems to need the
 # posterior, hence the data's density. It needs only the score of the *noisy* data:
 #
-# > **Theorem 5 (Tweedie).** Let $0 < t < 1$ and $\mathbb E\lvert z\rvert < \infty$ (for the covariance,
-# > $\mathbb E\lvert z\rvert^2 < \infty$). Then
+# > **Theorem 5 (Tweedie).** Let $0 < t < 1$. For data of any distribution
 # >
 # > $$D_t(x) = \frac{x + \beta^2 s_t(x)}{\alpha}, \quad \mathrm{Cov}[z\mid x] = \frac{\beta^2}{\alpha}\nabla D_t(x) .$$
 # >
 # > In terms of the score the covariance is $\frac{\beta^2}{\alpha^2}\big(I + \beta^2\nabla s_t(x)\big)$.
 #
-# **Proof.** By Theorem 2 the marginal score is the mean of the conditional one:
+# **Proof.** As in Theorem 2 the marginal score is the mean of the conditional one:
 # $s_t(x) = \mathbb E\big[\frac{\alpha z - x}{\beta^2}\mid x\big] = \frac{\alpha D_t(x) - x}{\beta^2}$. Solve for $D$.
 #
-# For the covariance, take second derivatives of $p_t(x) = \int p_t(x\mid z)\, p_\text{data}(z)\, dz$ and divide by
-# $p_t$. For any density, $\nabla^2 p/p = \nabla^2\log p + \nabla\log p\,\nabla\log p^{\mathsf T}$. So, with
-# $s = s_t(x)$ and $s_z = s_t(x\mid z)$,
+# For the covariance (can be skipped), take second derivatives of $p_t(x) = \int p_t(x\mid z)\, p_\text{data}(z)\, dz$
+# and divide by $p_t$. For any density, $\nabla^2 p/p = \nabla^2\log p + \nabla\log p\,\nabla\log p^{\mathsf T}$. So,
+# with $s = s_t(x)$ and $s_z = s_t(x\mid z)$,
 #
 # $$\nabla s + s s^{\mathsf T} = \mathbb E\big[\nabla s_z + s_z s_z^{\mathsf T}\mid x\big]
 # \quad\Longrightarrow\quad
@@ -805,8 +826,9 @@ assert ddim.abs().max() < 1e-11
 # = -\frac{I}{\beta^2} + \frac{\alpha^2}{\beta^4}\mathrm{Cov}[z\mid x] .$$
 #
 # Solve for the covariance, and compare with the Jacobian of the first formula,
-# $\nabla D = (I + \beta^2\nabla s)/\alpha$. The derivatives enter the integral as in Theorem 2; the second ones bring
-# $\lvert z\rvert^2$. $\blacksquare$
+# $\nabla D = (I + \beta^2\nabla s)/\alpha$. Only derivatives in $x$ have entered the integral. They bring only powers
+# of $r = \lvert x - \alpha z\rvert$, which the Gaussian bounds: no moment of the data is needed. The posterior has
+# all moments anyway, because $\lvert z\rvert^k p_t(x\mid z)$ is bounded in $z$. $\blacksquare$
 #
 # Read it twice. A denoiser knows its own uncertainty: *its Jacobian is the posterior covariance*, up to a known
 # factor. So the Jacobian is symmetric and positive semidefinite, and where $D$ is steep, a little noise decides
@@ -893,15 +915,15 @@ show_source(expand_time)
 # %% [markdown]
 # ## 10. An experiment: when does the flow decide?
 #
-# Two equal components at $\pm m$ with standard deviation $\sigma$, on the linear path. A mixture of two equal
+# Two equal components at $\pm m$ with standard deviation $\sigma < m$, on the linear path. A mixture of two equal
 # Gaussians of standard deviation $\sqrt V$ at distance $2\alpha m$ has two modes if and only if $\alpha m > \sqrt V$.
 # With $V = \alpha^2\sigma^2 + \beta^2$ the density splits at
 #
 # $$t^\ast = \frac{1}{1 + \sqrt{m^2 - \sigma^2}} .$$
 #
-# Before it the flow only shrinks and shifts; after it the two halves part. **Change `m` below, predict where the
-# dashed line will fall, and run the cell.** Then try a schedule: replace `GaussianPath()` by `GaussianPath(VP())`;
-# why does the picture move, though the end does not?
+# Before it the density keeps one mode; after it the two halves part. (For $m \le \sigma$ there is one mode for ever.)
+# **Change `m` below, to a number up to 2.5, predict where the dashed line will fall, and run the cell.** Then try a
+# schedule: replace `GaussianPath()` by `GaussianPath(VP())`; why does the picture move, though the end does not?
 
 # %%
 m, sigma = 1.5, 0.2
@@ -910,14 +932,15 @@ two = MixtureField(torch.tensor([[-m], [m]]), std=sigma, path=GaussianPath())
 clock, place = torch.linspace(0, 0.99, 100), torch.linspace(-3, 3, 401)
 density = torch.stack([two.log_prob(place[:, None], float(t)).exp() for t in clock])
 ways = sample_ode(two, torch.linspace(-1.8, 1.8, 12)[:, None], method="rk4", steps=100, trajectory=True)[..., 0]
-split = 1 / (1 + math.sqrt(m**2 - sigma**2))
+split = 1 / (1 + math.sqrt(m**2 - sigma**2)) if m > sigma else None  # None: it never splits
 figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
 shade = (density / density.amax(1, keepdim=True)).T  # each time scaled to its own maximum
 axes.imshow(shade, origin="lower", extent=(0, 0.99, -3, 3), aspect="auto", cmap="Greys", vmax=1.6)
 axes.plot(torch.linspace(0, 1, 101), ways, color=ACCENT, linewidth=0.9)
-axes.axvline(split, color=INK, linestyle="--", label=f"t* = {split:.2f} (linear path)")
+if split is not None:
+    axes.axvline(split, color=INK, linestyle="--", label=f"t* = {split:.2f} (linear path)")
+    axes.legend(loc="upper left")
 axes.set(xlim=(0, 1), xlabel="t", ylabel="x", title="density (grey) and trajectories (red) of two components at ±m")
-axes.legend(loc="upper left")
 
 
 def modes(t):
@@ -926,7 +949,7 @@ def modes(t):
 
 
 if isinstance(two.path.schedule, Linear):
-    assert (modes(split - 0.01), modes(split + 0.01)) == (1, 2)
+    assert modes(1.0) == 1 if split is None else (modes(split - 0.01), modes(split + 0.01)) == (1, 2)
 
 # %% [markdown]
 # ## Summary
@@ -959,5 +982,12 @@ if isinstance(two.path.schedule, Linear):
 # - B. Efron, *Tweedie's formula and selection bias*, Journal of the American Statistical Association 106, 2011.
 # - L. Ambrosio and G. Crippa, *Continuity equations and ODE flows with non-smooth velocity*, Proceedings of the Royal
 #   Society of Edinburgh A 144, 2014: Theorem 1 where the velocity is not smooth.
+# - E. Hairer, S. P. Nørsett and G. Wanner, *Solving ordinary differential equations I*, 2nd ed. 1993: section I.14, how
+#   a flow depends on its start.
+# - V. Bogachev, N. Krylov, M. Röckner and S. Shaposhnikov, *Fokker–Planck–Kolmogorov equations*, American Mathematical
+#   Society, 2015: when the equation has one solution only. The step from densities to paths is in V. Bogachev,
+#   M. Röckner and S. Shaposhnikov, *On the Ambrosio–Figalli–Trevisan superposition principle for probability solutions
+#   to Fokker–Planck–Kolmogorov equations*, 2019, [arXiv:1903.10834](https://arxiv.org/abs/1903.10834).
 #
-# **Exercise:** [`../exercises/02_probability_paths.ipynb`](../exercises/02_probability_paths.ipynb)
+# **Now you:** [Exercise 02](../exercises/02_probability_paths.ipynb). Next: [lecture 03](03_flow_matching.ipynb),
+# where a network learns the velocity from samples.

@@ -6,10 +6,11 @@
 # equation, and Tweedie's formulas.
 #
 # **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
-# when it is wrong, it says what probably went wrong. `hint("02.1")` gives a hint; asked again, it says more, three
-# times. Every question stands on its own: where one needs an earlier result, it uses the library's.
+# when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("02.1")` gives
+# a hint; asked again, it says more, three times. Every question stands on its own: where one needs an earlier result,
+# it uses the library's.
 #
-# **Needed before:** lecture 02. **Time:** about 90 minutes. **Points:** 10.
+# **Needed before:** [lecture 02](../lectures/02_probability_paths.ipynb). **Time:** about 100 minutes. **Points:** 10.
 
 # %%
 import math
@@ -23,8 +24,8 @@ from flowlib.course.notebook import exercise
 from flowlib.plotting import ACCENT, GREY, INK
 
 hint = exercise("02_probability_paths").hint
-schedule = Linear()  # alpha = t, beta = 1 - t
-power = 2.0
+# No input of any question: two checks use these names to find methods that forget a `self.` before them.
+schedule, power = Linear(), 2.0
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -176,7 +177,7 @@ assert near(conditional_score(place, target, now, path.schedule), path.score(pla
 # 3. $u = \dot\alpha z + \dot\beta\,(x - \alpha z)/\beta$ and $s = (\alpha z - x)/\beta^2$. Add nothing to $\beta$.
 
 # %% [markdown]
-# ## 02.3 Convert every prediction (2 points, 15 minutes, medium)
+# ## 02.3 Convert every prediction (2 points, 20 minutes, medium)
 #
 # A prediction of kind `source` at $x$ is $p = aD + b\hat\varepsilon$, and $x = \alpha D + \beta\hat\varepsilon$. Turn
 # it into the kind `target`, for all 25 pairs of `"data"`, `"noise"`, `"velocity"`, `"score"` and `"v"`
@@ -390,19 +391,28 @@ for k in (1.0, 2.0, 3.0):
 #    $\dot\alpha = k(1 - t)^{k - 1}$, with $k$ = `self.power`.
 
 # %% tags=["demo"]
-figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
 grid = torch.linspace(0, 1, 101).double()
-for axes, title, made in zip(panels, ("yours, power 1, 2, 3", "one that works"), (Early, None), strict=True):
-    for k, colour in ((1, GREY), (2, INK), (3, ACCENT)):
-        alpha = made(k).alpha(grid) if made else 1 - (1 - grid) ** k
-        axes.plot(grid, alpha, color=colour, label=f"α, power {k}")
-    axes.plot(grid, made(1).beta(grid) if made else 1 - grid, color="C0", linestyle="--", label="β, power 1")
+for k, colour in ((1.0, GREY), (2.0, INK), (3.0, ACCENT)):
+    mine = Early(k)
+    a, b, da, db = mine.alpha(grid), mine.beta(grid), mine.dalpha(grid), mine.dbeta(grid)
+    panels[0].plot(grid, b, color=colour, linestyle="--")
+    panels[0].plot(grid, a, color=colour)
+    panels[1].plot(grid, db, color=colour)
+    panels[2].plot(grid, da * b - a * db, color=colour, label=f"power {k:.0f}")
+panels[0].plot([0, 1], [1, 0], "o", color="C0")
+panels[2].axhline(0, color="C0", linestyle=":")
+for axes, title in zip(
+    panels,
+    ("your α (solid), β (dashed; dots: its ends)", "slope of your β: finite?", "your w: above 0, at both ends?"),
+    strict=True,
+):
     axes.set(title=title, xlabel="t")
-panels[1].legend(frameon=False)
+panels[2].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# ## 02.5 The exact velocity of a Gaussian mixture (2 points, 20 minutes, hard)
+# ## 02.5 The exact velocity of a Gaussian mixture (2 points, 25 minutes, hard)
 #
 # Let the data be $\sum_k \pi_k N(\mu_k, \sigma_k^2 I)$. Write the *marginal* velocity
 # $u_t(x) = \dot\alpha\,\mathbb E[z\mid x_t = x] + \dot\beta\,\mathbb E[\varepsilon\mid x_t = x]$ in closed form.
@@ -598,10 +608,19 @@ assert not near(residual, change + div + transport, 1e-3) or near(residual, chan
     "almost right: use automatic differentiation, not finite differences"
 )
 assert near(residual, change + div + transport), "the residual of a made-up density and velocity is wrong"
+field = MixtureField(normal(3, 2, seed=16), torch.tensor([0.1, 0.2, 0.15]).double())  # it generates its path
+residual = float(continuity_residual(field.log_prob, field.u, x, times).detach().abs().max())
+assert residual < 1e-10 or not residual < 1, (
+    f"right on polynomials, but a field that generates its path gets a residual of {residual:.0e}, and not 0 up to "
+    "rounding: are these finite differences?"
+)
+assert residual < 1e-10, "right on polynomials, but a field that generates its path must have no residual"
 ### BEGIN HIDDEN TESTS
-field = MixtureField(normal(3, 2, seed=16), torch.tensor([0.3, 0.5, 0.4]).double())
+field = MixtureField(normal(4, 2, seed=18), torch.tensor([0.3, 0.5, 0.4, 0.6]).double())
 residual = continuity_residual(field.log_prob, field.u, x, times).detach()
-assert float(residual.abs().max()) < 1e-9, "a field that generates its path must have no residual"
+assert float(residual.abs().max()) < 1e-9, (
+    "another field that generates its path must have no residual either: are these finite differences?"
+)
 wrong = continuity_residual(field.log_prob, lambda x, t: 1.1 * field.u(x, t), x, times).detach()
 assert float(wrong.abs().min()) > 1e-6, "a wrong velocity must have a residual"
 ### END HIDDEN TESTS
@@ -736,3 +755,5 @@ assert near(mean.detach(), 1 + now * sigma**2 / variance * (x - now)), "the mean
 #
 # Save the notebook and run `flowlib grade 02_probability_paths.ipynb`. It prints a table of the questions with your
 # points, and the hint of each check that failed.
+#
+# **Next:** [lecture 03](../lectures/03_flow_matching.ipynb), where a network learns the velocity from samples.
