@@ -221,11 +221,11 @@ plt.show()
 # The constant $C$ is the loss of the perfect model. For Gaussian paths it has a closed form that needs only the
 # field.
 #
-# **Lemma** (Tweedie, second order). *For $\alpha_t > 0$:*
-# $\operatorname{Cov}(z \mid x_t = x) = \frac{\beta_t^2}{\alpha_t} \nabla D(x)$ *with
+# **Lemma** (Tweedie, second order; theorem 5 of lecture 02). *For $0 < t < 1$, so that $\alpha_t, \beta_t > 0$, and
+# data of any distribution:* $\operatorname{Cov}(z \mid x_t = x) = \frac{\beta_t^2}{\alpha_t} \nabla D(x)$ *with
 # $D(x) = \mathbb{E}[z \mid x_t = x]$.*
 #
-# *Proof.*
+# *Proof, without second derivatives.*
 # $p(z|x) \propto p_{\mathrm{data}}(z) \exp\!\big( (\alpha\, x \cdot z - \tfrac12 \alpha^2 |z|^2)/\beta^2 \big)$: what
 # depends on $x$ alone goes into the normaliser $Z(x)$. So
 # $\partial_{x_j} \log p(z|x) = \frac{\alpha}{\beta^2} z_j - \partial_{x_j} \log Z(x)$, and as a score has mean zero
@@ -278,11 +278,16 @@ for name, schedule, colour in (("linear", Linear(), ACCENT), ("trigonometric", T
 ax.set(xlabel="t", ylabel="loss per component", title="The loss of a perfect model (eight Gaussians)", ylim=(0, None))
 ax.legend()
 plt.show()
+data_variance = float(means.var(0, correction=0).mean()) + 0.25**2
+print(f"variance of the data, per component: {data_variance:.3f}")
+nearly_0 = torch.tensor(1e-4, dtype=torch.float64)
+at_start = float(floor(field, field.path.sample(z, nearly_0, noise), nearly_0).mean())
+assert abs(at_start - data_variance) < 1e-2
 
 # %% [markdown]
 # Read the linear curve from both ends. At $t = 0$ the point is pure noise and says nothing of $z$: the floor is the
-# variance of the data, 1 per component. At $t = 1$ the point is the data and says nothing of $\varepsilon$: the floor
-# is the variance of the noise, 1 again. Between, it is $\operatorname{Var}(z|x)/(1-t)^2$ per component. While $x$
+# variance of the data, 1.04 per component. At $t = 1$ the point is the data and says nothing of $\varepsilon$: the
+# floor is the variance of the noise, 1. Between, it is $\operatorname{Var}(z|x)/(1-t)^2$ per component. While $x$
 # does not tell yet from which Gaussian $z$ comes, the factor $1/(1-t)^2$ grows and the floor with it; once it tells,
 # the floor falls.
 #
@@ -311,7 +316,7 @@ for t in torch.tensor([0.5, 0.8, 0.9, 0.95, 0.99, 1.0], dtype=torch.float64):
 # A network may predict any $p = a D + b\,\hat\varepsilon$ (lecture 02), and its error may be measured as an error of
 # anything.
 #
-# **Theorem 2.** *Let $(\hat D, \hat\varepsilon)$ be the pair that a prediction stands for at
+# **Theorem 2.** *Let $\beta_t > 0$, let $(\hat D, \hat\varepsilon)$ be the pair that a prediction stands for at
 # $x = \alpha z + \beta \varepsilon$, and $p = a \hat D + b \hat\varepsilon$, $p^* = a z + b \varepsilon$. Then, with
 # $\Delta = \alpha b - \beta a$,*
 #
@@ -495,8 +500,9 @@ assert fast or excess["marginal target"] < 2 * excess["conditional target"] < 20
 # not a bias: more steps, larger batches, a learning rate that falls to 0 or an average of the weights all reduce it.
 # That is how recipes train.
 #
-# The error is largest from the middle on, while the flow decides between the Gaussians, and small at the start, where
-# the exact velocity is simply the mean of the data minus $x$. The decomposition of theorem 1 must hold for the
+# The error is small at the start, where the exact velocity is simply the mean of the data minus $x$, and has two peaks:
+# near $t = 0.4$, where the ring's radius $1.4\,t$ outgrows the noise $1 - t$ and the flow decides for a side of it,
+# and near $t = 0.8$, where it decides between neighbours. The decomposition of theorem 1 must hold for the
 # learned network too: the cross term vanishes in the mean.
 
 # %%
@@ -596,25 +602,38 @@ assert all(few["trigonometric"][i] < few["linear"][i] for i in range(4))
 # run at constant speed. The marginal flow is what we follow, and it is not straight. At $t = 0$ the velocity is
 # $\dot\alpha_0\, \mathbb{E}[z] + \dot\beta_0\, x$, because noise says nothing of the data; one Euler step ends at
 # $\dot\alpha_0\, \mathbb{E}[z] + (1 + \dot\beta_0)\, x$. On the linear path that is the mean of the data, the empty
-# centre of the ring, for every $x$; on the trigonometric one it is the noise itself, as $\dot\beta_0 = 0$. Neither is
-# a sample, but the second is less far off. On this data the trigonometric path needs fewer steps, and with many steps
-# the error of learning is all that is left. Which path is best depends on the data and on the sampler: measure.
+# centre of the ring, for every $x$; on the trigonometric one it is the noise itself, as $\dot\beta_0 = 0$ and the mean
+# of these data is 0. Neither is a sample, but the second is less far off. On this data the trigonometric path needs
+# fewer steps.
+#
+# On the right the error of learning comes on top, and with many steps it is all that is left: the curves go flat above
+# the level of two sets of data. There the learned linear path comes out last at every number of steps, and from 8 steps
+# on the VP path first. Do not read a law into it. It is one training each, and with the VP path two things have
+# changed, the schedule and the prediction, so that its loss weighs the times differently (section 4). Which path is
+# best depends on the data, the network and the sampler: measure.
 #
 # ## 7. Which pairs? Couplings compared
 #
 # So far noise and data were drawn independently. Nothing in the proof asked for that.
 #
-# **Couplings are free.** Let $(\varepsilon, z)$ have *any* joint law whose marginals are the normal and the data. Set
-# $x_t = \alpha_t z + \beta_t \varepsilon$ and
-# $u_t(x) = \mathbb{E}[\dot\alpha_t z + \dot\beta_t \varepsilon \mid x_t = x]$. The flow of $u$ carries the law of
-# $\varepsilon$ to the law of $z$. *Proof.* For a smooth test function $\varphi$ of compact support,
+# **Couplings are free.** Let $(\varepsilon, z)$ have *any* joint law whose marginals are the normal and the data, with
+# $\mathbb{E}|z|^2 < \infty$. Set $x_t = \alpha_t z + \beta_t \varepsilon$ and
+# $u_t(x) = \mathbb{E}[\dot\alpha_t z + \dot\beta_t \varepsilon \mid x_t = x]$. The law of $x_t$ solves the
+# continuity equation of $u$. Where $u$ is regular enough for the uniqueness in theorem 1 of lecture 02, its flow
+# therefore carries the law of $\varepsilon$ to the law of $z$. *Proof.* For a smooth test function $\varphi$ of
+# compact support,
 #
 # $$ \frac{d}{dt} \mathbb{E}\, \varphi(x_t) = \mathbb{E}[\nabla \varphi(x_t) \cdot \dot x_t]
 #    = \mathbb{E}\big[ \nabla \varphi(x_t) \cdot \mathbb{E}[\dot x_t \mid x_t] \big]
 #    = \int \nabla\varphi(x) \cdot u_t(x)\, p_t(x)\, dx , $$
 #
-# which is the continuity equation for $p_t$, the law of $x_t$. By lecture 02 the flow then has these marginals.
-# $\blacksquare$ Theorem 1 holds word for word, with $U = \dot\alpha z + \dot\beta \varepsilon$.
+# which is the continuity equation for $p_t$, the law of $x_t$ (tested against $\varphi$). $\blacksquare$ Theorem 1
+# holds word for word, with $U = \dot\alpha z + \dot\beta \varepsilon$.
+#
+# The condition is not idle. Take normal data and $z = -\varepsilon$ on the linear path: $x_t = (1 - 2t)\,\varepsilon$
+# and $u_t(x) = -2x/(1 - 2t)$. At $t = \tfrac12$ all mass is at 0, and no flow passes through that point: from there on
+# the velocity does not say where a sample goes. An independent pair never does this, because
+# $\beta_t\varepsilon$ spreads every datum out until $t = 1$.
 #
 # A coupling that pairs near with near crosses its lines less, so that $x_t$ tells more about $U$: a lower floor,
 # straighter flow, fewer steps. The best in this sense is *optimal transport*. For a batch it is an assignment
@@ -635,13 +654,14 @@ for ax, name, paired in ((axes[0], "independent", noise), (axes[1], "minibatch O
     ax.set(title=f"{name}: mean squared length {cost:.2f}", aspect="equal", xlim=(-3.3, 3.3), ylim=(-3.3, 3.3))
 axes[0].legend(loc="upper left", fontsize=8)
 plt.show()
+unpaired = 2 * (1 + data_variance)  # E|z - eps|^2 when they are independent; both have mean 0
 for size in (16, 64, 256):
     g = seeded(28)
     lengths = []
     for _ in range(1024 // size):
         z, noise = ring.sample(size, g)[0], torch.randn(size, 2, generator=g)
         lengths.append(float((z - optimal_transport(noise, z)).square().sum(1).mean()))
-    print(f"batches of {size:3d}: mean squared length {sum(lengths) / len(lengths):.2f} (independent: 4)")
+    print(f"batches of {size:3d}: mean squared length {sum(lengths) / len(lengths):.2f} (independent: {unpaired:.2f})")
 
 # %% [markdown]
 # **What a batch keeps.** A permutation of the noise leaves the set of noises as it was, and picks by a rule that
@@ -696,10 +716,11 @@ plt.show()
 # Two things, both silently.
 #
 # **The score.** The 2×2 solve still gives $D$ and $\hat\varepsilon$: $x = \alpha D + \beta\hat\varepsilon$ is linear
-# and holds for every coupling. But $s = -\hat\varepsilon/\beta$ used that $x_t$ given $z$ is normal, and under a
-# coupling it is not. Take one-dimensional data $\mathcal{N}(0, \sigma^2)$, for which the optimal map is
-# $z = \sigma\varepsilon$. Then $x_t = c\,\varepsilon$ with $c = t \sigma + 1 - t$, the score is $-x/c^2$, and
-# $-\hat\varepsilon/\beta$ is $-x/(c\,(1-t))$. The ODE is right, every SDE built from that "score" is wrong:
+# and holds for every coupling. But $s = -\hat\varepsilon/\beta$ used that $x_t$ given $z$ is
+# $\mathcal{N}(\alpha_t z, \beta_t^2 I)$, and under a coupling it need not be. Take one-dimensional data
+# $\mathcal{N}(0, \sigma^2)$, for which the optimal map is $z = \sigma\varepsilon$. Then $x_t = c\,\varepsilon$ with
+# $c = t \sigma + 1 - t$, the score is $-x/c^2$, and $-\hat\varepsilon/\beta$ is $-x/(c\,(1-t))$. The ODE is right,
+# every SDE built from that "score" is wrong:
 
 
 # %%
@@ -822,16 +843,17 @@ plt.show()
 # mean will find it. Stratifying helps little here, where most of the noise is in the target.
 #
 # The logit-normal times do not help this network: its error in the middle is no smaller, and at both ends, which it
-# hardly ever saw, it is large. On large images they were found to help (Esser et al. 2024). Nor can their preference
-# be undone by dividing by the density: it vanishes at the ends faster than any power, and the variance of the
-# weighted loss, of the order of $\int \ell^2/q\,dt$, is infinite.
+# hardly ever saw, it is large. On large images they were found to help (Esser et al. 2024). Dividing
+# by their density undoes the preference in the mean, but at no usable variance: the density vanishes at the ends
+# faster than any power, and the variance of the weighted loss, of the order of $\int \ell^2/q\,dt$, is infinite.
 #
 # ## 8. Exact likelihood
 #
 # A flow gives not only samples but a density.
 #
-# **Theorem 3** (instantaneous change of variables; Chen et al. 2018). *Let $u$ be continuously differentiable,
-# $p_t > 0$ solve the continuity equation $\partial_t p_t + \nabla \cdot (p_t u_t) = 0$, and $\dot x_t = u_t(x_t)$.
+# **Theorem 3** (instantaneous change of variables; Chen et al. 2018). *Let $u_t(x)$ and $p_t(x) > 0$ be continuously
+# differentiable in $(t, x)$, let $p$ solve the continuity equation
+# $\partial_t p_t + \nabla \cdot (p_t u_t) = 0$, and $\dot x_t = u_t(x_t)$.
 # Then $\frac{d}{dt} \log p_t(x_t) = -\nabla \cdot u_t(x_t)$.*
 #
 # *Proof.* By the chain rule and the continuity equation,
@@ -845,12 +867,10 @@ plt.show()
 # $$ \log p_1(x_1) = \log \mathcal{N}(x_0; 0, I) - \int_0^1 \nabla \cdot u_t(x_t)\, dt . $$
 #
 # To score a given point, start *at* $x_1$ and integrate both the point and the divergence backwards to $t = 0$. The
-# only new part is the divergence:
-
-# %%
-show_source(divergence)
-
-# %% [markdown]
+# only new part is the divergence. Samples do not mix, so one backward pass from component $i$, summed over the batch,
+# gives row $i$ of every sample's Jacobian; $d$ passes give all diagonals. You write it in exercise 03.6; the library's
+# is in [`likelihood.py`](../flowlib/likelihood.py).
+#
 # First where the answer is known. Both the solver and the formula are tested at once.
 
 # %%
@@ -907,6 +927,15 @@ figure.colorbar(picture, ax=axes, label="density", shrink=0.8)
 plt.show()
 
 # %% [markdown]
+# On the ring the likelihood does not see what the energy distance saw in section 7. There the coupled flow was ahead;
+# here the two KL divergences agree within their errors. The measures look at different things: the energy distance at
+# where the mass lies, on the scale of the whole ring; the likelihood at the density in each place, hence at how exactly
+# the narrow Gaussians have their width. Name the measure with the claim.
+#
+# On the checkerboard the learned flow loses 0.3 nats a point. Had it only put 15 % of its mass outside of the squares,
+# and been even inside, it would lose $-\log 0.85 = 0.16$. The picture shows the rest: the squares are darker inside and
+# pale at their edges, where the density should jump.
+#
 # ### Hutchinson's estimator
 #
 # The exact divergence needs one backward pass for each component: 2 here, 784 on MNIST. For a random $v$ with
@@ -969,9 +998,10 @@ for count in (10**3, 10**5, 10**7):
     print(f"{count:>10,} times: mean of |u|^2 {size:6.2f}, of |v|^2 {v_size:.2f}")
 
 # %% [markdown]
-# **The target fed where the sample is meant.** Hand the network $z$ instead of $x_t$, a slip of one letter. The loss
+# **The data fed where the sample is meant.** Hand the network $z$ instead of $x_t$, a slip of one letter. The loss
 # is still a regression, and theorem 1 tells its minimiser: $\mathbb{E}[z - \varepsilon \mid z] = z$, with floor 1 on
-# the linear path. The loss falls nicely. The flow $\dot x = x$ only blows noise up.
+# the linear path. The loss falls nicely. The flow $\dot x = x$ only blows noise up, by $e = 2.72$; the network learned
+# it only where there are data, and beyond them grows more slowly.
 
 # %%
 wrong = with_seed(lambda: Model(MLP(dim_in=2, width=64)))
@@ -995,10 +1025,11 @@ assert fast or blown.std() > 1.5
 
 # %% [markdown]
 # **Others, in short.** *New noise for the target* (drawing $\varepsilon$ twice): the minimiser is
-# $\dot\alpha_t D(x)$; the part that removes the noise is missing, and samples are data with the noise still on.
-# *`rand` for `randn`*: the network learns a flow from a cube, and is started outside of it. *A `t` of shape `(B,)`
-# against `x` of shape `(B, W)`*: an error unless $B = W$, and then silently one time per column. *Judging by the
-# training loss*: section 3. The first three are in the exercise.
+# $\dot\alpha_t D(x)$; the part that removes the noise is missing, and the noise stays in (for a single data point,
+# on the linear path, exactly $x_1 = z + x_0$). *`rand` for `randn`*: the network learns a flow from a cube, and is
+# started outside of it. *A `t` of shape `(B,)` against `x` of shape `(B, W)`*: an error unless $B = W$, and then
+# silently one time per column, or $W = 1$, and then silently a $B \times B$ matrix. *Judging by the training loss*:
+# section 3. The first three are in the exercise.
 #
 # ## To read next
 #

@@ -919,6 +919,27 @@ def log_likelihood(u, div, x, steps):
     return -0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi) - integral
 
 
+# %% wrong="03.7" hint="summed from one end of each step"
+def log_likelihood(u, div, x, steps):
+    h, integral = 1 / steps, 0.0
+    for i in range(steps):
+        t = torch.tensor(1 - i * h, dtype=x.dtype)
+        integral = integral + h * div(x, t)  # a left Riemann sum beside Heun's points
+        slope = u(x, t)
+        x = x - h / 2 * (slope + u(x - h * slope, t - h))
+    return -0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi) - integral
+
+
+# %% wrong="03.7" hint="at which point of a step is the divergence taken"
+def log_likelihood(u, div, x, steps):
+    h, integral = 1 / steps, 0.0
+    for i in range(steps):
+        t = torch.tensor(1 - i * h, dtype=x.dtype)
+        integral = integral + h * div(x, t - h / 2)  # the middle of the time, and the old point
+        x = x - h * u(x - h / 2 * u(x, t), t - h / 2)
+    return -0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi) - integral
+
+
 # %% wrong="03.7" hint="not for a mixture"
 def log_likelihood(u, div, x, steps):
     h, integral, data = 1 / steps, 0.0, x
@@ -986,3 +1007,15 @@ def log_likelihood(u, div, x, steps):
     integral = torch.trapezoid(values.flip(0), times.flip(0), dim=0)
     origin = way[-1]
     return -(origin * origin).sum(-1) / 2 - len(x[0]) / 2 * math.log(2 * math.pi) - integral
+
+
+# %% right="03.7" name="Heun, its times by subtraction"
+def log_likelihood(u, div, x, steps):
+    h, integral = 1 / steps, 0.0
+    for i in range(steps):
+        t = torch.tensor(1 - i * h, dtype=x.dtype)
+        slope, density = u(x, t), div(x, t)
+        ahead = x - h * slope
+        x = x - h / 2 * (slope + u(ahead, t - h))  # t - h may end at -1e-17
+        integral = integral + h / 2 * (density + div(ahead, t - h))
+    return -0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi) - integral

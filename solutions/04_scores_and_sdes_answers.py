@@ -376,6 +376,65 @@ def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: t
     return field.data(x, torch.tensor(1 - h))
 
 
+# %% wrong="04.3" hint="it drives the samples apart"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    x, schedule, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        alpha, beta = schedule.alpha(t), schedule.beta(t)
+        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+        x = x + h * (field.u(x, t) + eta * w * field.noise(x, t))
+        x = x + torch.sqrt(2 * eta * beta * w * h) * torch.randn(x.shape, generator=generator)
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="w is missing in drift and noise"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    x, schedule, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        beta = schedule.beta(t)
+        x = x + h * (field.u(x, t) - eta * field.noise(x, t))
+        x = x + torch.sqrt(2 * eta * beta * h) * torch.randn(x.shape, generator=generator)
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="the drift's second term lacks"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    x, schedule, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        alpha, beta = schedule.alpha(t), schedule.beta(t)
+        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+        x = x + h * (field.u(x, t) - eta * field.noise(x, t))
+        x = x + torch.sqrt(2 * eta * beta * w * h) * torch.randn(x.shape, generator=generator)
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="and its w is missing"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    x, schedule, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        alpha, beta = schedule.alpha(t), schedule.beta(t)
+        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t))
+        x = x + torch.sqrt(2 * eta * beta * h) * torch.randn(x.shape, generator=generator)
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="from what do you compute w"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    x, schedule, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        beta = schedule.beta(t)
+        w = -schedule.dbeta(t)  # 1 on the linear path
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t))
+        x = x + torch.sqrt(2 * eta * beta * w * h) * torch.randn(x.shape, generator=generator)
+    return field.data(x, torch.tensor(1 - h))
+
+
 # %% right="04.3" name="data and noise from one evaluation"
 def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
     x, schedule = noise.clone(), field.path.schedule
