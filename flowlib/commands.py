@@ -11,7 +11,10 @@ from flowlib.tables import format_table
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]
-Method = Annotated[str, typer.Option(help="euler, midpoint, heun, rk4, dopri5 (adaptive) ..., ddim or sde.")]
+Method = Annotated[
+    str,
+    typer.Option(help="euler, midpoint, heun, rk4, dopri5 (adaptive) ..., ddim, sde, ddpm, ddpm-large, ddpm-learned."),
+]
 
 
 def demo(
@@ -149,7 +152,8 @@ def evaluate(
     method: Method = "heun",
     seed: Seed = 0,
     likelihood: Annotated[
-        int, typer.Option(metavar="N", help="Also the bits/dim of N test images (runs on MNIST's pixels).")
+        int,
+        typer.Option(metavar="N", help="Also the bits/dim of N test images (runs on pixels): of a chain, its bound."),
     ] = 0,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples at a time, to bound memory.")] = 500,
@@ -180,7 +184,8 @@ def evaluate(
     )
     typer.echo(format_table(rows))
     if bits is not None:
-        typer.echo(f"\nlikelihood: {bits[0]:.3f} +- {bits[1]:.3f} bits/dim on {likelihood} test images")
+        what = "variational bound" if trained.recipe.chain else "likelihood"
+        typer.echo(f"\n{what}: {bits[0]:.3f} +- {bits[1]:.3f} bits/dim on {likelihood} test images")
     if out is not None:
         named = {"bits_per_dim": bits[0], "standard_error": bits[1]} if bits else {}
         out.write_text(json.dumps({"samples": rows, **named}, indent=2))

@@ -79,7 +79,7 @@ class Model(nn.Module, Field):
 
     Args:
         net: `net(x, t, y)` -> like x, with x (B, ...), t (B,), y (B,). `net.null` is its null label, the number of
-            classes; a network without that attribute takes no guide and is called with y = None.
+            classes, or for guides that are tensors the null one; a network without it is called with y = None.
         path: the path; the linear one by default.
         predicts: what the network's output means: "data" | "noise" | "velocity" | "score" | "v".
 
@@ -100,6 +100,8 @@ class Model(nn.Module, Field):
         time = expand_time(t, x).reshape(-1).expand(x.shape[0])
         if y is not None:
             self.check_guide(y, x)
+        elif isinstance(self.null, Tensor):
+            y = self.null.to(x.device).expand(len(x), *self.null.shape)
         elif self.null is not None:
             y = torch.full((x.shape[0],), int(self.null), device=x.device)
         return self.net(x, time, y)

@@ -8,18 +8,22 @@ A folder holds `recipe.json`, `metrics.jsonl`, `checkpoints`, `samples` and, for
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowlib.building import build, latent_shape, network_model
 from flowlib.checks import check_choice, check_count
 from flowlib.fields import Field, Model
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.samplers import sample_ddim, sample_ode, sample_sde
 from flowlib.solvers import ADAPTIVE, STEPS
-from flowlib.systems.autoencoder import Autoencoder
+from flowlib.systems.ddim import Clipped
+from flowlib.systems.ddpm import Reverse, sample_ancestral
+from flowlib.systems.improved_ddpm import LearnedVariance
 from flowlib.systems.latent import LatentModel
 from flowlib.training import checkpoint
 from flowlib.training.devices import autocast, pick_device
@@ -28,7 +32,7 @@ from flowlib.training.recipe import Recipe, from_dict
 from flowlib.training.trainer import CHECKPOINTS
 
 RECIPE = "recipe.json"
-METHODS = (*STEPS, *ADAPTIVE, "ddim", "sde")
+METHODS = (*STEPS, *ADAPTIVE, "ddim", "sde", "ddpm", "ddpm-large", "ddpm-learned")
 
 
 class RunError(ValueError):
@@ -85,7 +89,8 @@ class Run:
             y: labels (B,), or None for the null guide; then `count` says how many samples.
             scale: of classifier-free guidance; 1 is none.
             steps: of the sampler.
-            method: a fixed-step or adaptive method of `sample_ode`, "ddim" or "sde".
+            method: a fixed-step or adaptive method of `sample_ode`, "ddim", "sde", or DDPM's ancestral sampling with
+                its smaller fixed variance, "ddpm", its larger one, "ddpm-large", or a learned one, "ddpm-learned".
             seed: one seed and method is one set of samples.
             precision: as in a recipe; by default the recipe's own, and "fp32" for adaptive methods, whose tolerance is
                 finer than bfloat16.
@@ -102,6 +107,9 @@ class Run:
         y = None if y is None else y.to(self.device)
         noise = self.noise((1 if count is None else count) if y is None else len(y), seed)
         field: Field = self.field if y is None or scale == 1 else ClassifierFreeGuidance(self.field, scale)
+        pixels = len(self.shape) == 3 and self.recipe.first_stage is None
+        if self.recipe.chain and pixels and method not in ADAPTIVE:  # which would stumble over each pixel's kink
+            field = Clipped(field)  # without which the noise that a DDPM predicts at k = T says next to nothing of D
         common: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "trajectory": trajectory}
         usual = "fp32" if method in ADAPTIVE else self.recipe.precision
         with autocast(usual if precision is None else precision, self.device):
@@ -109,9 +117,23 @@ class Run:
                 states = sample_ddim(field, noise, y, **common)
             elif method == "sde":
                 states = sample_sde(field, noise, y, generator=stream(seed, "sde"), **common)
+            elif method.startswith("ddpm"):
+                variance, draws = self._variance(method, field), stream(seed, "ancestral")
+                states = sample_ancestral(field, noise, y, variance=variance, generator=draws, **common)
             else:
                 states = sample_ode(field, noise, y, method=method, **common)
             return self.decode(states)
+
+    def _variance(self, method: str, field: Field) -> str | Reverse:
+        """The variance of ancestral sampling by `method` of `field`, the run's own under guidance or clipping."""
+        if method != "ddpm-learned":
+            return "large" if method == "ddpm-large" else "small"
+        model = network_model(self.field)
+        if not isinstance(model, LearnedVariance):
+            raise ValueError(f"method 'ddpm-learned' needs a run that learned its variance, not {self.recipe.name!r}")
+        clip = field.limit if isinstance(field, Clipped) else None
+        inner = field.field if isinstance(field, Clipped) else field
+        return partial(model.reverse, field=None if inner is model else inner, clip=clip)
 
     @torch.no_grad()
     def decode(self, states: Tensor, batch_size: int = 500) -> Tensor:
@@ -121,40 +143,6 @@ class Run:
         flat = states.reshape(-1, *latent_shape(self.recipe, self.shape))
         images = torch.cat([self.field.decode(part) for part in flat.split(batch_size)])
         return images.float().reshape(*states.shape[: -len(self.shape)], *self.shape)
-
-
-def network_model(field: Model | LatentModel) -> Model:
-    """The model that holds the network: the field itself, or the one in a latent field."""
-    model = field.model if isinstance(field, LatentModel) else field
-    assert isinstance(model, Model)
-    return model
-
-
-def latent_shape(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a sample that the flow works on, for data of `shape`."""
-    stage = recipe.first_stage
-    if stage is None:
-        return shape
-    return (stage.latent_channels, *(size // stage.factor for size in shape[1:]))
-
-
-def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Model | LatentModel:
-    """The untrained field of a recipe, for data of `shape` with `classes` labels; its weights follow from the seed.
-
-    Raises:
-        ValueError: if the networks do not take such data.
-    """
-    stage = recipe.first_stage
-    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
-        torch.manual_seed(stream(recipe.seed, "weights").initial_seed())
-        model = recipe.model(latent_shape(recipe, shape), classes)
-        if stage is None:
-            return model
-        if len(shape) != 3 or any(size % stage.factor for size in shape[1:]):
-            raise ValueError(f"first_stage with factor {stage.factor} does not take data of shape {shape}")
-        torch.manual_seed(stream(stage.seed, "autoencoder").initial_seed())
-        autoencoder = Autoencoder(shape[0], stage.latent_channels, stage.channels, stage.factor, stage.depth)
-    return LatentModel(model, autoencoder)
 
 
 def load_run(folder: Path | str, device: str | torch.device = "auto") -> Run:

@@ -14,13 +14,17 @@ import torch
 from torch import Tensor, nn
 
 import flowlib
+from flowlib.building import build, network_model
+from flowlib.chains import grid_time
 from flowlib.checks import check_choice
 from flowlib.data import Dataset, available, load
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_error, uniform_time
 from flowlib.plotting import draw_samples, save_figure
-from flowlib.runs import RECIPE, Run, RunError, build, load_run, network_model, read_recipe
-from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss
+from flowlib.runs import RECIPE, Run, RunError, load_run, read_recipe
+from flowlib.systems.autoencoder import Autoencoder, draw
+from flowlib.systems.first_stage import Rivals, first_stage_objective
+from flowlib.systems.improved_ddpm import LearnedVariance, variational_loss
 from flowlib.systems.latent import LatentModel
 from flowlib.training.devices import autocast, pick_device
 from flowlib.training.distributed import join_world
@@ -80,7 +84,9 @@ def train(
         if isinstance(field, LatentModel) and recipe.first_stage is not None:
             stage = recipe.first_stage
             first = make(autoencoder_task(field.autoencoder, data, stage), stage, folder / FIRST_STAGE)
-            field.autoencoder.load_state_dict(first.run(progress).state_dict())
+            stage_module = first.run(progress)
+            autoencoder = stage_module.autoencoder if isinstance(stage_module, Rivals) else stage_module
+            field.autoencoder.load_state_dict(autoencoder.state_dict())
             field.autoencoder.eval().requires_grad_(False)
             task = latent_task(field, data, recipe)
         else:
@@ -99,10 +105,17 @@ def flow_task(
     """Learning the flow of `field` from samples and labels `batch(index, generator)`, by the recipe's loss."""
     model = network_model(field)
     time = uniform_time if recipe.time == "uniform" else logit_normal_time(recipe.time_mean, recipe.time_std)
+    if recipe.chain:
+        time = grid_time(recipe.chain)
 
     def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
         z, y = batch(index, generator)
         guide = drop_guide(model, y, recipe.dropout, generator)[part] if recipe.guided else None
+        if isinstance(model, LearnedVariance):
+            return variational_loss(
+                model, z, guide, kind=recipe.loss, levels=recipe.levels or None, dropout=0, part=part,
+                generator=generator,
+            )  # fmt: skip
         # Drawn for the whole batch, of which this process works on its part.
         t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
         if recipe.dequantise:  # each value anywhere in its bin, 2 / (levels - 1) wide
@@ -131,14 +144,15 @@ def latent_task(field: LatentModel, data: Dataset, recipe: Recipe) -> Task:
 
 
 def autoencoder_task(autoencoder: Autoencoder, data: Dataset, stage: FirstStage) -> Task:
-    """Learning the first stage by the evidence lower bound."""
+    """Learning the first stage: squared error and KL, or a codebook, a perceptual distance, a rival."""
     autoencoder.requires_grad_(True)
+    module, objective = first_stage_objective(autoencoder, stage, data.images.device)
 
     def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
         images, _ = data.batch(index[part])
-        return elbo_loss(autoencoder, images, kl_weight=stage.kl_weight, generator=generator)
+        return objective(images, generator=generator)
 
-    return Task(autoencoder, loss, len(data), autoencoder)
+    return Task(module, loss, len(data), autoencoder)
 
 
 def prepare_folder(folder: Path, recipe: Recipe, data: Dataset, *, resume: bool, overwrite: bool) -> None:

@@ -13,8 +13,8 @@
 #   $p(x)\,p(y\mid x)^w$;
 # - read a sweep over the scale $w$: label accuracy, Fréchet distance, precision and recall.
 #
-# **Time.** 50 minutes to read. The whole page runs in two to three minutes on two quiet cores, a third of it one
-# training.
+# **Time.** 70 minutes to read, with the proofs. The whole page runs in about three minutes on two quiet cores; the
+# training in section 5 is the longest part.
 #
 # **Needed before.** Lectures 02 (paths, the table of predictions), 03 (the flow matching loss) and 04 (scores, the
 # SDE). Notation: $t=0$ is noise and $t=1$ is data, $x_t = \alpha_t z + \beta_t \varepsilon$, a guide is $y$, the null
@@ -92,11 +92,10 @@ show_source(drop_guide)
 # last class, and the caller's labels stay as they were (the data set's own tensor, perhaps, and labels that are
 # overwritten stay dropped in every later epoch).
 #
-# **Seen.** Take one-dimensional data that we know exactly: three Gaussians, of which two have the label 0 and one the
-# label
-# 1. Draw $x_t$ at $t = 0.5$, drop a fifth of the labels, and solve the regression in the simplest class of functions
-#    there is: constant on narrow bins. The least-squares solution there is the mean of the targets in each bin. It
-#    should be $u_t(x\mid 0)$, $u_t(x\mid 1)$ and $u_t(x)$.
+# **Seen.** Take one-dimensional data that we know exactly: three Gaussians, two with label 0, one with label 1. Draw
+# $x_t$ at $t = 0.5$, drop a fifth of the labels, and solve the regression in the simplest class of functions there is:
+# constant on narrow bins. The least-squares solution there is the mean of the targets in each bin. It should be
+# $u_t(x\mid 0)$, $u_t(x\mid 1)$ and $u_t(x)$.
 
 # %%
 line = MixtureField(
@@ -171,25 +170,27 @@ assert errors_tilted.abs().max() < 5.5 < errors_data.abs().max()
 # $$\hat\varepsilon = -\beta_t\, s, \qquad D = \frac{x + \beta_t^2\, s}{\alpha_t}, \qquad
 # u = \dot\alpha_t D + \dot\beta_t\hat\varepsilon
 # = \underbrace{\frac{\dot\alpha_t}{\alpha_t}}_{a_t}\, x
-# + \underbrace{\frac{\dot\alpha_t\beta_t^2 - \dot\beta_t\beta_t\alpha_t}{\alpha_t}}_{b_t}\, s .$$
+# {}+ \underbrace{\frac{\dot\alpha_t\beta_t^2 - \dot\beta_t\beta_t\alpha_t}{\alpha_t}}_{b_t}\, s .$$
 #
-# So with a scale $w$ on the classifier, and $g = \nabla\log p_t(y\mid x)$,
+# So with a scale $w$ on the classifier, and $h = \nabla\log p_t(y\mid x)$,
 #
-# $$\tilde s = s + w\,g,\qquad \tilde\varepsilon = \hat\varepsilon - w\,\beta_t\, g,\qquad
-# \tilde D = D + w\,\frac{\beta_t^2}{\alpha_t}\,g,\qquad \tilde u = u + w\,b_t\,g .$$
+# $$\tilde s = s + w\,h,\qquad \tilde\varepsilon = \hat\varepsilon - w\,\beta_t\, h,\qquad
+# \tilde D = D + w\,\frac{\beta_t^2}{\alpha_t}\,h,\qquad \tilde u = u + w\,b_t\,h .$$
 #
-# On the linear path $b_t = \beta_t/\alpha_t$. It is infinite at $t=0$, where $g$ vanishes: pure noise says nothing
-# about the label. The product has a limit, $\dot\alpha_0(\mathbb E[z\mid y] - \mathbb E[z])$ (put $\tilde D - D$,
-# which is finite, into $\tilde u$), but a gradient cannot deliver it. The noise form has no division, so a sampler is
-# written in it, and guidance starts one step after $t=0$.
+# On the linear path $b_t = \beta_t/\alpha_t$. It is infinite at $t=0$, where $h$ vanishes: pure noise says nothing
+# about the label. The product $b_t h$ has a limit, $\dot\alpha_0(\mathbb E[z\mid y] - \mathbb E[z])$: at $w=1$ it is
+# $\tilde u - u$, and there $\tilde D - D = \mathbb E[z\mid x_t, y] - \mathbb E[z\mid x_t]$ is finite. But a gradient
+# cannot deliver it. The noise form alone has no division, and the sampler of Dhariwal & Nichol (2021) is written in it.
+# The library guides whatever the field predicts, and adds nothing at $t=0$.
 
 # %%
 show_source(EnergyGuidance._weight, EnergyGuidance.predict)
 
 # %% [markdown]
-# `_weight` is $b_t$ for every kind of prediction at once: at fixed $x$ the noise moves by $-\beta g$, and a
+# `_weight` is $b_t$ for every kind of prediction at once: at fixed $x$ the noise moves by $-\beta h$, and a
 # prediction $aD + b\hat\varepsilon$ moves by $\Delta/\alpha$ times that, with the determinant
-# $\Delta = \alpha b - \beta a$ of lecture 02.
+# $\Delta = \alpha b - \beta a$ of lecture 02. (There $a$ and $b$ are the prediction's row of the table in lecture 02,
+# for a velocity $\dot\alpha$ and $\dot\beta$; they are not $a_t$ and $b_t$.)
 #
 # On a mixture Bayes' own classifier is known. With it and $w=1$, guidance must turn the unconditional field into the
 # conditional one, not nearly but to rounding:
@@ -225,10 +226,12 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# Why would anyone take $w > 1$? Because $w\log p_t(y\mid x)$ is the log-probability of the label under a classifier
-# that is *surer* than the true one ($p^w$, normalised). A small learned classifier is too unsure, and a small learned
-# field spreads over places that are no data at all; Dhariwal & Nichol (2021) found that $w=1$ gave images of the
-# wrong class and $w=10$ the right one. What $w>1$ costs is the subject of section 4.
+# Why would anyone take $w > 1$? A classifier that is *surer* than the true one has the probabilities
+# $p_t(y\mid x)^w / Z_t(x)$ with $Z_t(x) = \sum_k p_t(k\mid x)^w$. Its log-probability is $w\log p_t(y\mid x)$ up to
+# $\log Z_t(x)$, whose gradient guidance leaves out (it is no constant: section 4 starts from that). A small learned
+# classifier is too unsure, and a small learned field spreads over places that are no data at all; Dhariwal & Nichol
+# (2021) found that $w=1$ gave images of the wrong class and $w=10$ the right one. What $w>1$ costs is the subject of
+# section 4.
 #
 # ## 3. Classifier-free guidance: the classifier is already there
 #
@@ -237,7 +240,7 @@ plt.show()
 #
 # $$\nabla\log p_t(y\mid x) = s_t(x\mid y) - s_t(x\mid\varnothing).$$
 #
-# Put it into $\tilde s = s + w\,g$ (Ho & Salimans 2022):
+# Put it into $\tilde s = s + w\,h$ (Ho & Salimans 2022):
 #
 # $$\boxed{\;\tilde u = (1-w)\,u_t(x\mid\varnothing) + w\,u_t(x\mid y)\;}\qquad\text{and}\qquad
 # \tilde s = (1-w)\,s_t(x\mid\varnothing) + w\,s_t(x\mid y).$$
@@ -252,11 +255,11 @@ plt.show()
 # |---|---|---|---|
 # | this course, MIT 6.S184, `guidance_scale` of most programs | $(1-w)\,u(\varnothing) + w\,u(y)$ | 1 | $w$ |
 # | Ho & Salimans 2022 | $(1+w)\,s(y) - w\,s(\varnothing)$ | 0 | theirs + 1 |
-# | Dhariwal & Nichol 2021, classifier on an unconditional field | $s + w\,g$ | 1 | theirs |
-# | the same, on a conditional field | $s(y) + w\,g$ | 0 | theirs + 1 |
+# | Dhariwal & Nichol 2021, classifier on an unconditional field | $s + w\,h$ | 1 | theirs |
+# | the same, on a conditional field | $s(y) + w\,h$ | 0 | theirs + 1 |
 #
-# **Proposition 2 (guiding commutes with conversion).** At fixed $(x,t)$, guide in one kind of prediction and convert,
-# or convert and then guide: the result is the same.
+# **Proposition 2 (guiding commutes with conversion).** At fixed $x$ and $0<t<1$, guide in one kind of prediction and
+# convert, or convert and then guide: the result is the same.
 #
 # *Proof.* The 2×2 solve of lecture 02 is linear in $(p, x)$: a conversion is $p \mapsto A_t\,p + B_t\,x$ with scalars
 # $A_t, B_t$ that depend on time alone (score to velocity: $A = b_t$, $B=a_t$). Hence
@@ -264,8 +267,9 @@ plt.show()
 # $$(1-w)(A p_\varnothing + Bx) + w\,(A p_y + Bx)
 # = A\,\big[(1-w)\,p_\varnothing + w\,p_y\big] + \big[(1-w)+w\big]\,Bx ,$$
 #
-# and the last bracket is 1. $\square$ Only weights that sum to one commute. (A scale that differs from sample to
-# sample or from time to time is fine; $u(\varnothing) + w\,u(y)$ is not.)
+# and the last bracket is 1. $\square$ Wherever $B_t \ne 0$, *only* weights that sum to one commute. (Score and noise
+# are multiples of each other, $B_t=0$: between these two any weights do.) A scale that differs from sample to sample or
+# from time to time is fine; $u(\varnothing) + w\,u(y)$ is not.
 
 # %%
 show_source(ClassifierFreeGuidance.predict)
@@ -289,10 +293,13 @@ assert (again - velocity).abs().max() < 1e-10
 # %% [markdown]
 # ## 4. What guidance really samples
 #
-# At each time the guided score is a true score. Integrate it:
+# At each time the guided score is a true score. Integrate it in $x$:
 #
 # $$\tilde s_t = \nabla\log q_t,\qquad
 # q_t(x)\;\propto\; p_t(x)^{1-w}\,p_t(x\mid y)^w\;\propto\; p_t(x)\,p_t(y\mid x)^w .$$
+#
+# This is a density if the right side has a finite integral. For labels it has, for all $w\ge0$, as
+# $p_t(y\mid x)\le1$; for a negative $w$, or a guide with a density of its own, that has to be looked at.
 #
 # At $t = 1$ this is the data with a sharpened label, $q_1 \propto p(x)\,p(y\mid x)^w$, the **tempered** (or tilted)
 # distribution. It is tempting to conclude that the sampler draws from $q_1$. It does not. A sampler follows the whole
@@ -308,18 +315,23 @@ assert (again - velocity).abs().max() < 1e-10
 # All three agree at $t=0$ and, for $w\in\{0, 1\}$, always. Families 1 and 2 meet again at $t=1$. Family 3 ends
 # elsewhere. One example in which all is known proves it.
 #
-# **Theorem (guided Gaussians).** Let $p(x) = \mathcal N(0,\sigma^2)$ and $p(x\mid y) = \mathcal N(m, s^2)$ with
-# $\alpha_0=0$, $\beta_0=1$, and write $v_\varnothing = \alpha_t^2\sigma^2+\beta_t^2$,
-# $v_y = \alpha_t^2 s^2+\beta_t^2$. Then
+# **Theorem (guided Gaussians).** Let $p(x) = \mathcal N(0,\sigma^2)$ and $p(x\mid y) = \mathcal N(m, \tau^2)$ with
+# $\sigma,\tau>0$, on a schedule with $\alpha_0=\beta_1=0$ and $\alpha_1=\beta_0=1$. Write
+# $v_\varnothing = \alpha_t^2\sigma^2+\beta_t^2$ and $v_y = \alpha_t^2 \tau^2+\beta_t^2$, and
+# $P = (1-w)/\sigma^2 + w/\tau^2$ for the tempered precision. Then, in lines 1 and 2 if $P>0$, in line 3 always,
 #
 # | | variance at $t$ | at $t=1$ |
 # |---|---|---|
-# | 1. $q_t$ | $\big[(1-w)/v_\varnothing + w/v_y\big]^{-1}$ | $\big[(1-w)/\sigma^2 + w/s^2\big]^{-1}$ |
-# | 2. noised $q_1$ | $\alpha_t^2\big[(1-w)/\sigma^2 + w/s^2\big]^{-1} + \beta_t^2$ | the same |
-# | 3. guided ODE | $v_\varnothing^{\,1-w}\,v_y^{\,w}$ | $\sigma^{2(1-w)}\,s^{2w}$ |
+# | 1. $q_t$ | $\big[(1-w)/v_\varnothing + w/v_y\big]^{-1}$ | $P^{-1}$ |
+# | 2. noised $q_1$ | $\alpha_t^2 P^{-1} + \beta_t^2$ | $P^{-1}$ |
+# | 3. guided ODE | $v_\varnothing^{\,1-w}\,v_y^{\,w}$ | $\sigma^{2(1-w)}\,\tau^{2w}$ |
 #
-# *Proof.* 1: a product of powers of Gaussians adds their precisions with the powers as weights. 2: by definition of a
-# path. 3: a Gaussian of mean $\mu_t$ and variance $v_t$ is carried by the velocity
+# ($P>0$ holds for $0\le w\le 1$, and for $w>1$ if $\tau\le\sigma$: a guide that makes things surer. At $\sigma=1$,
+# $\tau=1.5$, $w=2$ it is $-0.11$: $q_1$ is not a density, and still the ODE samples something.)
+#
+# *Proof.* 1: a product of powers of Gaussians adds their precisions with the powers as weights. Their sum times
+# $v_\varnothing v_y$ is $\alpha_t^2\,\sigma^2\tau^2 P + \beta_t^2$, so it is positive at every $t$ if $P$ is. 2: by
+# definition of a path. 3: a Gaussian of mean $\mu_t$ and variance $v_t$ is carried by the velocity
 # $\dot\mu + \tfrac{\dot v}{2v}(x-\mu)$. (The standard deviation grows at the rate $\dot v/2v$.) Both fields have this
 # form, so the guided ODE is linear,
 #
@@ -332,24 +344,35 @@ assert (again - velocity).abs().max() < 1e-10
 #
 # The harmonic mean of tempering has become a geometric mean. Logarithms compare them:
 #
-# **Corollary (guidance is narrower than tempering).** For $w>1$, $s\ne\sigma$ and $q_1$ a density, the guided ODE's
-# variance is smaller than the tempered one.
+# **Corollary (guidance is narrower than tempering).** For $w>1$, $\tau\ne\sigma$ and $P>0$, the guided ODE's variance
+# is smaller than the tempered one.
 #
-# *Proof.* Let $P = (1-w)/\sigma^2 + w/s^2 > 0$ be the tempered precision. Then
-# $1/s^2 = \tfrac1w P + (1-\tfrac1w)\,1/\sigma^2$, and the logarithm is strictly concave:
-# $\log\tfrac1{s^2} > \tfrac1w\log P + (1-\tfrac1w)\log\tfrac1{\sigma^2}$. Multiply by $w$:
-# $\log P < w\log\tfrac1{s^2} + (1-w)\log\tfrac1{\sigma^2}$, the log-precision of the guided ODE. $\square$
+# *Proof.* From the definition of $P$, $1/\tau^2 = \tfrac1w P + (1-\tfrac1w)\,1/\sigma^2$, and the logarithm is strictly
+# concave: $\log\tfrac1{\tau^2} > \tfrac1w\log P + (1-\tfrac1w)\log\tfrac1{\sigma^2}$. Multiply by $w$:
+# $\log P < w\log\tfrac1{\tau^2} + (1-w)\log\tfrac1{\sigma^2}$, the log-precision of the guided ODE. $\square$
 #
-# **And the mean overshoots.** By variation of constants, and
+# **Corollary (the mean overshoots).** For $w>1$ and $m\ne0$ the guided ODE's mean lies beyond $m$, on the far side
+# from the unguided one: $\mu_1/m > 1$.
+#
+# *Proof.* By variation of constants, and
 # $\dot\alpha - \alpha\dot v_y/2v_y = \sqrt{v_y}\;\tfrac{d}{dt}(\alpha/\sqrt{v_y})$,
 #
 # $$\mu_1 = w\,m\,\varphi_1\int_{t=0}^{1}\Big(\frac{v_\varnothing}{v_y}\Big)^{\frac{w-1}2}\,
-# d\Big(\frac{\alpha}{\sqrt{v_y}}\Big)\qquad
-# \Big(w=2,\ \sigma=1,\ k = \sqrt{1-s^2}:\quad \mu_1 = m\,\big(1 + s^2\,\tfrac{\mathrm{artanh} k}{k}\big)\Big).$$
+# d\Big(\frac{\alpha}{\sqrt{v_y}}\Big).$$
 #
-# The integrand depends on $\alpha/\beta$ alone, so **every schedule gives the same answer**: what guidance samples is
-# a property of the data and of $w$. The field below is this example, as one proper joint distribution:
-# $y\sim\mathcal N(0, 1-s^2)$ and $z = y + s\,n$, so that $z\sim\mathcal N(0,1)$ and $z\mid y\sim\mathcal N(y,s^2)$.
+# Write $\xi = \tau\alpha/\sqrt{v_y}$, which goes from 0 to 1. Then
+# $v_\varnothing/v_y = 1 + (\sigma^2/\tau^2 - 1)\,\xi^2$, and with $\varphi_1 = \sigma^{1-w}\tau^w$
+#
+# $$\mu_1 = w\,m\int_0^1\Big(\xi^2 + \frac{\tau^2}{\sigma^2}\,(1-\xi^2)\Big)^{\frac{w-1}2} d\xi .$$
+#
+# For $w>1$ the integrand exceeds $\xi^{w-1}$, whose integral is $1/w$. $\square$ For $w=2$, $\sigma=1$ and
+# $0<\tau<1$ the integral is elementary: $\mu_1 = m\,\big(1 + \tau^2\,\tfrac{\mathrm{artanh} k}{k}\big)$ with
+# $k = \sqrt{1-\tau^2}$.
+#
+# No schedule is left in this formula, nor in the variance: **every schedule gives the same answer**. What guidance
+# samples is a property of the data and of $w$. The field below is this example, as one proper joint distribution:
+# $y\sim\mathcal N(0, 1-\tau^2)$ and $z = y + \tau n$ with $n\sim\mathcal N(0,1)$, so that $z\sim\mathcal N(0,1)$ and
+# $z\mid y\sim\mathcal N(y,\tau^2)$.
 
 
 # %%
@@ -373,36 +396,44 @@ class GaussianGuide(Field):
         return alpha * eps - beta * data
 
 
-def tempered_variance(w: float, s: float) -> float:
-    return 1 / ((1 - w) + w / s**2)
+def tempered_variance(w: float, tau: float) -> float:
+    return 1 / ((1 - w) + w / tau**2)
 
 
-s, m, w = 0.5, 1.0, 2.0
+tau, m, w = 0.5, 1.0, 2.0
 steps = 100
 start = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)  # a linear map is known from two points
 guide = torch.full_like(start, m)
 for schedule in (Linear(), Trigonometric()):
-    field = ClassifierFreeGuidance(GaussianGuide(s, GaussianPath(schedule)), w)
+    field = ClassifierFreeGuidance(GaussianGuide(tau, GaussianPath(schedule)), w)
     states = sample_ode(field, start, guide, steps=steps, method="rk4", trajectory=True)[..., 0]
     spread, mean = (states[:, 1] - states[:, 0]) / 2, states.mean(1)
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     alpha, beta = schedule.alpha(times), schedule.beta(times)
-    v_null, v_y = alpha**2 + beta**2, alpha**2 * s**2 + beta**2
+    v_null, v_y = alpha**2 + beta**2, alpha**2 * tau**2 + beta**2
     assert (spread**2 - v_null ** (1 - w) * v_y**w).abs().max() < 1e-6  # the theorem, at every t
-    k = math.sqrt(1 - s**2)
-    assert abs(mean[-1] - m * (1 + s**2 * math.atanh(k) / k)) < 1e-6  # and the mean, whatever the schedule
+    k = math.sqrt(1 - tau**2)
+    assert abs(mean[-1] - m * (1 + tau**2 * math.atanh(k) / k)) < 1e-6  # and the mean, whatever the schedule
+xi = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+for w_any, tau_any in ((1.5, 0.5), (4.0, 0.2), (2.0, 1.5)):  # the mean in general, also where nothing tempered exists
+    start_any = torch.zeros(1, 1, dtype=torch.float64)
+    field = ClassifierFreeGuidance(GaussianGuide(tau_any, GaussianPath()), w_any)
+    found = float(sample_ode(field, start_any, start_any + m, steps=400, method="rk4"))
+    formula = w_any * m * float((xi**2 + tau_any**2 * (1 - xi**2)).pow((w_any - 1) / 2).mean())
+    assert abs(found - formula) < 1e-6
+    assert found > m
 
-tempered_mean = w * m / s**2 * tempered_variance(w, s)
-print(f"w = {w:g}, s = {s:g}   mean      variance")
-print(f"conditional       {m:.4f}    {s**2:.4f}")
-print(f"tempered          {tempered_mean:.4f}    {tempered_variance(w, s):.4f}")
+tempered_mean = w * m / tau**2 * tempered_variance(w, tau)
+print(f"w = {w:g}, tau = {tau:g}  mean      variance")
+print(f"conditional       {m:.4f}    {tau**2:.4f}")
+print(f"tempered          {tempered_mean:.4f}    {tempered_variance(w, tau):.4f}")
 print(f"guided ODE        {mean[-1]:.4f}    {spread[-1] ** 2:.4f}")
 
 # %% [markdown]
-# At $w=2$ the guided ODE draws samples whose variance is less than half the tempered one, around a mean that lies
-# further out. In two or more dimensions the same holds in every direction in which the two covariances are diagonal
-# together: directions that the label explains well ($s\ll\sigma$) collapse, directions about which it says nothing
-# ($s=\sigma$) stay as they are.
+# In this example, at $w=2$, the guided ODE draws samples whose variance is less than half the tempered one, around a
+# mean that lies further out than the tempered one. In two or more dimensions the same holds in every direction in which
+# the two covariances are diagonal together: directions that the label explains well ($\tau\ll\sigma$) collapse,
+# directions about which it says nothing ($\tau=\sigma$) stay as they are.
 #
 # **The SDE does something else again.** In lecture 04 the drift $u + \tfrac{g^2}2 s$ with noise $g$ had the same
 # marginals for every $g$, because $u$ and $s$ belonged to one path. The guided pair does not: a Gaussian's variance
@@ -413,24 +444,24 @@ print(f"guided ODE        {mean[-1]:.4f}    {spread[-1] ** 2:.4f}")
 # corrector for a tempered law, Bradley & Nakkiran 2024.)
 
 # %%
-field = ClassifierFreeGuidance(GaussianGuide(s, GaussianPath()), w)
+field = ClassifierFreeGuidance(GaussianGuide(tau, GaussianPath()), w)
 generator = torch.Generator().manual_seed(0)
 count = 2_000 if fast else 20_000
 noise = torch.randn(count, 1, generator=generator, dtype=torch.float64)
-etas = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+kappas = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # the library's argument eta; here eta is a share of labels
 variances = [
-    float(sample_sde(field, noise, torch.full_like(noise, m), steps=400, eta=eta, generator=generator).var())
-    for eta in etas
+    float(sample_sde(field, noise, torch.full_like(noise, m), steps=400, eta=kappa, generator=generator).var())
+    for kappa in kappas
 ]
 
 
-def exact_variance(eta: float, steps: int = 4000) -> float:
-    """The moment equation above on the linear path, by the midpoint rule; g^2 = 2 eta beta."""
+def exact_variance(kappa: float, steps: int = 4000) -> float:
+    """The moment equation above on the linear path, by the midpoint rule; g^2 = 2 kappa beta."""
 
     def rate(t: float, v: float) -> float:
-        v_null, v_y = t**2 + (1 - t) ** 2, t**2 * s**2 + (1 - t) ** 2
-        growth = (1 - w) * (2 * t - 1) / v_null + w * (t * s**2 - (1 - t)) / v_y
-        return 2 * growth * v + 2 * eta * (1 - t) * (1 - v * ((1 - w) / v_null + w / v_y))
+        v_null, v_y = t**2 + (1 - t) ** 2, t**2 * tau**2 + (1 - t) ** 2
+        growth = (1 - w) * (2 * t - 1) / v_null + w * (t * tau**2 - (1 - t)) / v_y
+        return 2 * growth * v + 2 * kappa * (1 - t) * (1 - v * ((1 - w) / v_null + w / v_y))
 
     v, h = 1.0, 1 / steps
     for i in range(steps):
@@ -438,26 +469,26 @@ def exact_variance(eta: float, steps: int = 4000) -> float:
     return v
 
 
-exact = [exact_variance(eta) for eta in etas]
-assert abs(exact[0] - s ** (2 * w)) < 1e-6
-assert all(low < high < tempered_variance(w, s) for low, high in itertools.pairwise(exact))
+exact = [exact_variance(kappa) for kappa in kappas]
+assert abs(exact[0] - tau ** (2 * w)) < 1e-6
+assert all(low < high < tempered_variance(w, tau) for low, high in itertools.pairwise(exact))
 assert all(abs(found / true - 1) < (0.2 if fast else 0.06) for found, true in zip(variances, exact, strict=True))
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
 t = torch.linspace(0, 1, 101)
-v_null, v_y = t**2 + (1 - t) ** 2, t**2 * s**2 + (1 - t) ** 2
+v_null, v_y = t**2 + (1 - t) ** 2, t**2 * tau**2 + (1 - t) ** 2
 left.plot(t, v_y, color=PALE, linewidth=4, label="conditional, $w = 1$")
 left.plot(t, 1 / ((1 - w) / v_null + w / v_y), color=GREY, label="1. $q_t$, whose score it is")
-left.plot(t, t**2 * tempered_variance(w, s) + (1 - t) ** 2, "--", color=INK, label="2. tempered data, noised")
+left.plot(t, t**2 * tempered_variance(w, tau) + (1 - t) ** 2, "--", color=INK, label="2. tempered data, noised")
 left.plot(t, v_null ** (1 - w) * v_y**w, color=ACCENT, linewidth=2, label="3. the guided ODE")
 left.set(xlabel="t", ylabel="variance", title=f"Three families, w = {w:g}", yscale="log")
 left.legend(frameon=False)
-right.axhline(tempered_variance(w, s), color=INK, linestyle="--", label="tempered")
-right.axhline(s ** (2 * w), color=ACCENT, label="guided ODE")
-fine = [eta / 5 for eta in range(41)]
-right.plot(fine, [exact_variance(eta, 1000) for eta in fine], color=GREY, label="guided SDE, exact")
-right.plot(etas, variances, "o", color=INK, markersize=4, label=f"guided SDE, {count:,} samples")
-right.set(xlabel=r"noise $\eta$, $g^2 = 2\eta\beta_t$", ylabel="variance at t = 1", ylim=(0, 0.17))
+right.axhline(tempered_variance(w, tau), color=INK, linestyle="--", label="tempered")
+right.axhline(tau ** (2 * w), color=ACCENT, label="guided ODE")
+fine = [i / 5 for i in range(41)]
+right.plot(fine, [exact_variance(kappa, 1000) for kappa in fine], color=GREY, label="guided SDE, exact")
+right.plot(kappas, variances, "o", color=INK, markersize=4, label=f"guided SDE, {count:,} samples")
+right.set(xlabel=r"noise $\kappa$, $g^2 = 2\kappa\beta_t$", ylabel="variance at t = 1", ylim=(0, 0.17))
 right.set_title("With guidance the noise matters")
 right.legend(frameon=False, loc="lower right")
 plt.show()
@@ -649,8 +680,9 @@ show_row("real training images", floor)
 
 # %% [markdown]
 # The four measures: **accuracy**, the share of samples that a separate classifier reads as the label that was asked
-# for; the **Fréchet distance** of the features' Gaussians, which sees everything at once (its value for real images
-# is the floor at this sample size: it is biased, so only equal counts compare); **precision**, the share of samples
+# for; the **Fréchet distance** of the features' Gaussians, which sees wrong samples and missing ones alike, as far as
+# they move means and covariances (its value for real images is the floor at this sample size: it is biased, so only
+# equal counts compare); **precision**, the share of samples
 # that lie among real images; **recall**, the share of real images that lie among the samples. With 400 samples the
 # last two have a standard error of about 0.025.
 #
@@ -783,18 +815,19 @@ if mnist and not fast:
     assert accuracy[0] < 0.2
     assert accuracy[1] < 0.95 < accuracy[2]  # the label is followed
     assert max(precision[1], precision[8]) + 0.1 < precision[2]  # a peak
-    assert recall[1] > recall[2] > recall[4] > recall[8]  # variety is paid at every step
+    assert recall[1] > recall[2] > recall[4] > recall[8]  # from w = 1 on, variety is paid at every step
     assert min(distance, key=lambda w: distance[w]) in (1.0, 1.5, 2.0)  # the best compromise is near w = 1
     assert class_rows[5]["accuracy"] > accuracy[1]
     assert class_rows[5]["precision"] > precision[1]
     assert class_rows[5]["recall"] < recall[1]
 
 # %% [markdown]
-# **How to read it.** Accuracy and precision rise, because guidance moves samples from where the classes meet to where
-# the label is beyond doubt: the narrowing of section 4, on images. Recall falls from the first step on. The Fréchet
-# distance punishes both faults, and so has its minimum a little above $w=1$: at first the samples that are lost are
-# the bad ones. Beyond $w\approx 2$ good ones are lost too, and at $w = 8$ the samples are so far out that even
-# precision collapses. Report a scale together with **all four**: any one of them can be bought with another.
+# **How to read it.** From $w=1$ on, accuracy and precision rise at first, because guidance moves samples from where the
+# classes meet to where the label is beyond doubt: the narrowing of section 4, on images. Recall falls all the way.
+# (Between $w=0$ and $w=1$ it does not change beyond its error.) The Fréchet distance punishes both faults, and so is
+# lowest near $w=1$: at first the samples that are lost are the bad ones. (Whether a little above 1 is best, 400 samples
+# and one training cannot tell.) Beyond $w\approx 2$ good ones are lost too, and at $w = 8$ the samples are so far out
+# that even precision collapses. Report a scale together with **all four**: any one of them can be bought with another.
 #
 # ## 6. An experiment to change: guide for a while
 #
@@ -892,4 +925,4 @@ if mnist and not fast:
 #   images without giving up variety.
 #
 # **Now you.** [Exercise 05](../exercises/05_guidance.ipynb): drop labels, guide in one call, guide with a gradient,
-# derive what two guides together sample, and mend a sampler with seven faults.
+# derive what two guides together sample, and mend a sampler with eight faults.

@@ -8,7 +8,7 @@
 # and a diffusion transformer (DiT) from their parts; count their floating-point operations; move any of them into the
 # latent space of an autoencoder; and compare the three at equal compute without fooling yourself.
 #
-# **Time:** 75 minutes of reading, 3 minutes of computing on two cores. **Needed before:** lectures 03 and 05.
+# **Time:** 75 minutes of reading, 3 to 4 minutes of computing on two cores. **Needed before:** lectures 03 and 05.
 
 # %%
 import time
@@ -27,9 +27,10 @@ from flowlib.data import load, mnist, toy
 from flowlib.losses import prediction_error
 from flowlib.metrics import frechet_distance, label_accuracy
 from flowlib.nets.attention import SelfAttention
+from flowlib.nets.blocks import Down, ResidualBlock, Stage, Up
 from flowlib.nets.dit import DiT, DiTBlock, patchify, position_table, unpatchify
 from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, zero_init
-from flowlib.nets.unet import ResidualBlock, Stage, UNet
+from flowlib.nets.unet import UNet
 from flowlib.plotting import ACCENT, GREY, INK, tile
 from flowlib.runs import build, latent_shape, network_model
 from flowlib.systems.autoencoder import elbo_loss
@@ -118,8 +119,9 @@ plt.show()
 # %% [markdown]
 # In two dimensions the clockless field is wrong by a large part of its size, and its samples show it: a point between
 # the modes does not know whether it is still on its way, and is left there; others fall too deep into a mode. In many
-# dimensions the error nearly vanishes, because the noise level can be **read off the image**: estimated from $d$
-# pixels, a standard deviation has a relative error of about $1/\sqrt{2d}$, less than 3 % for $28 \times 28$ pixels. So
+# dimensions the error nearly vanishes, because the noise level can be **read off the image**: estimated from $d$ values
+# of pure noise, a standard deviation has a relative error of about $1/\sqrt{2d}$, less than 3 % for $28 \times 28$
+# pixels. (That is the best case: it takes an image whose noise and picture can be told apart.) So
 # a network for images could find the time out by itself, and large ones without a clock do work (Sun et al. 2025). It
 # would spend capacity on it, and be least sure where precision matters most, near the data. Telling it costs almost
 # nothing. We tell it.
@@ -129,7 +131,10 @@ plt.show()
 # A number $t$ multiplied by a weight gives a straight line; whatever depends on $t$ in detail the next layers must
 # build from scratch, and networks learn such detail last (Tancik et al. 2020). Give them instead
 # $$\phi(t) = \big(\sin \omega_1 t, \dots, \sin \omega_m t, \cos \omega_1 t, \dots, \cos \omega_m t\big),
-# \qquad \omega_k = 2\pi f^{\,(k-1)/(m-1)}, \quad k = 1 \dots m.$$
+# \qquad \omega_k = 2\pi f_k, \quad f_k = f^{\,(k-1)/(m-1)}, \quad k = 1 \dots m.$$
+# The frequencies $f_k$ are counted in turns over $[0, 1]$. They go from $f_1 = 1$ to $f_m = f$, each a constant factor
+# above the one before; ours have $f = 100$.
+#
 # **Why both sine and cosine.** The pair of frequency $\omega$ moves on a circle, and a shift in time is a rotation,
 # $$\begin{pmatrix} \sin \omega(t+s) \\ \cos \omega(t+s) \end{pmatrix} =
 # \begin{pmatrix} \cos \omega s & \sin \omega s \\ -\sin \omega s & \cos \omega s \end{pmatrix}
@@ -210,10 +215,21 @@ axes[2].legend(fontsize=7, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Change this.** DDPM numbers its steps $k = 0 \dots 1000$ and uses frequencies from 1 down to 1/10000 radians a step.
-# Someone who feeds $t \in [0, 1]$ into that embedding has a fastest feature of one radian. Predict the middle picture,
-# then plot it: in `features`, replace the frequencies by `10000 ** -torch.linspace(0, 1, 32)`.
-#
+# **Change this.** DDPM numbers its steps $k = 1 \dots 1000$ and uses frequencies from 1 down to 1/10000 radians a step,
+# so that $t = k/1000$ turns its fastest feature by 1000 radians. Someone who feeds $t \in [0, 1]$ itself into that
+# embedding has a fastest feature of one radian. The cell draws the middle picture for the right use. Predict what it
+# looks like for the wrong one, then set `unit = 1`.
+
+# %%
+unit = 1000  # what t is multiplied by before it enters the embedding
+rates = unit * 10000 ** -torch.linspace(0, 1, 32)  # radians over [0, 1]
+similarity = torch.cos((near[:, None] - 0.5) * rates).mean(1)  # by the sum of cosines above
+figure, ax = plt.subplots(figsize=(4, 2.4), layout="constrained")
+ax.plot(near, similarity, color=ACCENT)
+ax.set(xlabel="t'", ylabel=r"$\phi(t) \cdot \phi(t') / m$", title=f"fastest: {unit} radians", ylim=(0, 1.05))
+plt.show()
+
+# %% [markdown]
 # ## 4. How the label enters, and how both reach every layer
 #
 # A label has no order, so each gets a vector of its own, learned: a table with one row for each class and **one more
@@ -237,8 +253,10 @@ assert torch.equal(condition(t, None), condition(t, torch.full((2,), 10)))  # no
 # This is FiLM (Perez et al. 2018). With a group norm inside it is called AdaGN (Dhariwal & Nichol 2021), with a layer
 # norm adaLN (Peebles & Xie 2023). Two details matter.
 #
-# *After the norm, not before.* For every $a > 0$, $\mathrm{norm}(a h) = \mathrm{norm}(h)$: a scale applied before is
-# taken out again.
+# *After the norm, not before.* For every number $a > 0$, $\mathrm{norm}(a h) = \mathrm{norm}(h)$ (up to the $\epsilon$
+# under the norm's root): a scale that all channels share, applied before, is taken out again. A scale for each channel,
+# as $1+\gamma$ is, comes out distorted: a group norm divides all channels of a group by one number, so that what comes
+# out of one channel depends on the scales of its neighbours.
 #
 # *$1 + \gamma$, not $\gamma$.* The layer that makes $\gamma$ and $\delta$ starts at zero, and zero must mean "leave
 # it".
@@ -249,7 +267,10 @@ assert torch.equal(condition(t, None), condition(t, torch.full((2,), 10)))  # no
 # %%
 h = torch.randn(2, 16, 5, 5, generator=g)
 norm = nn.GroupNorm(8, 16)
-assert torch.allclose(norm(3 * h), norm(h), atol=1e-3)
+assert torch.allclose(norm(3 * h), norm(h), atol=1e-3)  # a common scale is taken out
+scale = torch.linspace(0.5, 1.5, 16)[:, None, None]  # one for each channel: neither taken out nor kept
+assert (norm(scale * h) - norm(h)).abs().max() > 0.1
+assert (norm(scale * h) - scale * norm(h)).abs().max() > 0.1
 
 images, t = torch.ones(4, 1, 4, 4), torch.tensor([0.0, 0.1, 0.2, 0.3])
 wrong, right = images * t, images * t[:, None, None, None]
@@ -350,21 +371,23 @@ plt.show()
 show_source(ResidualBlock)
 
 # %% [markdown]
-# `zero_init(self.conv2)`: the last layer of the branch starts at zero, so that at first the block is the identity.
+# `zero_init(self.conv2)`: the last layer of the branch starts at zero, so that at first the block is the identity, or,
+# where the number of channels changes, the 1×1 convolution `match`. Two options are off in this lecture. `adagn=False`
+# only adds the condition, as DDPM did; `resize` changes the image's size inside the block (both are choices that
+# Dhariwal & Nichol 2021 compared).
 #
-# **Encoders** are such blocks, with a stride-2 convolution after each level that halves the image. **The midcoder**
+# **Encoders** are such blocks, with a stride-2 convolution between levels that halves the image. **The midcoder**
 # works at the smallest size, where looking around is cheap; attention belongs there too. **Decoders** come back up:
 # nearest-neighbour upsampling, then a convolution. (A transposed convolution of stride 2 writes some pixels more often
 # than others, and leaves a checkerboard; Odena et al. 2016.)
 #
 # **Skip connections.** The way down throws away where exactly things are. Is that a loss? Look at what is asked for. On
 # the linear path the velocity is
-# $$u_t(x) = \frac{D - x}{1 - t}, \qquad D = \mathbb E[z \mid x_t = x]:$$
+# $$u_t(x) = \frac{\mathbb E[z \mid x_t = x] - x}{1 - t}:$$
 # it contains $x$ itself, and early on $x$ is nearly all noise. White noise has no structure that could be compressed:
-# of
-# $d$ numbers squeezed linearly through $m < d$, a share $1 - m/d$ of the variance is lost. So the decoder of each size
-# is **given the encoder's output of that size**, concatenated along the channels. The library adds a second way around:
-# a gate on $x$, `carry`, one number for each image channel, read from the condition.
+# when $d$ numbers are squeezed linearly through $m < d$, a share $1 - m/d$ of the variance is lost. So the decoder of
+# each size is **given the encoder's output of that size**, concatenated along the channels. The library adds a second
+# way around: a gate on $x$, `carry`, one number for each image channel, read from the condition.
 #
 # How much is that worth? Here is an hourglass whose skips and whose gate can be cut. Cut skips are filled with zeros,
 # so that all variants have the same weights and cost.
@@ -465,8 +488,14 @@ plt.show()
 # and unfolds them at the end. It loses nothing (it is a reordering), and everything behind it is $p^2$ times cheaper.
 
 # %%
-show_source(Stage)
+show_source(Stage, Down, Up)
 show_source(UNet.forward)
+
+# %% [markdown]
+# Not all of this is used here. `words`, `context` and `read` belong to networks that are guided by a sentence instead
+# of a label: their pixels read its words by cross-attention. Without words, `context` is `None` and nothing happens.
+# `downs` and `ups` are handed the condition because a resizing residual block may stand in their place; the plain
+# convolutions ignore it.
 
 # %%
 one = (torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1, dtype=torch.long))
@@ -504,9 +533,9 @@ print(f"\nin all {totals[0]:.0f} and {totals[1]:.0f} MFLOP: {ratio:.2f} times ch
 # **Starting at zero.** The head starts at zero, so the untrained network says 0 everywhere. For a target of mean zero
 # that is the best constant guess, and the first loss is the variance of the target instead of something larger and
 # random. But does a network of zeros learn? Write the last layer as $W h$. The gradient with respect to $W$ is
-# $\propto h^\top$, not zero; that with respect to $h$ is $\propto W^\top = 0$. So the first step moves the last layer
-# only, the second wakes what lies before it, and so on. What never wakes is **a product of two zeros**: $ab$ has the
-# gradient $(b, a) = (0, 0)$.
+# $\propto h^\top$, not zero; that with respect to $h$ is $\propto W^\top = 0$. So the first step moves only the layers
+# that end at the output, here `head` and the gate `carry`; the second wakes what lies before them, and so on. What
+# never wakes is **a product of two zeros**: $ab$ has the gradient $(b, a) = (0, 0)$.
 
 # %%
 torch.manual_seed(0)
@@ -533,8 +562,9 @@ print("second step:", ", ".join(sorted(awake_next)))
 #
 # A convolution's weights depend on **where** a neighbour is. Attention's depend on **what** it is. From each token
 # $x_i \in \mathbb R^D$ three vectors are made, query, key and value, and
-# $$a_i = \sum_j A_{ij}\, v_j, \qquad A_{ij} = \frac{\exp(q_i \cdot k_j / \sqrt d)}{\sum_l \exp(q_i \cdot k_l / \sqrt
-# d)}.$$ Every row of $A$ sums to one: $a_i$ is a weighted mean of the values. Several **heads** do this side by side,
+# $$a_i = \sum_j A_{ij}\, v_j, \qquad
+# A_{ij} = \frac{\exp(q_i \cdot k_j / \sqrt d)}{\sum_l \exp(q_i \cdot k_l / \sqrt d)}.$$
+# Every row of $A$ sums to one: $a_i$ is a weighted mean of the values. Several **heads** do this side by side,
 # each on its own $d = D / \text{heads}$ columns, so that one token can look for several things at once.
 #
 # **Why $\sqrt d$.** If the components of $q$ and $k$ are independent with mean 0 and variance 1, then $q \cdot k$ is a
@@ -587,7 +617,8 @@ print(format_table([
 # "Tokens looked at" is the exponential of a row's entropy, of 49 possible ones.
 #
 # Positions come as sines and cosines again, this time of the patch's column and row. As in section 3, their dot product
-# depends only on the offset of two patches, and falls with their distance.
+# depends only on the offset of two patches, and on the whole falls with their distance (not at every step: a sum of
+# cosines ripples).
 
 # %%
 show_source(position_table)
@@ -630,7 +661,8 @@ assert torch.equal(unpatchify(tokens, 4, 8, 12), picture)
 #
 # **adaLN-Zero.** Each block takes six vectors from the condition: shift, scale and **gate** for attention, the same for
 # the two-layer network. The layer that makes them starts at zero. So do the gates, and with them all branches: every
-# block starts as the identity, the network as zero.
+# block starts as the identity. The network's last linear layer, its head, starts at zero as well, and so does its gate
+# on $x$ (`carry`, as in the U-Net): with that the whole network says zero.
 
 # %%
 show_source(DiTBlock)
@@ -696,9 +728,11 @@ plt.show()
 # the decoder $\hat x(z)$. The loss is squared error plus a weak pull of $q$ towards $\mathcal N(0, I)$,
 # $$\mathbb E_{q(z \mid x)} \lVert x - \hat x(z) \rVert^2 + \lambda\, \mathrm{KL}\big(q(z \mid x) \,\|\, \mathcal N(0,
 # I)\big), \qquad \mathrm{KL} = \tfrac12 \sum_i \big(\mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2\big).$$
-# It is the evidence lower bound of Kingma & Welling (2014), with $\lambda$ kept small: the latents need not be
-# Gaussian, a flow will learn what they are. They should only be smooth (the noise $\sigma$ sees to that) and bounded
-# (the pull).
+# It is the *negative* evidence lower bound of Kingma & Welling (2014) for a decoder
+# $p(x \mid z) = \mathcal N(\hat x(z), \tau^2 I)$, up to a factor and a constant: that bound's negative is
+# $\lVert x - \hat x\rVert^2 / 2\tau^2 + \mathrm{KL} + \text{const}$, and $\lambda = 2\tau^2$. It is kept small: the
+# latents need not be Gaussian, a flow will learn what they are. They should only be smooth (the noise $\sigma$ sees to
+# that) and bounded (the pull).
 
 # %%
 show_source(elbo_loss)
@@ -727,7 +761,7 @@ show_source(LatentModel.encode, LatentModel.decode, LatentModel.fit_scale)
 # its autoencoder and for encoding the data set. Each network does what it does best within that, on MNIST with the
 # same optimiser, the same prediction (the data), and no tuning of one against the others.
 #
-# This is small: each trains for less than a minute, on tens of thousands of images, where the recipe `mnist` takes five
+# This is small: each trains for about a minute, on tens of thousands of images, where the recipe `mnist` takes five
 # minutes for far better digits. Expect to see what learns *quickly*, not what is best in the end.
 
 # %%
@@ -915,6 +949,7 @@ rows = [
 ]
 print(f"each trained with {budget / 1e12:.1f} TFLOP; {groups} x {each} samples, {steps} Heun steps, no guidance\n")
 print(format_table(rows))
+print("\ntraining: of all that a model needs, for the latent one its first stage too")
 
 # %%
 if on_mnist and not fast:

@@ -3,11 +3,11 @@
 #
 # You drop labels, work out what the null guide then stands for, guide a network in one call, turn guided scores into
 # velocities, guide with a classifier's gradient, compute what two guides together sample, and mend a sampler that is
-# wrong in seven places.
+# wrong in eight places.
 #
 # **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
 # when it is wrong, it says what probably went wrong. `hint("05.1")` gives a hint; asked again, it says more, three
-# times. Every question stands on its own.
+# times. Every question stands on its own. The grader runs these checks and a few more.
 #
 # **Needed before:** lecture 05. **Time:** about 75 minutes. **Points:** 10.
 
@@ -19,9 +19,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from flowlib import ClassifierFreeGuidance, EnergyGuidance, GaussianPath, MixtureField, Model, sample_ode
+from flowlib import GaussianPath, MixtureField
 from flowlib.course.notebook import exercise
-from flowlib.fields import Field
 from flowlib.plotting import ACCENT, GREY, INK, PALE
 from flowlib.schedules import Schedule, Trigonometric
 
@@ -132,8 +131,8 @@ assert abs(float((out == 3).double().mean()) - 0.6) < 0.03, "with 3 classes at r
 # ## 05.2 What the null guide learns (1 point, 8 minutes, medium)
 #
 # Someone's data loader drops captions of some classes more often than of others: label $k$ is dropped with
-# probability $\eta_k$. The data have $p(y=k) = p_k$ and $p(z\mid y)$. Derive the distribution of the data whose
-# velocity the network learns at $\varnothing$, as weights of the classes.
+# probability $\eta_k$ (not all are 0). The data have $p(y=k) = p_k$ and $p(z\mid y)$. Derive the distribution of the
+# data whose velocity the network learns at $\varnothing$, as weights of the classes.
 
 
 # %% solution="05.2"
@@ -142,7 +141,7 @@ def null_weights(p: Tensor, eta: Tensor) -> Tensor:
 
     Args:
         p: how common each class is in the data (K,), positive, of sum 1.
-        eta: the probability that a label of each class is dropped (K,), in [0, 1].
+        eta: the probability that a label of each class is dropped (K,), in [0, 1], not all 0.
 
     Returns:
         (K,), of sum 1.
@@ -357,6 +356,8 @@ assert torch.allclose(at_3, u_null + 3 * (u_y - u_null)), (
     "right at w = 0 and 1 but wrong at w = 3: guide once, linearly in w, with weights that sum to one"
 )
 ### BEGIN HIDDEN TESTS
+from flowlib import ClassifierFreeGuidance
+
 line = MixtureField(means, 0.3)
 found = call(velocity_from_scores, line.s(x, t), line.s(x, t, y), x, t, 2.0, line.path.schedule)
 assert torch.allclose(found, ClassifierFreeGuidance(line, 2.0).u(x, t, y)), "wrong on the linear path"
@@ -472,6 +473,8 @@ assert torch.allclose(silent, found), "under torch.no_grad(), where samplers run
 further = call(guided_noise, *arguments, 2.5, Trigonometric())
 assert torch.allclose(further, free + 2.5 * exact), "right at w = 1 but wrong at w = 2.5"
 ### BEGIN HIDDEN TESTS
+from flowlib import EnergyGuidance
+
 expected = EnergyGuidance(
     triangle, lambda x, t, y: torch.log_softmax(bayes_logits(x, t), 1).gather(1, y[:, None])[:, 0], -1.5
 ).noise(x[:4], t[:4], y[:4])
@@ -538,7 +541,12 @@ def two_guides(w1: float, w2: float, sigma: float, s1: float, s2: float) -> tupl
     ### END SOLUTION
 
 
-# %%
+# %% check="05.6" points=2
+case = (0.7, 0.8, 1.3, 0.6, 0.9)
+answer = call(two_guides, *case)
+
+
+# What the answer is compared with, by brute force; it is defined after the answer was asked for.
 def tempered_numerically(w1: float, w2: float, sigma: float, s1: float, s2: float) -> float:
     """The tempered standard deviation, by adding up the density on a fine grid (the means do not matter)."""
     x = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
@@ -567,9 +575,6 @@ def sampled_numerically(w1: float, w2: float, sigma: float, s1: float, s2: float
     return float(x[1] - x[0])
 
 
-# %% check="05.6" points=2
-case = (0.7, 0.8, 1.3, 0.6, 0.9)
-answer = call(two_guides, *case)
 assert isinstance(answer, tuple | list | Tensor), "return two numbers"
 assert len(answer) == 2, "return two numbers"
 tempered, sampled = (float(value) for value in answer)
@@ -653,7 +658,7 @@ plt.show()
 #     return x
 # ```
 #
-# It has (at least) seven faults, each of them seen in published code. Write the sampler as it should be.
+# It has (at least) eight faults, each of them seen in published code. Write the sampler as it should be.
 
 
 # %% solution="05.7"
@@ -705,6 +710,19 @@ class ExactNet(torch.nn.Module):
         return self.exact.u(x, t.double(), y)
 
 
+# %% check="05.7" points=2
+generator = torch.Generator().manual_seed(0)
+noise = torch.randn(5, 4, 2, 2, generator=generator, dtype=torch.float64)
+y = torch.tensor([0, 1, 2, 2, 1])
+before = noise.clone(), y.clone()
+net = ExactNet()
+found = call(sample_guided, net, noise, y, 2.0, 8)
+
+# What the answer is compared with; it is imported and defined after the answer was asked for.
+from flowlib import ClassifierFreeGuidance, Model, sample_ode
+from flowlib.fields import Field
+
+
 class GuidedWithin(Field):
     """The library's classifier-free guidance for start <= t <= end, and the field itself at other times."""
 
@@ -717,13 +735,6 @@ class GuidedWithin(Field):
         return (self.guided if inside else self.plain).predict(x, t, y)
 
 
-# %% check="05.7" points=2
-generator = torch.Generator().manual_seed(0)
-noise = torch.randn(5, 4, 2, 2, generator=generator, dtype=torch.float64)
-y = torch.tensor([0, 1, 2, 2, 1])
-before = noise.clone(), y.clone()
-net = ExactNet()
-found = call(sample_guided, net, noise, y, 2.0, 8)
 assert getattr(found, "shape", None) == noise.shape, "return samples of the shape of the noise"
 assert torch.equal(noise, before[0]), "the caller's noise was overwritten: a second sample could not start from it"
 assert torch.equal(y, before[1]), "the caller's labels were overwritten"

@@ -517,6 +517,11 @@ def two_guides(w1, w2, sigma, s1, s2):
     return (w0 / sigma**2 + w1 / s1**2 + w2 / s2**2) ** -0.5, (sigma**w0 * s1**w1 * s2**w2) ** 0.5
 
 
+# %% wrong="05.6" hint="stopped with NameError"
+def two_guides(w1, w2, sigma, s1, s2):
+    return tempered_numerically(w1, w2, sigma, s1, s2), sampled_numerically(w1, w2, sigma, s1, s2)
+
+
 # %% right="05.6" name="logarithms"
 def two_guides(w1, w2, sigma, s1, s2):
     weights = torch.tensor([1 - w1 - w2, w1, w2], dtype=torch.float64)
@@ -675,6 +680,11 @@ def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
         else:
             x = x + net(x, t, torch.full_like(y, net.null)) / steps
     return x
+
+
+# %% wrong="05.7" hint="stopped with NameError"
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    return sample_ode(GuidedWithin(Model(net), w, start, end), noise, y, steps=steps, method="euler")
 
 
 # %% right="05.7" name="a scale for each step"

@@ -6,7 +6,8 @@
 #
 # **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("06.1")` gives a hint; asked again, it says more, three times.
-# Every question stands on its own: where one needs an earlier block, it uses the library's.
+# Every question stands on its own: where one needs an earlier block, it uses the library's. The grader runs these
+# checks and a few more.
 #
 # **Needed before:** lecture 06. **Time:** about 80 minutes. **Points:** 10.
 
@@ -432,7 +433,7 @@ plt.show()
 # `F.scaled_dot_product_attention`, which is what the check compares with). The rows of `w_qkv` make first all queries,
 # then all keys, then all values: `x @ w_qkv.T` has `3 dim` columns. Head $h$ owns the $h$-th block of
 # `dim / heads` columns in each of the three, and in the result before `w_out`. For each head
-# $$A = \mathrm{softmax}\big(Q K^\top / \sqrt{d}\big)\, V, \qquad d = \texttt{dim} / \texttt{heads}.$$
+# $$a = A\,V, \qquad A = \mathrm{softmax}\big(Q K^\top / \sqrt{d}\big), \qquad d = \texttt{dim} / \texttt{heads}.$$
 
 
 # %% solution="06.5"
@@ -618,6 +619,12 @@ loss = (out * torch.randn(x.shape, generator=generator)).sum()
 assert bool(gradient.any()), (
     "the block cannot learn: behind a gate of zero the branch is zero as well, and 0 times 0 has no gradient; "
     "start only the modulation at zero"
+)
+others = {name: value for name, value in block.named_parameters() if not name.startswith("modulation")}
+silent = [name for name, value in others.items() if name.endswith("weight") and not bool(value.any())]
+assert not silent, (
+    f"it passes x and learns, but {' and '.join(silent)} started at zero too: one zero is enough, and a second one "
+    "behind it lets all that lies before it sleep for a step more"
 )
 with torch.no_grad():
     randomise(block)
@@ -842,14 +849,31 @@ for tokens, width, expand, heads in ((5, 8, 4, 2), (49, 96, 4, 4), (16, 12, 3, 1
     assert missing != 2 * tokens * expand * width**2, "the mlp has two layers: to the wide one and back"
     assert missing != 4 * tokens**2 * width * (1 - heads) or heads == 1, "each head has only width / heads columns"
     assert given == true, f"for {at} the counter finds {true:,} operations, the formula says {given:,}"
-point = crossover(96, 4)
+
+
+def counted_parts(width: int, expand: int) -> tuple[float, float]:
+    """What multiplies N and N^2 in the cost, from the counted costs of 1, 2 and 3 tokens."""
+    costs = []
+    for tokens in (1, 2, 3):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            dit.DiTBlock(width, 1, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
+        costs.append(counter.get_total_flops())
+    square = (costs[2] - 2 * costs[1] + costs[0]) / 2
+    return costs[1] - costs[0] - 3 * square, square
+
+
+point, (linear, square) = crossover(96, 4), counted_parts(96, 4)
 assert point is not None, "crossover must return a number"
 assert abs(point - 96) > 1e-6, "the linear part is more than one product: all four kinds of layers belong to it"
 assert abs(point - 2 * 96) > 1e-6, "the mlp is linear in the number of tokens too"
 assert abs(point - 4 * 96) > 1e-6, "queries, keys, values and the output layer are linear in the number of tokens too"
-assert abs(point - 12 * 96) > 1e-6, "there are two quadratic products, not one"
-assert abs(point - 6 * 96) < 1e-6, "set 4 N^2 D equal to what is proportional to N, and solve for N"
-assert abs(crossover(64, 2) - 256) < 1e-6, "crossover must depend on expand: the mlp is wider or narrower with it"
+assert abs(square * point - 2 * linear) > 1e-6, "there are two quadratic products, not one"
+assert abs(square * point / linear - 1) < 1e-9, (
+    f"at your {point:g} tokens of width 96 the quadratic part of the cost is {square * point / linear:.3f} times the "
+    "linear one: set the two equal, and solve for the number of tokens"
+)
+point, (linear, square) = crossover(64, 2), counted_parts(64, 2)
+assert abs(square * point / linear - 1) < 1e-9, "crossover must depend on expand: the mlp is wider or narrower with it"
 
 # %% [markdown] hints="06.8"
 # 1. Write down the two shapes of every matrix product. Which of them contain the number of tokens twice?

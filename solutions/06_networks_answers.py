@@ -662,6 +662,24 @@ class AdaLNBlock(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
+# %% wrong="06.6" hint="attention.out.weight and mlp.2.weight started at zero too"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+        for layer in (self.attention.out, self.mlp[2]):
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, x, condition):
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
 # %% wrong="06.6" hint="at the start the block must pass x unchanged"
 class AdaLNBlock(nn.Module):
     def __init__(self, width, heads, expand):

@@ -19,13 +19,17 @@ FLOORS: list[set[str]] = [
     {"fields"},
     {"requests"},
     {"guidance", "losses", "samplers", "likelihood"},
-    {"nets.embeddings", "nets.attention"},  # the blocks that networks are made of
+    {"chains"},
+    {"nets.embeddings", "nets.attention"},
+    {"nets.blocks", "nets.words"},  # what networks are made of
     {"nets"},
     {"distances", "plotting"},
     {"evaluator", "features"},
     {"metrics", "animation", "data", "training"},
     {"systems"},
+    {"building"},
     {"runs"},
+    {"bits"},
     {"train", "report", "export"},
     {"demo"},
     {"course", "commands"},
@@ -38,7 +42,16 @@ ONE_IDEA = {"data", "training", "course"}
 NEIGHBOURS = {
     ("nets.classifier", "nets.unet"),  # the classifier is the U-Net's encoder
     ("systems.latent", "systems.autoencoder"),  # a latent model is a field over an autoencoder
+    ("systems.dvae", "systems.autoencoder"),  # its encoder and decoder are the autoencoder's
+    ("systems.codebook", "systems.autoencoder"),  # an autoencoder with a codebook is one
+    ("systems.first_stage", "systems.autoencoder"),
+    ("systems.first_stage", "systems.codebook"),
+    ("systems.concatenation", "systems.latent"),  # a guide that is an image has latents too
+    ("systems.adm", "systems.ddpm"),  # a chain's step, with its mean moved
+    ("systems.bound", "systems.ddpm"),  # the bound is about the chain's Gaussians
     ("systems.improved_ddpm", "systems.ddpm"),
+    ("systems.improved_ddpm", "systems.bound"),
+    ("systems.improved_ddpm", "systems.resampling"),
 }
 
 

@@ -14,66 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
-from flowlib.nets.attention import SelfAttention
+from flowlib.nets.blocks import AttentionBlock, Context, Down, ResidualBlock, Stage, Up
 from flowlib.nets.embeddings import Condition, zero_init
+from flowlib.nets.words import WordEmbedding
 
-
-class ResidualBlock(nn.Module):
-    """x + conv(modulated norm(conv(norm(x)))), with scale and shift from the condition.
-
-    (B, channels, H, W), (B, dim) -> (B, out_channels, H, W). The modulation is "AdaGN" (Dhariwal & Nichol 2021, section
-    3.1). The last convolution starts at zero: at first x passes unchanged.
-    """
-
-    def __init__(self, channels: int, out_channels: int, dim: int, groups: int = 8) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(min(groups, channels), channels)
-        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.modulation = zero_init(nn.Linear(dim, 2 * out_channels))
-        self.norm2 = nn.GroupNorm(min(groups, out_channels), out_channels)
-        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.match = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.norm2(h) * (1 + scale) + shift
-        return self.match(x) + self.conv2(F.silu(h))
-
-
-class AttentionBlock(nn.Module):
-    """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W)."""
-
-    def __init__(self, channels: int, heads: int, groups: int = 8) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(min(groups, channels), channels)
-        self.attention = SelfAttention(channels, heads)
-        zero_init(self.attention.out)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
-        return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)
-
-
-class Stage(nn.Module):
-    """Residual blocks at one image size, each followed by attention if `heads` > 0."""
-
-    def __init__(self, channels: Sequence[int], dim: int, heads: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList()
-        for before, after in pairwise(channels):
-            self.blocks.append(ResidualBlock(before, after, dim))
-            if heads:
-                self.blocks.append(AttentionBlock(after, heads))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x, condition)
-        return x
+__all__ = ["AttentionBlock", "ResidualBlock", "Stage", "UNet"]
 
 
 class UNet(nn.Module):
     """The network net(x, t, y) of images: (B, in_channels, H, W), (B,), (B,) -> (B, in_channels, H, W).
+
+    Its last arguments are ADM's choices (Dhariwal & Nichol 2021, table 1), and words: with a vocabulary, y is (B,
+    length) tokens instead of (B,) labels, which the pixels read by cross-attention (Rombach et al. 2022, section 3.3).
 
     Args:
         in_channels: image channels.
@@ -83,7 +35,14 @@ class UNet(nn.Module):
         patch: pixels folded into channels by the stem, a side.
         attention: levels (0 the largest) whose blocks are followed by self-attention; the midcoder belongs to the last.
         heads: attention heads.
-        dim: size of the condition vector.
+        dim: size of the condition vector, and of a word's.
+        head_channels: if > 0, channels of an attention head, wherever it is; then `heads` has no say.
+        adagn: whether time and guide scale and shift each block; if not, they are only added.
+        biggan: whether residual blocks change the size, instead of plain convolutions between the levels.
+        words: tokens in the vocabulary of a guide of words, with `classes = None`; 0 for a guide of labels, or none.
+            The stages of the levels in `attention` end with cross-attention. It is built last, so that the rest of the
+            network draws the same first weights as one without.
+        length: tokens in a guide of words.
 
     H and W must be multiples of patch * 2^(levels - 1).
 
@@ -101,6 +60,11 @@ class UNet(nn.Module):
         attention: Sequence[int] = (),
         heads: int = 4,
         dim: int = 256,
+        head_channels: int = 0,
+        adagn: bool = True,
+        biggan: bool = False,
+        words: int = 0,
+        length: int = 8,
     ) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
@@ -109,27 +73,44 @@ class UNet(nn.Module):
             raise ValueError(f"channels must be multiples of 8, one width a level, got {tuple(channels)}")
         if any(level not in range(len(channels)) for level in attention):
             raise ValueError(f"attention must name levels 0 ... {len(channels) - 1}, got {tuple(attention)}")
+        check_count("head_channels", head_channels, 0)
+        if head_channels and any(channels[level] % head_channels for level in attention):
+            raise ValueError(
+                f"head_channels must divide the channels of each level with attention, got {head_channels}"
+            )
+        if check_count("words", words, 0) and (classes is not None or not attention):
+            raise ValueError("words need classes = None and a level in attention, where they are read")
         self.in_channels, self.patch, self.multiple = in_channels, patch, patch * 2 ** (len(channels) - 1)
         self.condition = Condition(dim, classes)
         self.stem = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
-        for level, width in enumerate(channels):
-            at = heads if level in attention else 0
-            self.encoders.append(Stage([width] * (depth + 1), dim, at))
-            self.decoders.insert(0, Stage([2 * width] + [width] * depth, dim, at))
+        at = [0] * len(channels)  # heads at each level
+        for level in attention:
+            at[level] = channels[level] // head_channels if head_channels else heads
+        for width, many in zip(channels, at, strict=True):
+            self.encoders.append(Stage([width] * (depth + 1), dim, many, adagn))
+            self.decoders.insert(0, Stage([2 * width] + [width] * depth, dim, many, adagn))
         for before, after in pairwise(channels):
-            self.downs.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
-            self.ups.insert(0, nn.Conv2d(after, before, 3, padding=1))
-        self.midcoder = Stage([channels[-1]] * 2, dim, heads if len(channels) - 1 in attention else 0)
+            if biggan:
+                self.downs.append(ResidualBlock(before, after, dim, adagn=adagn, resize="down"))
+                self.ups.insert(0, ResidualBlock(after, before, dim, adagn=adagn, resize="up"))
+            else:
+                self.downs.append(Down(before, after))
+                self.ups.insert(0, Up(after, before))
+        self.midcoder = Stage([channels[-1]] * 2, dim, at[-1], adagn)
         self.norm = nn.GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], in_channels * patch**2, 3, padding=1))
         self.carry = zero_init(nn.Linear(dim, in_channels))
+        self.words = WordEmbedding(words, length, dim) if words else None
+        for stage in [*self.encoders, self.midcoder, *self.decoders] if words else []:
+            if stage.heads:
+                stage.read(dim)
 
     @property
-    def null(self) -> int | None:
-        """The null label, or None."""
-        return self.condition.null
+    def null(self) -> int | Tensor | None:
+        """The null guide: a label, a sequence of words (length,), or None."""
+        return self.condition.null if self.words is None else self.words.null
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.multiple or x.shape[3] % self.multiple:
@@ -137,19 +118,22 @@ class UNet(nn.Module):
                 f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
                 f"got {tuple(x.shape)}"
             )
+        context: Context | None = None
+        if self.words is not None:
+            context, y = self.words(y, len(x)), None
         condition = F.silu(self.condition(t, y))  # (B, dim)
         h = self.stem(F.pixel_unshuffle(x, self.patch))  # (B, channels[0], H / patch, W / patch)
         skips = []
         for level, encoder in enumerate(self.encoders):
-            h = encoder(h, condition)
+            h = encoder(h, condition, context)
             skips.append(h)
             if level < len(self.downs):
-                h = self.downs[level](h)
-        h = self.midcoder(h, condition)
+                h = self.downs[level](h, condition)
+        h = self.midcoder(h, condition, context)
         for level, decoder in enumerate(self.decoders):
             if level:
-                h = self.ups[level - 1](F.interpolate(h, scale_factor=2, mode="nearest"))
-            h = decoder(torch.cat([h, skips.pop()], dim=1), condition)
+                h = self.ups[level - 1](h, condition)
+            h = decoder(torch.cat([h, skips.pop()], dim=1), condition, context)
         out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
         # The noise in x is most of a velocity early on. A gate on x itself spares the blocks from carrying it through.
         return out + self.carry(condition)[:, :, None, None] * x

@@ -107,6 +107,10 @@ class Autoencoder(nn.Module):
             raise ValueError(f"z must have shape (batch, {self.latent_channels}, h, w), got {tuple(z.shape)}")
         return F.pixel_shuffle(self.decoder(z), self.patch)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Images -> their reconstructions from the means of q(z|x), with no noise; shapes and errors as in `encode`."""
+        return self.decode(self.encode(x)[0])
+
 
 def draw(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """mean + std noise, differentiable in both; the noise is drawn on the CPU, so one seed is one noise everywhere."""

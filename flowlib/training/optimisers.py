@@ -12,7 +12,7 @@ from flowlib.training.muon import Muon
 
 # Parts of a network whose matrices are not between two hidden layers: what reads time and guide, the first layer, the
 # last. All networks here give them these names.
-_EDGES = frozenset({"condition", "modulation", "stem", "head", "carry"})
+_EDGES = frozenset({"condition", "modulation", "words", "codebook", "stem", "head", "carry"})
 
 
 class Settings(Protocol):

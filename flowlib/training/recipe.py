@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from flowlib.chains import named_chain
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.fields import Model
 from flowlib.nets.dit import DiT
@@ -47,6 +48,8 @@ class Recipe(Training):
         net: "unet" | "dit" | "mlp", with its arguments in `net_args`, except for sizes that follow from the data.
         guided: whether the network is given the labels.
         schedule: a name in `flowlib.schedules.SCHEDULES`, the path's.
+        chain: T of a discrete chain at whose steps times are drawn, DDPM's linear one for "vp", improved DDPM's for
+            "cosine"; 0 for continuous time.
         predicts: what the network predicts; `measure`: the kind in which its error is measured, None for the same.
         time: "uniform" or "logit-normal", the latter with `time_mean` and `time_std`.
         dropout: the probability that a sample's guide is dropped, in [0, 1].
@@ -54,6 +57,10 @@ class Recipe(Training):
             pairing across labels makes the noise depend on the label).
         dequantise: how many values the data's pixels have (256 for MNIST), to train on them with uniform noise within
             their bins, as a likelihood in bits/dim wants it; 0 for the values as they are.
+        loss: "simple", the error of the prediction; or improved DDPM's "hybrid" or "vlb" on a chain, whose network of
+            twice the channels learns the variance too.
+        importance: whether these two draw their steps by the second moment of their losses.
+        levels: for these two, how many values the data's pixels have (256 for MNIST); 0 for data that are no pixels.
         first_stage: for a latent model, the autoencoder that is trained before.
     """
 
@@ -63,6 +70,7 @@ class Recipe(Training):
     net_args: Mapping[str, Any] = field(default_factory=dict)
     guided: bool = True
     schedule: str = "linear"
+    chain: int = 0
     predicts: str = "velocity"
     measure: str | None = None
     time: str = "logit-normal"
@@ -71,6 +79,9 @@ class Recipe(Training):
     dropout: float = 0.1
     coupling: str = "independent"
     dequantise: int = 0
+    loss: str = "simple"
+    importance: bool = False
+    levels: int = 256
     first_stage: FirstStage | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +97,10 @@ class Recipe(Training):
         if self.measure is not None:
             check_choice("measure", self.measure, PREDICTIONS)
         check_choice("time", self.time, ["uniform", "logit-normal"])
+        if check_count("chain", self.chain, 0):
+            named_chain(self.schedule, self.chain)  # which may not exist for so few steps
+            if self.time != "uniform":
+                raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
         check_number("time_mean", self.time_mean)
         check_number("time_std", self.time_std, 0, low_open=True)
         check_number("dropout", self.dropout, 0, 1)
@@ -94,6 +109,19 @@ class Recipe(Training):
             raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
         if check_count("dequantise", self.dequantise, 0) == 1 or (self.dequantise and self.first_stage is not None):
             raise ValueError(f"dequantise must be 0 or, without a first stage, 2 and more; got {self.dequantise}")
+        if check_choice("loss", self.loss, ["simple", "hybrid", "vlb"]) != "simple":
+            needs = {"predicts": "noise", "measure": None, "coupling": "independent", "dequantise": 0}
+            for name, value in {**needs, "first_stage": None}.items():
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        f"{name} must be {value!r} for the loss {self.loss!r}, got {getattr(self, name)!r}"
+                    )
+            if not self.chain:
+                raise ValueError(f"chain must be T, such as 1000, for the loss {self.loss!r}; got 0")
+        if check_flag("importance", self.importance) and self.loss == "simple":
+            raise ValueError("importance must be false for the loss 'simple', whose terms are alike")
+        if check_count("levels", self.levels, 0) == 1:
+            raise ValueError("levels must be 0, or 2 and more; got 1")
         if self.first_stage is not None and not isinstance(self.first_stage, FirstStage):
             raise ValueError(f"first_stage must be a FirstStage or None, got {self.first_stage!r}")
 
@@ -107,7 +135,8 @@ class Recipe(Training):
         if len(shape) != network.ndim:
             raise ValueError(f"net {self.net!r} does not take samples of shape {shape}, which {self.data!r} has")
         net = network.kind(**network.fit(shape), **self.net_args, classes=classes if self.guided else None)
-        return Model(net, GaussianPath(SCHEDULES[self.schedule]()), self.predicts)
+        schedule = named_chain(self.schedule, self.chain) if self.chain else SCHEDULES[self.schedule]()
+        return Model(net, GaussianPath(schedule), self.predicts)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -138,12 +167,16 @@ def _check_arguments(net: str, given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ValueError(f"net_args must map names to values, got {given!r}")
     network = NETS[net]
-    derived = {"classes", *network.fit((1,) * network.ndim)}
+    derived = {"classes", "words", "length", *network.fit((1,) * network.ndim)}  # data sets have labels, no texts
     allowed = {name: part.default for name, part in inspect.signature(network.kind).parameters.items()}
     known = [name for name in allowed if name not in derived]
     result = {}
     for name, value in given.items():
         check_choice(f"an argument of {net!r}", name, known)
+        if isinstance(allowed[name], bool):
+            check_flag(name, value)
+            result[name] = value
+            continue
         several = isinstance(allowed[name], tuple)
         if several and not isinstance(value, list | tuple):
             raise ValueError(f"{name} must be a list of integers, got {value!r}")

@@ -65,6 +65,45 @@ _ALL = (
         lr=3e-3,
         ema=0.995,
     ),
+    # DDPM's chain and loss: the noise at uniform steps of T = 1000 (Ho et al. 2020), and improved DDPM's cosine chain.
+    *(
+        Recipe(
+            name=f"ddpm-{name}",
+            data="mnist",
+            net="unet",
+            net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+            schedule=schedule,
+            chain=1000,
+            predicts="noise",
+            time="uniform",
+            optimiser="muon",
+            steps=1270,
+            lr=3e-3,
+            ema=0.995,
+        )
+        for name, schedule in (("linear", "vp"), ("cosine", "cosine"))
+    ),
+    # Improved DDPM (Nichol & Dhariwal 2021), for bits/dim: by L_hybrid, or by L_vlb with importance sampling.
+    *(
+        Recipe(
+            name=f"iddpm-{loss}",
+            data="mnist",
+            net="unet",
+            net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+            guided=False,
+            schedule="cosine",
+            chain=1000,
+            predicts="noise",
+            time="uniform",
+            loss=loss,
+            importance=loss == "vlb",
+            optimiser="muon",
+            steps=1270,
+            lr=3e-3,
+            ema=0.995,
+        )
+        for loss in ("hybrid", "vlb")
+    ),
     Recipe(name="moons", data="moons", net="mlp", steps=2000, batch_size=256, time="uniform", ema=0.995),
     Recipe(name="checkerboard", data="checkerboard", net="mlp", net_args={"width": 192}, steps=4000, batch_size=512,
            time="uniform", ema=0.995),

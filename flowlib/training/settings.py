@@ -67,6 +67,9 @@ class FirstStage(Training):
     Attributes:
         latent_channels, channels, factor, depth: the autoencoder's arguments.
         kl_weight: the weight of the KL term, >= 0.
+        codebook: vectors of a codebook that quantises the latents, in place of the KL term; 0 for none.
+        perceptual: the weight of the distance in the shipped evaluator's features, >= 0; for MNIST's images.
+        adversarial: the weight of a patch discriminator's objection, >= 0.
     """
 
     latent_channels: int = 4
@@ -74,15 +77,21 @@ class FirstStage(Training):
     factor: int = 4
     depth: int = 1
     kl_weight: float = 1e-3
+    codebook: int = 0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("latent_channels", "channels", "factor", "depth"):
             check_count(name, getattr(self, name))
-        check_number("kl_weight", self.kl_weight, 0)
+        check_count("codebook", self.codebook, 0)
+        for name in ("kl_weight", "perceptual", "adversarial"):
+            check_number(name, getattr(self, name), 0)
 
 
-def check_flag(name: str, value: object) -> None:
-    """A ValueError unless `value` is true or false."""
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` if it is true or false; a ValueError if not."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value

@@ -1,0 +1,185 @@
+"""Bits/dim of improved DDPM: which chain, which variance, which loss; and how noisy each loss is.
+
+    FLOWLIB_DATA=... python benchmarks/iddpm_likelihood.py --out runs/iddpm
+    python benchmarks/iddpm_likelihood.py --data digits --out runs/iddpm-digits     (no download, minutes)
+
+For each chain, linear and cosine, and each seed, one network is trained by each loss: L_simple, L_hybrid, L_vlb, and
+L_vlb with steps drawn by importance. Each is measured on the same test images by the variational bound of the whole
+chain, with both fixed variances and, where it has learned one, with its own. Cells are the mean over seeds, then the
+standard deviation over seeds. Then the gradient-noise scale of each loss, tr(Sigma) / |G|^2 in images (McCandlish et
+al. 2018), all four at the weights of a network after a short training by L_hybrid (--noise-steps), so that only the
+loss differs; later the true gradient of L_simple is too small to be measured with so few batches.
+
+A training that was interrupted goes on, and a result that stands in OUT/results.jsonl is not computed again.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowlib.bits import LEVELS, bound_of_test_set
+from flowlib.data import load
+from flowlib.runs import Run
+from flowlib.systems.bound import variational_bound
+from flowlib.systems.improved_ddpm import LearnedVariance, variational_loss
+from flowlib.systems.resampling import LossSecondMoment
+from flowlib.tables import format_table
+from flowlib.train import train
+from flowlib.training.override import override
+from flowlib.training.recipe import Recipe
+from flowlib.training.recipes import find_recipe
+
+CHAINS = {"linear": "vp", "cosine": "cosine"}
+LOSSES = {
+    "L_simple": {"loss": "simple", "importance": False},
+    "L_hybrid": {"loss": "hybrid", "importance": False},
+    "L_vlb": {"loss": "vlb", "importance": False},
+    "L_vlb, importance": {"loss": "vlb", "importance": True},
+}
+VARIANCES = ("small", "large", "learned")
+
+
+def recipe_of(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> Recipe:
+    """One cell's recipe: `iddpm-hybrid` with that chain and loss; for the digits, a small network on 200 steps."""
+    recipe = replace(find_recipe("iddpm-hybrid"), schedule=CHAINS[chain], seed=seed, **LOSSES[loss])
+    if arguments.data == "digits":
+        net = {"channels": (32, 64), "depth": 1, "patch": 1, "dim": 128}
+        recipe = replace(recipe, data="digits", levels=LEVELS["digits"], chain=200, steps=500, net_args=net)
+    given = {"steps": arguments.steps, "chain": arguments.chain}
+    return override(recipe, [f"{key}={value}" for key, value in given.items() if value is not None])
+
+
+def noise_scale(loss: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, weights: list[Tensor],
+                batches: int, size: int) -> float:  # fmt: skip
+    """tr(Sigma) / |G|^2 from the gradients of some batches, both without bias; infinite where |G|^2 drowns in noise."""
+    total, squares = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights], 0.0
+    for i in range(batches):
+        generator = torch.Generator().manual_seed(i)
+        z = images[torch.randint(len(images), (size,), generator=generator)]
+        for part, gradient in zip(total, torch.autograd.grad(loss(z, generator), weights), strict=True):
+            part += gradient
+            squares += float(gradient.double().square().sum())
+    mean = sum(float((part / batches).square().sum()) for part in total)
+    trace = size * (squares / batches - mean) * batches / (batches - 1)
+    signal = mean - trace / (size * batches)
+    return trace / signal if signal > 0 else float("inf")
+
+
+def noise_scales(run: Run, arguments: argparse.Namespace) -> dict[str, float]:
+    """The scale of each loss at the weights of a run that was trained by L_hybrid."""
+    model = run.field
+    assert isinstance(model, LearnedVariance)
+    levels, images = LEVELS[run.recipe.data], load(run.recipe.data).images.to(run.device)
+    # Ten losses of each step, k = 1 first, as training sees them.
+    bound = variational_bound(
+        model.reverse, model.chain, images[:10], levels=levels, generator=torch.Generator().manual_seed(0)
+    )
+    sampler = LossSecondMoment(model.chain.steps).to(run.device)
+    for row in bound.terms.flip(1):
+        sampler.update(torch.arange(1, model.chain.steps + 1), row)
+    drawn = LearnedVariance(model.net, model.path, sampler).eval()
+    model.requires_grad_(True)
+    losses = {
+        "L_simple": partial(variational_loss, model, weight=0.0),
+        "L_hybrid": partial(variational_loss, model),
+        "L_vlb": partial(variational_loss, model, kind="vlb"),
+        "L_vlb, importance": partial(variational_loss, drawn, kind="vlb"),
+    }
+    weights = list(model.parameters())
+    scales = {}
+    for name, loss in losses.items():
+        value = partial(_with_generator, loss, levels)
+        scales[name] = noise_scale(value, images, weights, arguments.batches, run.recipe.batch_size)
+    model.requires_grad_(False)
+    return scales
+
+
+def _with_generator(loss: Callable[..., Tensor], levels: int, z: Tensor, generator: torch.Generator) -> Tensor:
+    return loss(z, levels=levels, generator=generator)
+
+
+def measure(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train, or load, one run; its bits/dim by each variance it has, and with L_hybrid the noise of all losses."""
+    recipe = recipe_of(chain, loss, seed, arguments)
+    kind = loss.replace(", ", "-")
+    folder = arguments.out / f"{arguments.data}-{chain}-{kind}-{recipe.chain}-{recipe.steps}-{seed}"
+    run = train(recipe, folder, resume=True, pictures=False)
+    result = {}
+    for variance in VARIANCES if recipe.loss != "simple" else VARIANCES[:2]:
+        bits = bound_of_test_set(run, images=arguments.images, variance=variance, batch_size=500)
+        result[variance] = float(bits.double().sum(1).mean())
+    if loss == "L_hybrid":
+        steps = min(recipe.steps, arguments.noise_steps)
+        young = train(
+            replace(recipe, steps=steps), folder.with_name(f"{folder.name}-{steps}"), resume=True, pictures=False
+        )
+        result |= {f"noise of {name}": scale for name, scale in noise_scales(young, arguments).items()}
+    return result
+
+
+def cell(values: list[float], digits: int) -> str:
+    """Mean and standard deviation over seeds."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=list(LEVELS), default="mnist")
+    parser.add_argument("--chains", nargs="+", choices=CHAINS, default=list(CHAINS))
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run for each (default 0 1 2)")
+    parser.add_argument("--steps", type=int, help="training steps (default: MNIST 1270, digits 500)")
+    parser.add_argument("--chain", type=int, help="T (default: MNIST 1000, digits 200)")
+    parser.add_argument("--images", type=int, default=100, help="test images to measure (default 100)")
+    parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale (default 40)")
+    parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale (default 60)")
+    parser.add_argument("--out", type=Path, default=Path("runs/iddpm"), help="folder of the runs (default runs/iddpm)")
+    arguments = parser.parse_args()
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    journal = arguments.out / "results.jsonl"
+    known = {}
+    for line in journal.read_text().splitlines() if journal.exists() else []:
+        entry = json.loads(line)
+        known[json.dumps(entry["key"])] = entry["result"]
+    rows: list[dict[str, object]] = []
+    noise: list[dict[str, object]] = []
+    for chain in arguments.chains:
+        for loss in arguments.losses:
+            results = []
+            for seed in arguments.seeds:
+                recipe = recipe_of(chain, loss, seed, arguments)
+                size = [recipe.chain, recipe.steps, arguments.images, arguments.batches, arguments.noise_steps]
+                key = [arguments.data, chain, loss, *size, seed]
+                if json.dumps(key) not in known:
+                    known[json.dumps(key)] = measure(chain, loss, seed, arguments)
+                    with journal.open("a") as file:
+                        file.write(json.dumps({"key": key, "result": known[json.dumps(key)]}) + "\n")
+                results.append(known[json.dumps(key)])
+            row: dict[str, object] = {"chain": chain, "loss": loss}
+            for variance in VARIANCES:
+                found = [result[variance] for result in results if variance in result]
+                row[variance] = cell(found, 3) if found else "-"
+            rows.append(row)
+            if loss == "L_hybrid":
+                noise += [
+                    {"chain": chain, "loss": name, "noise scale": cell([r[f"noise of {name}"] for r in results], 0)}
+                    for name in LOSSES
+                ]
+    print(f"bits/dim of {arguments.images} test images of {arguments.data}, by the variance of the reverse steps")
+    print(format_table(rows))
+    if noise:
+        print(f"\ngradient-noise scale in images, after {arguments.noise_steps} steps of L_hybrid")
+        print(format_table(noise))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The blocks that a U-Net is made of, with the choices of ADM as arguments (Dhariwal & Nichol 2021, section 3).
+
+ADM's "BigGAN" blocks change the size of the image inside a residual block, and its "AdaGN" scales and shifts by the
+condition where earlier networks only added it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlib.nets.attention import CrossAttention, SelfAttention
+from flowlib.nets.embeddings import zero_init
+
+Context = tuple[Tensor, Tensor]  # tokens (B, M, dim) and which of them count (B, M), true or false
+
+RESIZE: dict[str, Callable[[Tensor], Tensor]] = {
+    "up": partial(F.interpolate, scale_factor=2, mode="nearest"),
+    "down": partial(F.avg_pool2d, kernel_size=2),
+}
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(modulated norm(conv(norm(x)))), with scale and shift from the condition.
+
+    (B, channels, H, W), (B, dim) -> (B, out_channels, H, W). The modulation is "AdaGN" (Dhariwal & Nichol 2021, section
+    3.1); with `adagn = False` the condition is only added, before the norm, as in DDPM. The last convolution starts at
+    zero: at first x passes unchanged. With `resize` "up" or "down" both ways, the branch's and that around it, double
+    or halve H and W (Brock et al. 2019, appendix B).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        dim: int,
+        groups: int = 8,
+        adagn: bool = True,
+        resize: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.adagn, self.resize = adagn, None if resize is None else RESIZE[resize]
+        self.norm1 = nn.GroupNorm(min(groups, channels), channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.modulation = zero_init(nn.Linear(dim, (2 if adagn else 1) * out_channels))
+        self.norm2 = nn.GroupNorm(min(groups, out_channels), out_channels)
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.match = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = F.silu(self.norm1(x))
+        if self.resize is not None:
+            x, h = self.resize(x), self.resize(h)
+        h, modulation = self.conv1(h), self.modulation(condition)[:, :, None, None]
+        if self.adagn:
+            scale, shift = modulation.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + modulation)
+        return self.match(x) + self.conv2(F.silu(h))
+
+
+class Down(nn.Conv2d):
+    """Half the size by a convolution of stride 2: (B, channels, H, W) -> (B, out_channels, H / 2, W / 2)."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]  # called as a block is
+        return super().forward(x)
+
+
+class Up(nn.Conv2d):
+    """Twice the size, each pixel repeated, then a convolution: (B, channels, H, W) -> (B, out_channels, 2 H, 2 W)."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]  # called as a block is
+        return super().forward(RESIZE["up"](x))
+
+
+class AttentionBlock(nn.Module):
+    """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W)."""
+
+    def __init__(self, channels: int, heads: int, groups: int = 8) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(min(groups, channels), channels)
+        self.attention = SelfAttention(channels, heads)
+        zero_init(self.attention.out)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
+        return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)
+
+
+class CrossAttentionBlock(nn.Module):
+    """x + attention(norm(x), context): every pixel reads the words (Rombach et al. 2022, section 3.3).
+
+    (B, channels, H, W), (tokens (B, M, dim), mask (B, M)) -> (B, channels, H, W). At first x passes unchanged.
+    """
+
+    def __init__(self, channels: int, dim: int, heads: int, groups: int = 8) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(min(groups, channels), channels)
+        self.attention = CrossAttention(channels, dim, heads)
+        zero_init(self.attention.out)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
+        return x + self.attention(pixels, *context).transpose(1, 2).reshape(x.shape)
+
+
+class Stage(nn.Module):
+    """Residual blocks at one image size, each followed by attention if `heads` > 0; `read` lets the last one read."""
+
+    def __init__(self, channels: Sequence[int], dim: int, heads: int, adagn: bool = True) -> None:
+        super().__init__()
+        self.width, self.heads = channels[-1], heads
+        self.blocks = nn.ModuleList()
+        for before, after in pairwise(channels):
+            self.blocks.append(ResidualBlock(before, after, dim, adagn=adagn))
+            if heads:
+                self.blocks.append(AttentionBlock(after, heads))
+        self.cross: CrossAttentionBlock | None = None
+
+    def read(self, dim: int) -> None:
+        """End the stage with cross-attention to a context whose tokens have size `dim`."""
+        self.cross = CrossAttentionBlock(self.width, dim, self.heads)
+
+    def forward(self, x: Tensor, condition: Tensor, context: Context | None = None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, condition)
+        return x if self.cross is None else self.cross(x, context)

@@ -1,0 +1,96 @@
+"""Denoising autoencoders: repair a damaged input, and learn the score of the data on the way.
+
+Vincent et al. 2008 ("Extracting and composing robust features with denoising autoencoders", ICML) train a network to
+undo a corruption. With Gaussian corruption the best such network is E[x | x + std eps], and what it adds to its input,
+divided by std^2, is the score of the noised data (Vincent 2011, section 4; Alain & Bengio 2014, arXiv:1211.4246): a
+diffusion model at a single noise level.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_number, check_tensor
+
+Corruption = Callable[[Tensor, torch.Generator | None], Tensor]
+
+
+def gaussian_noise(std: float) -> Corruption:
+    """The corruption x + std eps, eps standard Gaussian, drawn on the CPU (Vincent 2011, section 4).
+
+    Raises:
+        ValueError: for a std that is not positive.
+    """
+    check_number("std", std, 0, low_open=True)
+
+    def corrupt(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return x + std * torch.randn(x.shape, generator=generator).to(x)
+
+    return corrupt
+
+
+def masking_noise(share: float, value: float = -1.0) -> Corruption:
+    """The corruption that sets each entry to `value` with probability `share` (Vincent et al. 2008, section 2.3).
+
+    Args:
+        share: in [0, 1].
+        value: what a destroyed entry becomes; -1 is the background of our digits.
+
+    Raises:
+        ValueError: for a share outside [0, 1], or a value that is not finite.
+    """
+    check_number("share", share, 0, 1)
+    check_number("value", value)
+
+    def corrupt(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.where((torch.rand(x.shape, generator=generator) < share).to(x.device), value, x)
+
+    return corrupt
+
+
+def denoising_loss(
+    network: Callable[[Tensor], Tensor],
+    x: Tensor,
+    corruption: Corruption | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean squared error |network(corrupted x) - x|^2 per component, a scalar (Vincent et al. 2008, section 2.3).
+
+    Args:
+        network: maps (B, ...) to the same shape, such as an `Autoencoder`.
+        x: clean samples (B, ...).
+        corruption: draws the corrupted samples; None for a plain autoencoder.
+        generator: the source of the corruption, on the CPU.
+
+    Raises:
+        ValueError: for samples that are no floats, or a network whose output has another shape.
+    """
+    check_tensor("x", x, finite=False)
+    repaired = network(x if corruption is None else corruption(x, generator)).to(x.dtype)
+    if repaired.shape != x.shape:
+        raise ValueError(f"network must return the shape of x, {tuple(x.shape)}, got {tuple(repaired.shape)}")
+    return (repaired - x).square().mean()
+
+
+def denoiser_score(network: Callable[[Tensor], Tensor], x: Tensor, std: float) -> Tensor:
+    """(network(x) - x) / std^2: the score at x of the data plus noise of that std, if the network is the best denoiser.
+
+    That is Tweedie's formula, E[z|x] = x + std^2 grad log p_std(x), read from right to left (Vincent 2011, section 4;
+    Alain & Bengio 2014, theorem 1, for std -> 0).
+
+    Args:
+        network: trained with `gaussian_noise(std)`.
+        x: noised samples (B, ...).
+        std: > 0.
+
+    Returns:
+        shaped like x.
+
+    Raises:
+        ValueError: for samples that are no floats, or a std that is not positive.
+    """
+    check_number("std", std, 0, low_open=True)
+    check_tensor("x", x, finite=False)
+    return (network(x) - x) / std**2

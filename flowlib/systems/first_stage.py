@@ -1,0 +1,180 @@
+"""What a first stage is trained by, beyond squared error: a perceptual distance and a rival that looks at patches.
+
+Squared error alone makes blurred images: where detail is lost, their mean is its best guess. So detail is also measured
+in a classifier's features, and a discriminator says which patches give themselves away (Esser et al. 2021; Rombach et
+al. 2022, section 3.1).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from flowlib.checks import check_count, check_number, check_tensor
+from flowlib.evaluator import Evaluator, check_images, load_evaluator
+from flowlib.systems.autoencoder import Autoencoder, draw, kl_to_normal
+from flowlib.systems.codebook import CodebookAutoencoder
+from flowlib.training.order import stream
+from flowlib.training.settings import FirstStage
+
+
+class PatchDiscriminator(nn.Module):
+    """A logit for each patch, high where it looks real: (B, in_channels, H, W) -> (B, 1, H / 4, W / 4).
+
+    Each logit sees 18 x 18 pixels, whatever the image's size (Isola et al. 2017, section 3.2).
+
+    Args:
+        in_channels: image channels.
+        channels: width of the first layer, a multiple of 4.
+
+    H and W must be multiples of 4.
+
+    Raises:
+        ValueError: for a size that does not fit, naming it.
+    """
+
+    def __init__(self, in_channels: int = 1, channels: int = 32) -> None:
+        super().__init__()
+        if check_count("channels", channels) % 4:
+            raise ValueError(f"channels must be a multiple of 4, got {channels}")
+        self.in_channels = check_count("in_channels", in_channels)
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
+            nn.GroupNorm(8, 2 * channels),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * channels, 1, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_tensor("x", x, finite=False)
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % 4 or x.shape[3] % 4:
+            raise ValueError(
+                f"x must have shape (batch, {self.in_channels}, H, W), multiples of 4, got {tuple(x.shape)}"
+            )
+        return self.layers(x)
+
+
+class Rivals(nn.Module):
+    """An autoencoder and its discriminator, which are trained together."""
+
+    def __init__(self, autoencoder: Autoencoder, discriminator: PatchDiscriminator) -> None:
+        super().__init__()
+        self.autoencoder, self.discriminator = autoencoder, discriminator
+
+
+def perceptual_distance(evaluator: Evaluator, a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of two images in a classifier's features (Zhang et al. 2018, equation 1, unweighted).
+
+    At each convolution the feature vector of each place is scaled to length 1; squared distances are averaged over
+    places and summed over layers, so it lies between 0 and 4 times the layers, 5.
+
+    Args:
+        evaluator: from `load_evaluator()`, frozen.
+        a, b: images (B, 1, 28, 28) in [-1, 1]; differentiable in both.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: for images of another shape or dtype, or not finite.
+    """
+    if check_images("a", a).shape != check_images("b", b).shape:
+        raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
+    h = torch.cat([a, b])
+    distance = torch.zeros(len(a), device=a.device)
+    for conv in evaluator.convs:
+        h = F.relu(conv(h))
+        of_a, of_b = F.normalize(h, dim=1).chunk(2)
+        distance = distance + (of_a - of_b).square().sum(1).mean((1, 2))
+    return distance
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's: mean of max(0, 1 - real) and of max(0, 1 + fake), halved; logits of any shape -> a scalar.
+
+    Source: Lim and Ye, "Geometric GAN" (2017), equation 13.
+    """
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def first_stage_loss(
+    autoencoder: Autoencoder,
+    x: Tensor,
+    *,
+    kl_weight: float = 1e-3,
+    perceptual: float = 0.0,
+    evaluator: Evaluator | None = None,
+    adversarial: float = 0.0,
+    discriminator: PatchDiscriminator | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Squared error, KL or codebook loss, perceptual and adversarial loss, and the rival's own: a sum, a scalar.
+
+    Autoencoder and discriminator learn from the same sum, each from its own part: the autoencoder sees a frozen
+    discriminator, the discriminator finished images. The adversarial term is scaled so that its gradient in the
+    decoder's last layer is `adversarial` times as large as that of all others (Esser et al. 2021, equation 7).
+
+    Args:
+        autoencoder: with a codebook or without.
+        x: images (B, in_channels, H, W) in [-1, 1]; of MNIST's shape for a perceptual loss.
+        kl_weight: as in `elbo_loss`; has no say with a codebook.
+        perceptual: the weight of `perceptual_distance`, >= 0, with `evaluator`.
+        adversarial: the weight of the discriminator's objection, >= 0, with `discriminator`.
+        generator: the source of the latents' noise, on the CPU.
+
+    Raises:
+        ValueError: for images that do not fit, a negative weight, or one without its network.
+    """
+    for name, weight in (("kl_weight", kl_weight), ("perceptual", perceptual), ("adversarial", adversarial)):
+        check_number(name, weight, 0)
+    mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
+    if isinstance(autoencoder, CodebookAutoencoder):
+        quantised, penalty, _ = autoencoder.codes(mean)
+        restored = Autoencoder.decode(autoencoder, quantised)
+    else:
+        penalty = kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel()
+        restored = autoencoder.decode(draw(mean, log_variance, generator))
+    restored = restored.to(x.dtype)
+    loss = (restored - x).square().mean() + penalty
+    if perceptual:
+        if evaluator is None:
+            raise ValueError("evaluator must be given for a perceptual loss")
+        loss = loss + perceptual * perceptual_distance(evaluator, restored, x).mean()
+    if not adversarial:
+        return loss
+    if discriminator is None:
+        raise ValueError("discriminator must be given for an adversarial loss")
+    frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    objection = -functional_call(discriminator, frozen, (restored,)).mean()
+    last = list(autoencoder.decoder.parameters())[-2]  # the weights of the last convolution
+    sizes = [torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (loss, objection)]
+    balance = torch.where(sizes[1] > 0, sizes[0] / sizes[1], 0).clamp(max=1e4).detach()
+    rival = hinge_loss(discriminator(x), discriminator(restored.detach()))
+    return loss + adversarial * balance * objection + rival
+
+
+def first_stage_objective(
+    autoencoder: Autoencoder, stage: FirstStage, device: torch.device
+) -> tuple[nn.Module, Callable[..., Tensor]]:
+    """What a recipe's first stage trains, and its loss: a function of images and `generator`.
+
+    The module is the autoencoder, or `Rivals` with a discriminator whose first weights follow from the stage's seed.
+    """
+    module: nn.Module = autoencoder
+    rival = None
+    if stage.adversarial:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(stage.seed, "discriminator").initial_seed())
+            rival = PatchDiscriminator(autoencoder.in_channels).to(device)
+        module = Rivals(autoencoder, rival)
+    evaluator = load_evaluator().to(device) if stage.perceptual else None
+    loss = partial(
+        first_stage_loss, autoencoder, kl_weight=stage.kl_weight, perceptual=stage.perceptual, evaluator=evaluator,
+        adversarial=stage.adversarial, discriminator=rival,
+    )  # fmt: skip
+    return module, loss

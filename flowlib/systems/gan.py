@@ -1,0 +1,199 @@
+"""Generative adversarial networks (Goodfellow et al. 2014, arXiv:1406.2661): a generator against a discriminator.
+
+One network turns noise into samples, the other tells them from data; each learns from the other's mistakes. One call of
+the generator is a sample, and there is no likelihood: what the generator never makes costs it nothing directly.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowlib.checks import check_count, check_labels, check_number, check_tensor
+
+
+class ConvGenerator(nn.Module):
+    """generator(noise, y): (B, noise_dim), labels (B,) -> images (B, in_channels, size, size) in (-1, 1).
+
+    A linear layer to size / 4 pixels a side, then twice: double the image, convolve (after Radford et al. 2016,
+    arXiv:1511.06434, with group instead of batch normalisation: no sample then depends on its neighbours).
+
+    Args:
+        size: of the images, a multiple of 4, such as 8 or 28.
+        in_channels: image channels.
+        noise_dim: length of the noise.
+        channels: width at the full size, a multiple of 8; twice that below.
+        classes: number of labels, or None for a generator without.
+
+    Raises:
+        ValueError: for a size that does not fit, naming it.
+    """
+
+    def __init__(
+        self, size: int = 28, in_channels: int = 1, noise_dim: int = 32, channels: int = 32, classes: int | None = 10
+    ) -> None:
+        super().__init__()
+        _check_sizes(size, in_channels, channels, classes)
+        self.noise_dim, self.classes = check_count("noise_dim", noise_dim), classes
+        self.label = None if classes is None else nn.Embedding(classes, noise_dim)
+        wide, base = 2 * channels, size // 4
+        self.layers = nn.Sequential(
+            nn.Linear(noise_dim * (1 if classes is None else 2), wide * base**2),
+            nn.Unflatten(1, (wide, base, base)),
+            *(nn.GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, wide, 3, padding=1)),
+            *(nn.GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, channels, 3, padding=1)),
+            *(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, in_channels, 3, padding=1), nn.Tanh()),
+        )
+
+    def forward(self, noise: Tensor, y: Tensor | None = None) -> Tensor:
+        check_tensor("noise", noise, finite=False)
+        if noise.shape[1:] != (self.noise_dim,):
+            raise ValueError(f"noise must have shape (batch, {self.noise_dim}), got {tuple(noise.shape)}")
+        guide = _embed(self.label, self.classes, y, noise)
+        return self.layers(noise if guide is None else torch.cat([noise, guide], 1))
+
+
+class ConvDiscriminator(nn.Module):
+    """discriminator(x, y): images (B, in_channels, size, size), labels (B,) -> logits (B,), positive for data.
+
+    Two convolutions of stride 2, then a linear layer; the label enters as an inner product with the last features
+    (Miyato & Koyama 2018, arXiv:1802.05637). No normalisation: the gradient penalty looks at one sample at a time.
+    Arguments and errors as those of `ConvGenerator`.
+    """
+
+    def __init__(self, size: int = 28, in_channels: int = 1, channels: int = 32, classes: int | None = 10) -> None:
+        super().__init__()
+        _check_sizes(size, in_channels, channels, classes)
+        self.shape, self.classes = (in_channels, size, size), classes
+        features = 4 * channels
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(in_channels, channels, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(2 * channels, 2 * channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Flatten()),
+            *(nn.Linear(2 * channels * (size // 4) ** 2, features), nn.LeakyReLU(0.2)),
+        )
+        self.head = nn.Linear(features, 1)
+        self.label = None if classes is None else nn.Embedding(classes, features)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        check_tensor("x", x, finite=False)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        h = self.layers(x)  # (B, features)
+        guide = _embed(self.label, self.classes, y, x)
+        return self.head(h)[:, 0] if guide is None else self.head(h)[:, 0] + (guide * h).sum(1) / h.shape[1] ** 0.5
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """-E log D(x) - E log(1 - D(G(noise))) in nats, a scalar, with D = sigmoid(logit) (Goodfellow et al., equation 1).
+
+    At the best discriminator, whose logit is log p_data - log p_model, it is 2 log 2 - 2 JS(p_data, p_model).
+    """
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor, *, saturating: bool = False) -> Tensor:
+    """-E log D(G(noise)), the non-saturating loss, in nats, a scalar (Goodfellow et al. 2014, section 3).
+
+    `saturating`: E log(1 - D(G(noise))), the game's own, whose gradient in a logit, -D, vanishes where D is sure.
+    """
+    return -F.softplus(fake).mean() if saturating else F.softplus(-fake).mean()
+
+
+def r1_penalty(discriminator: Callable[..., Tensor], x: Tensor, y: Tensor | None = None) -> Tensor:
+    """E |grad_x logit|^2 at data x (B, ...), a scalar, differentiable (Mescheder et al. 2018, arXiv:1801.04406, eq. 9).
+
+    The loss takes gamma / 2 of it.
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(discriminator(x, y).sum(), x, create_graph=True)
+    return gradient.flatten(1).square().sum(1).mean()
+
+
+def train_gan(
+    maker: nn.Module,
+    discriminator: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.0, 0.99),
+    r1: float = 0.1,
+    saturating: bool = False,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[int], None] | None = None,
+    progress: bool = False,
+) -> list[tuple[float, float]]:
+    """Train both in turns: a step of the discriminator, then one of the generator (Goodfellow et al., algorithm 1).
+
+    Args:
+        maker: the generator network, called with noise (B, maker.noise_dim) and labels; it may be any module.
+        discriminator: called with samples and labels; returns logits (B,).
+        x, y: the data (N, ...), on the networks' device, and labels (N,) or None.
+        steps, batch_size: how many steps of each network, with how many samples.
+        lr, betas: Adam's, for both. Momentum 0 suits a game, in which the other's move makes an old gradient wrong.
+        r1: gamma of the gradient penalty, >= 0.
+        saturating: the generator's loss.
+        generator: the source of batches and noise, on the CPU: the same seed gives the same weights.
+        on_step: called with the number of steps done after each.
+        progress: whether to show a bar.
+
+    Returns:
+        the losses (discriminator's without penalty, generator's) of each step, in nats.
+
+    Raises:
+        ValueError: for data or numbers that do not fit.
+    """
+    check_tensor("x", x)
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"y must have shape ({len(x)},), one label a sample, got {tuple(y.shape)}")
+    check_count("steps", steps)
+    check_count("batch_size", batch_size)
+    check_number("lr", lr, 0, low_open=True)
+    check_number("r1", r1, 0)
+    ours, theirs = list(maker.parameters()), list(discriminator.parameters())
+    optimisers = [torch.optim.Adam(parameters, lr, betas=betas) for parameters in (ours, theirs)]
+    noise_dim = check_count("maker.noise_dim", getattr(maker, "noise_dim", None))
+    losses = []
+    for step in tqdm(range(steps), disable=not progress, leave=False):
+        index = torch.randint(len(x), (batch_size,), generator=generator).to(x.device)
+        real, guide = x[index], None if y is None else y[index]
+        noise = torch.randn(2, batch_size, noise_dim, generator=generator).to(x)
+        with torch.no_grad():
+            fake = maker(noise[0], guide)
+        judged = discriminator_loss(discriminator(real, guide), discriminator(fake, guide))
+        penalty = 0.5 * r1 * r1_penalty(discriminator, real, guide) if r1 else 0.0
+        for parameter, gradient in zip(theirs, torch.autograd.grad(judged + penalty, theirs), strict=True):
+            parameter.grad = gradient
+        optimisers[1].step()
+        made = generator_loss(discriminator(maker(noise[1], guide), guide), saturating=saturating)
+        for parameter, gradient in zip(ours, torch.autograd.grad(made, ours), strict=True):
+            parameter.grad = gradient  # of the generator's weights alone
+        optimisers[0].step()
+        losses.append((judged.item(), made.item()))
+        if on_step is not None:
+            on_step(step + 1)
+    return losses
+
+
+def _embed(table: nn.Embedding | None, classes: int | None, y: Tensor | None, like: Tensor) -> Tensor | None:
+    if (table is None or classes is None) and y is not None:
+        raise ValueError("y was given, but this network takes no labels")
+    if table is None or classes is None:
+        return None
+    if bool((check_labels("y", y, len(like), classes, like.device) == classes).any()):
+        raise ValueError(f"y must lie in 0 ... {classes - 1}: a GAN knows no null guide")
+    return table(y)
+
+
+def _check_sizes(size: int, in_channels: int, channels: int, classes: int | None) -> None:
+    for name, value, unit in (("size", size, 4), ("channels", channels, 8), ("in_channels", in_channels, 1)):
+        if check_count(name, value) % unit:
+            raise ValueError(f"{name} must be a multiple of {unit}, got {value}")
+    if classes is not None:
+        check_count("classes", classes)

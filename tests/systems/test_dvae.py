@@ -1,0 +1,165 @@
+"""The discrete autoencoder: Gumbel-softmax and its limits, the KL term, the codebook, and that it learns."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from examples import normal, seeded
+from torch import Tensor
+from torch.distributions import Categorical, kl_divergence
+
+from flowlib.systems.dvae import (
+    DiscreteAutoencoder,
+    annealed_temperature,
+    codebook_use,
+    dvae_loss,
+    gumbel_noise,
+    gumbel_softmax,
+    kl_to_uniform,
+)
+
+DRAWS = 100_000
+LOGITS = torch.tensor([0.3, -1.0, 1.2, 0.0], dtype=torch.float64)
+CHI2 = 30.7  # of 3 degrees of freedom, exceeded with probability 1e-6
+
+
+def make(seed: int = 0, **changes: int) -> DiscreteAutoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DiscreteAutoencoder(**{"tokens": 8, "code_channels": 4, "channels": 16, **changes})
+
+
+def chi2(index: Tensor) -> float:
+    expected = torch.softmax(LOGITS, 0) * len(index)
+    return float(((index.bincount(minlength=4) - expected) ** 2 / expected).sum())
+
+
+@pytest.mark.parametrize("temperature", [2.0, 0.5, 0.01])
+def test_the_largest_entry_is_an_exact_categorical_draw(temperature: float) -> None:
+    draws = gumbel_softmax(LOGITS.expand(DRAWS, 4), temperature, generator=seeded(0))
+    torch.testing.assert_close(draws.sum(1), torch.ones(DRAWS, dtype=torch.float64))
+    assert chi2(draws.argmax(1)) < CHI2
+
+
+def test_the_test_above_sees_a_wrong_noise() -> None:
+    wrong = (LOGITS + normal(0, DRAWS, 4)).argmax(1)  # normal where it must be Gumbel
+    assert chi2(wrong) > 3 * CHI2
+
+
+def test_limits_of_the_temperature() -> None:
+    wide = LOGITS.expand(2000, 4)
+    cold, hot = (gumbel_softmax(wide, temperature, generator=seeded(0)) for temperature in (1e-4, 1e4))
+    one_hot = gumbel_softmax(wide, 1.0, hard=True, generator=seeded(0))
+    assert ((cold - one_hot).abs().amax(1) < 1e-6).double().mean() > 0.995  # but for near ties
+    assert (hot - 0.25).abs().max() < 1e-2
+
+
+def test_gumbel_noise_has_its_distribution() -> None:
+    """P(g < x) = exp(-exp(-x)): a Kolmogorov-Smirnov test, exceeded with probability 2 exp(-2 * 2.7^2) < 1e-6."""
+    noise = gumbel_noise(torch.zeros(DRAWS, dtype=torch.float64), seeded(0)).sort().values
+    grid = torch.arange(1, DRAWS + 1) / DRAWS
+    assert float((torch.exp(-torch.exp(-noise)) - grid).abs().max()) * DRAWS**0.5 < 2.7
+
+
+def test_straight_through_has_the_value_of_the_corner_and_the_gradient_of_the_relaxed_draw() -> None:
+    values, gradients = [], []
+    for hard in (False, True):
+        logits = normal(1, 3, 4, 2, 2).requires_grad_()
+        draw = gumbel_softmax(logits, 0.7, hard=hard, generator=seeded(5))
+        gradients.append(torch.autograd.grad((draw * normal(2, 3, 4, 2, 2)).sum(), logits)[0])
+        values.append(draw.detach())
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+    assert gradients[1].abs().max() > 0
+    assert torch.equal(values[1], values[1].round())
+    assert torch.equal(values[1].argmax(1), values[0].argmax(1))
+    for value in values:  # tokens lie along axis 1
+        torch.testing.assert_close(value.sum(1), torch.ones(3, 2, 2, dtype=torch.float64))
+
+
+def test_divergence_against_torch() -> None:
+    logits = 3 * normal(6, 5, 7, 2, 3)
+    q = Categorical(logits=logits.movedim(1, -1))
+    prior = Categorical(logits=torch.zeros(7, dtype=torch.float64))
+    torch.testing.assert_close(kl_to_uniform(logits), kl_divergence(q, prior).sum((1, 2)))
+    assert kl_to_uniform(torch.zeros(2, 5, 3)).abs().max() < 1e-5
+    sure = torch.zeros(1, 5, 3)
+    sure[:, 0] = 1e4
+    torch.testing.assert_close(kl_to_uniform(sure), torch.tensor([3 * math.log(5)]))
+
+
+def test_the_loss_is_its_formula() -> None:
+    dvae, x = make(), normal(0, 3, 1, 8, 8, dtype=torch.float32).tanh()
+    code = gumbel_softmax(dvae.encode(x), 0.5, generator=seeded(9))
+    expected = (dvae.decode(code) - x).square().mean() + 0.3 * kl_to_uniform(dvae.encode(x)).sum() / x.numel()
+    torch.testing.assert_close(dvae_loss(dvae, x, temperature=0.5, kl_weight=0.3, generator=seeded(9)), expected)
+
+
+def test_it_overfits_one_batch_and_its_tokens_alone_are_enough() -> None:
+    dvae, x = make(tokens=16, code_channels=8), normal(0, 8, 1, 8, 8, dtype=torch.float32).tanh()
+    optimiser, generator = torch.optim.Adam(dvae.parameters(), 1e-2), seeded(0)
+    for step in range(400):
+        loss = dvae_loss(dvae, x, temperature=annealed_temperature(step, 400), generator=generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        assert (dvae(x) - x).square().mean() < 0.25 * x.var()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in dvae.parameters())
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_shapes(factor: int) -> None:
+    dvae, x = make(factor=factor, in_channels=3), torch.zeros(2, 3, 8, 12)
+    logits = dvae.encode(x)
+    assert logits.shape == (2, 8, 8 // factor, 12 // factor)
+    assert dvae.decode(gumbel_softmax(logits, 1.0)).shape == dvae(x).shape == x.shape
+
+
+def test_temperature_falls_from_start_to_end() -> None:
+    values = [annealed_temperature(step, 10, 2.0, 0.1) for step in range(15)]
+    assert (values[0], values[10], values[14]) == (2.0, pytest.approx(0.1), pytest.approx(0.1))
+    assert values[5] == pytest.approx(1.05)
+    assert all(a > b for a, b in pairwise(values[:11]))
+
+
+def test_codebook_use() -> None:
+    assert codebook_use(torch.arange(8).reshape(2, 2, 2), 8) == (1.0, pytest.approx(8.0))
+    assert codebook_use(torch.zeros(5, dtype=torch.int64), 8) == (0.125, pytest.approx(1.0))
+    share, perplexity = codebook_use(torch.tensor([0, 0, 0, 1]), 4)
+    assert (share, perplexity) == (0.5, pytest.approx(math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4))))
+
+
+def test_noise_comes_from_the_generator_alone() -> None:
+    state = torch.get_rng_state()
+    first, second, other = (gumbel_softmax(normal(0, 4, 3), 1.0, generator=seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bad_input_is_refused_by_name() -> None:
+    dvae, x = make(), torch.zeros(2, 1, 8, 8)
+    for name, value in (("tokens", 1), ("code_channels", 0), ("channels", 12), ("factor", 3), ("depth", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            DiscreteAutoencoder(**{name: value})
+    with pytest.raises(ValueError, match=r"x must have shape \(batch, 1, H, W\)"):
+        dvae.encode(torch.zeros(2, 1, 8, 10))
+    with pytest.raises(ValueError, match=r"code must have shape \(batch, 8, h, w\), got \(2, 1, 8, 8\)"):
+        dvae.decode(x)
+    for index in (torch.zeros(2, 2, 2), torch.full((2, 2, 2), 8), torch.full((2, 2, 2), -1), torch.zeros(2, 2).long()):
+        with pytest.raises(ValueError, match="index must"):
+            dvae.decode_tokens(index)
+    for temperature in (0.0, -1.0, float("inf")):
+        with pytest.raises(ValueError, match="temperature must be"):
+            gumbel_softmax(normal(0, 2, 3), temperature)
+    with pytest.raises(ValueError, match="logits must be"):
+        gumbel_softmax(torch.zeros(2, 3, dtype=torch.int64), 1.0)
+    with pytest.raises(ValueError, match="kl_weight must be"):
+        dvae_loss(dvae, x, temperature=1.0, kl_weight=-1.0)
+    with pytest.raises(ValueError, match="end must be"):
+        annealed_temperature(0, 10, end=0.0)
+    with pytest.raises(ValueError, match="step must be"):
+        annealed_temperature(-1, 10)
+    with pytest.raises(ValueError, match="index must"):
+        codebook_use(torch.tensor([0, 9]), 4)

@@ -1,0 +1,218 @@
+"""Adversarial networks: losses against closed forms, the penalty, and that each network can do its part."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from examples import normal, seeded
+from torch import Tensor, nn
+
+from flowlib.systems.gan import (
+    ConvDiscriminator,
+    ConvGenerator,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+    train_gan,
+)
+
+
+def networks(size: int = 8, classes: int | None = 10) -> tuple[ConvGenerator, ConvDiscriminator]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ConvGenerator(size, noise_dim=8, channels=8, classes=classes), ConvDiscriminator(
+            size, channels=8, classes=classes
+        )
+
+
+# Two densities on four points, as counts out of 20: means over samples are then exact expectations.
+DATA, MODEL = torch.tensor([8, 6, 4, 2]), torch.tensor([2, 2, 6, 10])
+BEST = (DATA.double() / MODEL).log()
+
+
+def loss_of(logit: Tensor) -> Tensor:
+    return discriminator_loss(logit.repeat_interleave(DATA), logit.repeat_interleave(MODEL))
+
+
+def test_the_best_discriminator_is_the_log_ratio_and_its_loss_the_jensen_shannon_divergence() -> None:
+    p, q = DATA.double() / 20, MODEL.double() / 20
+    middle = (p + q) / 2
+    js = (p * (p / middle).log() + q * (q / middle).log()).sum() / 2
+    torch.testing.assert_close(loss_of(BEST), 2 * math.log(2) - 2 * js)
+    logit = BEST.clone().requires_grad_()
+    assert torch.autograd.grad(loss_of(logit), logit)[0].abs().max() < 1e-15
+    for seed in range(5):
+        assert loss_of(BEST + 0.1 * normal(seed, 4)) > loss_of(BEST)
+
+
+def test_without_an_opinion_the_losses_are_known() -> None:
+    nothing = torch.zeros(7)
+    assert discriminator_loss(nothing, nothing).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(nothing).item() == pytest.approx(math.log(2))
+    assert generator_loss(nothing, saturating=True).item() == pytest.approx(-math.log(2))
+
+
+def test_one_loss_saturates_and_the_other_does_not() -> None:
+    """The gradients in a logit are -D and D - 1 (of the minimised losses), D = sigmoid(logit)."""
+    for value in (-12.0, -1.0, 0.0, 3.0):
+        for saturating in (True, False):
+            logit = torch.tensor([value], dtype=torch.float64, requires_grad=True)
+            (found,) = torch.autograd.grad(generator_loss(logit, saturating=saturating), logit)
+            judged = torch.sigmoid(logit.detach())
+            torch.testing.assert_close(found, -judged if saturating else judged - 1)
+
+
+def test_losses_are_finite_for_any_logit() -> None:
+    extreme = torch.tensor([-1e4, 1e4])
+    assert torch.isfinite(discriminator_loss(extreme, extreme))
+    assert torch.isfinite(generator_loss(extreme)) & torch.isfinite(generator_loss(extreme, saturating=True))
+
+
+def test_penalty_of_known_discriminators() -> None:
+    weight, x = normal(0, 3, 4), normal(1, 6, 3, 4)
+    assert r1_penalty(lambda x, y: (x * weight).sum((1, 2)), x) == pytest.approx(float(weight.square().sum()))
+    quadratic = r1_penalty(lambda x, y: 0.5 * x.square().sum((1, 2)), x)  # whose gradient at x is x
+    torch.testing.assert_close(quadratic, x.square().sum((1, 2)).mean())
+
+
+def test_penalty_has_the_right_gradient_in_the_weights() -> None:
+    weight, x = normal(0, 5).requires_grad_(), normal(1, 6, 5)
+    (found,) = torch.autograd.grad(r1_penalty(lambda x, y: x @ weight, x), weight)
+    torch.testing.assert_close(found, 2 * weight.detach())
+    with torch.no_grad():  # it needs a gradient in any case
+        assert r1_penalty(lambda x, y: x @ weight, x) == pytest.approx(float(weight.square().sum()))
+
+
+@pytest.mark.parametrize("size", [8, 28])
+@pytest.mark.parametrize("classes", [10, None])
+def test_shapes_and_range(size: int, classes: int | None) -> None:
+    maker, judge = networks(size, classes)
+    y = None if classes is None else torch.tensor([0, 9, 3])
+    images = maker(normal(0, 3, 8, dtype=torch.float32), y)
+    assert images.shape == (3, 1, size, size)
+    assert images.abs().max() < 1
+    assert judge(images, y).shape == (3,)
+
+
+def test_labels_matter_to_both() -> None:
+    maker, judge = networks()
+    noise = normal(0, 2, 8, dtype=torch.float32)[:1].expand(2, 8)
+    images = maker(noise, torch.tensor([1, 2]))
+    assert not torch.equal(images[0], images[1])
+    same = images[:1].expand(2, 1, 8, 8)
+    logits = judge(same, torch.tensor([1, 2]))
+    assert logits[0] != logits[1]
+
+
+def test_the_generator_overfits_one_batch_and_the_discriminator_tells_two_apart() -> None:
+    maker, judge = networks()
+    x, noise, y = (normal(seed, 8, *shape, dtype=torch.float32) for seed, shape in enumerate([(1, 8, 8), (8,), ()]))
+    x, y = 0.5 * x.tanh(), torch.arange(8)
+    optimiser = torch.optim.Adam(maker.parameters(), 1e-2)
+    for _ in range(300):
+        loss = (maker(noise, y) - x).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.05 * x.var()
+    optimiser = torch.optim.Adam(judge.parameters(), 2e-3)
+    for _ in range(100):
+        loss = discriminator_loss(judge(x, y), judge(-x, y))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.05
+    assert all(p.grad is not None for p in [*maker.parameters(), *judge.parameters()])
+
+
+class Line(nn.Module):
+    """A generator of points, noise plus a learned mean."""
+
+    noise_dim = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(2))
+
+    def forward(self, noise: Tensor, y: Tensor | None = None) -> Tensor:
+        return noise + self.mean
+
+
+class Plane(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_the_game_finds_the_mean_of_a_gaussian(saturating: bool) -> None:
+    """Both densities are Gaussian with one covariance, so the plane is the best discriminator; R1 makes it converge."""
+    x = normal(0, 4000, 2, dtype=torch.float32) + torch.tensor([1.0, -0.5])
+    maker = Line()
+    train_gan(maker, Plane(), x, steps=1000, lr=0.02, r1=1.0, saturating=saturating, generator=seeded(0))
+    assert (maker.mean - x.mean(0)).abs().max() < 0.2
+
+
+def test_a_seed_fixes_the_weights_and_nothing_else_is_touched() -> None:
+    x, y = normal(0, 40, 1, 8, 8, dtype=torch.float32).tanh(), torch.arange(40) % 10
+    state, results = torch.get_rng_state(), []
+    for seed in (0, 0, 1):
+        maker, judge = networks()
+        seen: list[int] = []
+        losses = train_gan(maker, judge, x, y, steps=3, generator=seeded(seed), on_step=seen.append)
+        assert (len(losses), seen) == (3, [1, 2, 3])
+        results.append(torch.cat([p.detach().flatten() for p in [*maker.parameters(), *judge.parameters()]]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_first_step_is_the_algorithm() -> None:
+    """By hand: the discriminator first, on samples without gradient; then the generator, against the new one."""
+    x = normal(0, 16, 2, dtype=torch.float32)
+    maker, judge = Line(), Plane()
+    train_gan(maker, judge, x, steps=1, batch_size=8, lr=0.1, r1=0.0, generator=seeded(3))
+    source, mean, weight = seeded(3), torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    bias = torch.zeros((), requires_grad=True)
+    index, noise = torch.randint(16, (8,), generator=source), torch.randn(2, 8, 2, generator=source)
+    loss = (
+        F.softplus(-(x[index] @ weight + bias)).mean() + F.softplus((noise[0] + mean).detach() @ weight + bias).mean()
+    )
+    optimiser = torch.optim.Adam([weight, bias], 0.1, betas=(0.0, 0.99))
+    loss.backward()
+    optimiser.step()
+    F.softplus(-((noise[1] + mean) @ weight.detach() + bias.detach())).mean().backward()
+    torch.optim.Adam([mean], 0.1, betas=(0.0, 0.99)).step()
+    torch.testing.assert_close(maker.mean, mean)
+    torch.testing.assert_close(judge.weight, weight)
+
+
+def test_bad_input_is_refused_by_name() -> None:
+    maker, judge = networks()
+    x, y = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
+    for kind in (ConvGenerator, ConvDiscriminator):
+        for name, value in (("size", 10), ("size", 0), ("channels", 12), ("in_channels", 0), ("classes", 0)):
+            with pytest.raises(ValueError, match=f"{name} must be"):
+                kind(**{name: value})
+    with pytest.raises(ValueError, match=r"noise must have shape \(batch, 8\), got \(4, 9\)"):
+        maker(torch.zeros(4, 9), y)
+    with pytest.raises(ValueError, match=r"x must have shape \(batch, 1, 8, 8\)"):
+        judge(torch.zeros(4, 1, 8, 7), y)
+    for bad in (None, y[:3], y + 11, y.float()):
+        with pytest.raises(ValueError, match="y must"):
+            maker(torch.zeros(4, 8), bad)
+    with pytest.raises(ValueError, match=r"y must lie in 0 \.\.\. 9: a GAN knows no null guide"):
+        judge(x, y + 10)
+    with pytest.raises(ValueError, match="y was given"):
+        networks(classes=None)[0](torch.zeros(4, 8), y)
+    for name, value in (("steps", 0), ("batch_size", 0), ("lr", 0.0), ("r1", -1.0)):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            train_gan(maker, judge, x, y, **{"steps": 1, name: value})
+    with pytest.raises(ValueError, match="y must have shape"):
+        train_gan(maker, judge, x, y[:3], steps=1)
+    with pytest.raises(ValueError, match=r"maker\.noise_dim must be"):
+        train_gan(nn.Linear(2, 2), judge, x, steps=1)
