@@ -1,0 +1,715 @@
+# %% [markdown]
+# # 08. Improved DDPM and likelihood
+#
+# **The question.** DDPM draws good pictures, and says of real ones that they are improbable: its bits per pixel were
+# worse than those of other models of its day. Does it not know the data, or is the bound it is measured by spent on
+# the wrong things?
+#
+# **The answer** (Nichol and Dhariwal 2021). The second. More than a third of the steps do nothing, the others use a
+# variance that was fixed by decree, and the bound itself is such a noisy loss that training on it is hard. Three small
+# changes mend these: another chain, a learned variance, and steps drawn by importance.
+#
+# **Afterwards you can**
+#
+# - say which steps of a chain are wasted, and derive the cosine chain that wastes fewer;
+# - prove what the best variance of a reverse step is, and between which two it lies;
+# - compute every term of the variational bound, the decoder of 256 pixel values included, in bits/dim;
+# - train the variance without disturbing the mean ($L_\text{hybrid}$);
+# - measure how noisy a loss is, and prove which way of drawing steps makes it least noisy;
+# - sample in a few steps with a variance that was learned for all of them.
+#
+# **Time** 75 minutes of reading, 3 minutes of computing. **Before** lecture 07 (chain, posterior, bound).
+
+# %%
+import io
+import math
+from functools import partial
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from flowlib import Cosine, GaussianPath, MixtureField, sample_ddim
+from flowlib.bits import bound_of_test_set
+from flowlib.chains import Chain
+from flowlib.course.notebook import fast, show_source, trained
+from flowlib.data import load
+from flowlib.distances import energy_distance
+from flowlib.features import frechet_distance
+from flowlib.plotting import ACCENT, GREY, INK
+from flowlib.systems.bound import discretised_log_prob, fixed_reverse, variational_bound
+from flowlib.systems.ddpm import forward, posterior
+from flowlib.systems.improved_ddpm import LearnedVariance, step_losses, variational_loss
+from flowlib.systems.resampling import LossSecondMoment
+
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# %% [markdown]
+# ## 1. Which steps are wasted
+#
+# Steps count down from $k = T$, noise, to $k = 0$, data, and $t = 1 - k/T$. As in lecture 07, $v_k$ is the variance
+# that step $k$ adds, $\bar\alpha_k = \prod_{i \le k}(1 - v_i)$, and
+# $x_k = \sqrt{\bar\alpha_k}\, x_0 + \sqrt{1 - \bar\alpha_k}\, \varepsilon$. DDPM's linear chain lets $v_k$ rise in a
+# straight line.
+#
+# Suppose we start sampling not at $T$ but at some earlier $k$, still from pure noise. What does that cost? By the
+# chain rule for divergences, no more than what $x_k$ still knows of its picture:
+#
+# $$\mathrm{KL}\big(q(x_k)\,\big\|\,\mathcal N(0, I)\big) \;\le\; \mathbb E_{x_0}\,
+# \mathrm{KL}\big(q(x_k \mid x_0)\,\big\|\,\mathcal N(0, I)\big)
+# = \tfrac12\,\mathbb E\Big[\bar\alpha_k \lvert x_0\rvert^2 - d\,\bar\alpha_k - d\log(1 - \bar\alpha_k)\Big]. \tag{1}$$
+#
+# The inequality is convexity of the divergence; whatever the sampler does afterwards can only shrink the left side
+# (data processing). So where the right side is nothing, all the steps from $T$ to $k$ do nothing. We take real
+# pictures, scikit-learn's $8\times 8$ digits, and count in **bits/dim**: nats divided by $d \log 2$.
+
+# %%
+train_set, test_set = load("digits"), load("digits", "test")
+chains = {"linear": Chain.linear(1000), "cosine": Chain.of(Cosine(), 1000)}
+square = float(train_set.images.double().square().mean())  # E |x_0|^2 / d
+
+
+def known(chain: Chain) -> Tensor:
+    """The right side of (1) for k = 1 ... T, in bits/dim."""
+    log_abar = chain.log_abar[1:]
+    return (log_abar.exp() * (square - 1) - torch.log(-torch.expm1(log_abar))) / (2 * math.log(2))
+
+
+for name, chain in chains.items():
+    left = known(chain)
+    print(f"{name}: {(left < 0.01).double().mean():.0%} of the steps know less than 0.01 bits/dim of the picture")
+idle = {name: float((known(chain) < 0.01).double().mean()) for name, chain in chains.items()}
+assert idle["linear"] > 3 * idle["cosine"]
+
+# %% [markdown]
+# That was a bound. The experiment: an exact field (the mixture of a few hundred digits, lecture 02), a chain cut off
+# at its noisy end, and the energy distance of what comes out to real digits.
+
+# %%
+few = train_set.images[: 40 if fast else 200].flatten(1).double()
+draws = 60 if fast else 200
+start = torch.randn(draws, few.shape[1], generator=seeded(0), dtype=torch.float64)
+skipped = (0.0, 0.2, 0.4, 0.6, 0.8)
+damage: dict[str, list[float]] = {}
+for name, chain in chains.items():
+    field = MixtureField(few, std=0.1, path=GaussianPath(chain))
+    real, _ = field.sample(draws, seeded(1))
+    damage[name] = []
+    for share in skipped:
+        k = torch.linspace(1 - share, 0, 26, dtype=torch.float64) * 1000
+        drawn = sample_ddim(field, start, times=chain.time(k.round().long()), eta=1.0, generator=seeded(2))
+        damage[name].append(energy_distance(drawn, real))
+floor = 2 / draws * float(torch.cdist(real, real).mean())  # of two samples of one law
+
+figure, (one, two, three) = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
+for (name, chain), colour in zip(chains.items(), (INK, ACCENT), strict=True):
+    k = torch.arange(1, 1001) / 1000
+    one.plot(k, chain.abar[1:], color=colour, label=name)
+    two.semilogy(k, known(chain), color=colour)
+    three.plot(skipped, damage[name], "o-", color=colour, label=name)
+two.axhline(0.01, color=GREY, linewidth=0.8, linestyle=":")
+two.set_ylim(1e-6, 10)
+three.axhline(floor, color=GREY, linewidth=0.8, linestyle=":", label="floor")
+one.set(xlabel="k / T", title="signal left, abar")
+two.set(xlabel="k / T", title="known of the picture, bits/dim (1)")
+three.set(xlabel="share of the steps skipped", title="energy distance to real digits")
+one.legend(frameon=False), three.legend(frameon=False)
+plt.show()
+if not fast:
+    assert damage["linear"][1] < 2 * floor + damage["linear"][0]  # the first fifth of the linear chain does nothing
+
+# %% [markdown]
+# ### The cosine chain, derived
+#
+# On the unit circle write $\sqrt{\bar\alpha} = \cos\theta$ and $\sqrt{1 - \bar\alpha} = \sin\theta$. Data are at
+# $\theta = 0$, noise at $\theta = \pi/2$, and every chain that preserves variance is a way to run along this quarter.
+# Spend the steps evenly: $\theta_k = \frac\pi2 \frac kT$. Then
+# $\bar\alpha_k = \cos^2\!\big(\frac\pi2\frac kT\big)$ falls almost in a straight line in the middle and is flat at both
+# ends. That is lecture 02's trigonometric path.
+#
+# Two repairs. *At the data.* The first step would add noise of standard deviation $\sin\frac{\pi}{2T} = 0.0016$, a
+# fifth of the distance $2/255$ between two pixel values: too little to be worth a step, and hard to predict. Start the
+# clock a little late, at offset $s = 0.008$:
+#
+# $$\bar\alpha_k = \frac{f(k)}{f(0)}, \qquad f(k) = \cos^2\Big(\frac{k/T + s}{1 + s}\,\frac\pi2\Big). \tag{2}$$
+#
+# Now $\sqrt{v_1}$ is just below one pixel value. *At the noise.* $f(T) = 0$, so
+# $v_T = 1 - \bar\alpha_T/\bar\alpha_{T-1} = 1$: the last state would know nothing at all, and $D$ could not be read off
+# a prediction of its noise. Clip $v_k$ at $0.999$.
+
+# %%
+chain = chains["cosine"]
+k = torch.arange(1001, dtype=torch.float64)
+f = torch.cos((k / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+assert torch.allclose(chain.abar[:-1], (f / f[0])[:-1], rtol=1e-9)  # (2), but for the clipped last step
+assert float(chain.var[-1]) == 0.999
+value = 2 / 255
+print(f"noise of the first step, in pixel values: {float(chain.var[1].sqrt()) / value:.2f} with the offset, ", end="")
+print(f"{math.sin(math.pi / 2000) / value:.2f} without; DDPM's linear chain {0.01 / value:.2f}")
+assert 0.5 < float(chain.var[1].sqrt()) / value < 1
+
+# %%
+if not fast:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    pictures, eps = train_set.images[:8], torch.randn(8, 1, 8, 8, generator=seeded(3))
+    film, frames = Figure(figsize=(6.4, 2.6), layout="constrained"), []
+    panels = film.subplots(2, 1)
+    for step in range(0, 1001, 25):
+        for axes, (name, chain) in zip(panels, chains.items(), strict=True):
+            mean, variance = forward(chain, pictures, step)
+            row = (mean + variance.sqrt() * eps)[:, 0].permute(1, 0, 2).reshape(8, -1)
+            axes.clear()
+            axes.imshow(-row, cmap="Greys_r", vmin=-1.6, vmax=1.6)
+            bits = float(known(chain)[max(step, 1) - 1])
+            axes.set_title(f"{name:6s} k = {step:4d}   {min(bits, 9.99):.2f} bits/dim known", loc="left", fontsize=9)
+            axes.axis("off")
+        film.savefig(buffer := io.BytesIO(), dpi=80)
+        frames.append(Image.open(buffer).convert("RGB").quantize(16, dither=Image.Dither.NONE))
+    frames[0].save(
+        "images/08_chains.gif",
+        save_all=True,
+        append_images=frames[1:],
+        duration=[500, *[110] * (len(frames) - 2), 1500],
+        loop=0,
+        optimize=True,
+    )
+
+# %% [markdown]
+# ![Two rows of eight digits that dissolve in noise. On the linear chain they are gone half-way, on the cosine chain
+# only near the end.](images/08_chains.gif)
+#
+# ## 2. The best variance of a step
+#
+# A reverse step is $p_\theta(x_j \mid x_k) = \mathcal N(\mu(x_k, D), \sigma^2 I)$, with the posterior's mean $\mu$ and
+# $D \approx \mathbb E[x_0 \mid x_k]$ in the place of $x_0$. DDPM fixes $\sigma^2$ at one of two values. With
+# $v = 1 - \bar\alpha_k / \bar\alpha_j$, the variance of $x_k$ given $x_j$ (it is $v_k$ for $j = k - 1$), they are
+#
+# $$\text{large: } v, \qquad \text{small: } b = v\,\frac{1 - \bar\alpha_j}{1 - \bar\alpha_k},
+# \quad\text{the posterior's.}$$
+#
+# Which is right? Ask the bound. Write $c = \sqrt{\bar\alpha_j}\, v / (1 - \bar\alpha_k)$, the factor of $x_0$ in $\mu$.
+#
+# > **Theorem 1 (the best variance).** For any $D$, the expected term
+# > $\mathbb E\,\mathrm{KL}(q(x_j \mid x_k, x_0) \,\|\, p_\theta(x_j \mid x_k))$ is least for
+# >
+# > $$\sigma_*^2 = b + \frac{c^2}{d}\,\mathbb E\lvert x_0 - D\rvert^2, \tag{3}$$
+# >
+# > and is $\frac d2 \log(\sigma_*^2 / b)$ there. If $\sigma^2$ may depend on $x_k$ and on the component, replace the
+# > mean by the conditional one: $\sigma_{*,i}^2(x_k) = b + c^2\,\mathbb E[(x_{0,i} - D_i)^2 \mid x_k]$.
+#
+# **Proof.** Two Gaussians with variances $b$, $\sigma^2$ and means that differ by $c\,(x_0 - D)$:
+#
+# $$\mathbb E\,\mathrm{KL} = \frac d2\Big[\frac b{\sigma^2} - 1 - \log\frac b{\sigma^2}\Big] + \frac{c^2\,
+# \mathbb E\lvert x_0 - D\rvert^2}{2\sigma^2} = \frac d2\Big[\frac{\sigma_*^2}{\sigma^2} - 1 - \log\frac b{\sigma^2}
+# \Big] .$$
+#
+# With $r = \log\sigma^2$ the bracket is $\sigma_*^2 e^{-r} + r$ plus a constant. It is strictly convex, and its
+# derivative $1 - \sigma_*^2 e^{-r}$ vanishes at $e^r = \sigma_*^2$. Insert it. The same for each $x_k$ and each
+# component. $\blacksquare$
+#
+# So the variance is the posterior's, plus what $D$ does not know of the data, seen through $c$. A network with a worse
+# $D$ needs a larger variance: there is no right one without the network.
+#
+# > **Theorem 2 (both fixed variances are limits).** Let $s^2 = \mathbb E\lvert x_0 - \mathbb E x_0\rvert^2 / d \le 1$,
+# > as for all data in $[-1, 1]$, and $D = \mathbb E[x_0 \mid x_k]$. Then $b \le \sigma_*^2 \le v$. The left bound is
+# > attained for data that are one point, the right one for white data, $\mathcal N(m, I)$. For
+# > $\mathcal N(m, s^2 I)$,
+# >
+# > $$\sigma_*^2 = b + c^2\,\frac{s^2 (1 - \bar\alpha_k)}{\bar\alpha_k s^2 + 1 - \bar\alpha_k} . \tag{4}$$
+#
+# **Proof.** The left bound is (3); it is attained where $x_k$ determines $x_0$ almost surely. As $x_k$ has Gaussian
+# noise in it, that happens for a constant $x_0$ only. For the rest, $D$ is the best predictor of all, so it is no worse
+# than the best *affine* one that treats all components alike, $\mathbb E x_0 + g\,(x_k - \mathbb E x_k)$. Its error per
+# component is $(1 - g\sqrt{\bar\alpha_k})^2 s^2 + g^2 (1 - \bar\alpha_k)$, least at
+# $g = \sqrt{\bar\alpha_k}\, s^2 / (\bar\alpha_k s^2 + 1 - \bar\alpha_k)$, where it is the fraction in (4). For Gaussian
+# data the best predictor *is* affine, which proves (4). The fraction rises with $s^2$, and at $s^2 = 1$ it is
+# $1 - \bar\alpha_k$. Then
+#
+# $$b + c^2 (1 - \bar\alpha_k) = \frac{v\,(1 - \bar\alpha_j) + \bar\alpha_j v^2}{1 - \bar\alpha_k}
+# = v\,\frac{1 - \bar\alpha_j (1 - v)}{1 - \bar\alpha_k} = v,$$
+#
+# because $\bar\alpha_j (1 - v) = \bar\alpha_k$. $\blacksquare$
+#
+# In the picture, the left axis says where $\sigma_*^2$ lies between the two, on a scale of logarithms:
+# $\sigma_*^2 = v^\lambda\, b^{1 - \lambda}$.
+
+
+# %%
+def best_variance(chain: Chain, k: int, error: Tensor | float) -> Tensor:
+    """(3) for the step from k to k - 1 and an error E|x_0 - D|^2 / d."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    c, b = posterior(chain, 0 * one, one, k)  # the mean for x_k = 0 and x_0 = 1 is c
+    return (b + c**2 * error).squeeze()
+
+
+def share(chain: Chain, k: int, error: Tensor | float) -> float:
+    """The lambda with best variance = large^lambda small^(1 - lambda)."""
+    small, large = best_variance(chain, k, 0.0), chain.var[k]
+    return float((best_variance(chain, k, error) / small).log() / (large / small).log())
+
+
+chain = chains["cosine"]
+ks = [2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 700, 900, 990]
+abar = chain.abar
+field = MixtureField(few, std=0.0, path=GaussianPath(chain))  # finite data: a picture is known before k = 0
+points = few[torch.randint(len(few), (draws,), generator=seeded(4))]
+curves: dict[str, list[float]] = {}
+for s in (1.0, 0.5, 0.1):
+    gaussian = [s**2 * (1 - abar[k]) / (abar[k] * s**2 + 1 - abar[k]) for k in ks]
+    curves[f"Gaussian, s = {s}"] = [share(chain, k, error) for k, error in zip(ks, gaussian, strict=True)]
+curves["digits"] = []
+for k in ks:
+    x = field.path.sample(points, chain.time(k), start)
+    curves["digits"].append(share(chain, k, (field.data(x, chain.time(k)) - points).square().mean()))
+assert all(abs(value - 1) < 1e-5 for value in curves["Gaussian, s = 1.0"])  # white: the large variance, at every step
+assert all(-1e-9 <= value <= 1 + 1e-5 for curve in curves.values() for value in curve)  # Theorem 2
+
+figure, (one, two) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+for (name, curve), colour in zip(curves.items(), ("C0", "C1", "C2", ACCENT), strict=True):
+    one.semilogx(ks, curve, "o-", markersize=3, color=colour, label=name)
+one.set(xlabel="k (of T = 1000)", ylabel="λ: 0 small, 1 large", title="Where the best variance lies")
+one.legend(frameon=False)
+for steps, colour in ((100, GREY), (1000, INK)):
+    other = Chain.of(Cosine(), steps)
+    inner = torch.arange(2, steps + 1)
+    ratio = (1 - other.abar[inner - 1]) / (1 - other.abar[inner])
+    two.semilogx(inner / steps, ratio, color=colour, label=f"T = {steps}")
+two.set(xlabel="k / T", ylabel="small / large", title="Both fixed variances differ next to the data only")
+two.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# The right panel says two things. Away from the data both variances agree, so a sampler with a thousand steps hardly
+# cares. And the more steps, the shorter the stretch where they differ. But that stretch is where the bound is spent.
+#
+# ## 3. The bound, term by term
+#
+# From lecture 07,
+#
+# $$\begin{aligned}-\log p_\theta(x_0) \;\le\; &\underbrace{\mathrm{KL}(q(x_T \mid x_0) \,\|\, \mathcal N(0,
+# I))}_{L_T} \\ &+ \sum_{k = 2}^T \underbrace{\mathbb E\,\mathrm{KL}(q(x_{k-1} \mid x_k, x_0) \,\|\, p_\theta(x_{k-1}
+# \mid x_k))}_{L_{k-1}} \underbrace{-\,\mathbb E\log p_\theta(x_0 \mid x_1)}_{L_0} .\end{aligned}$$
+#
+# $L_T$ is (1) at $k = T$: nothing to learn. The terms in between are two Gaussians each. The last one needs thought.
+#
+# **The decoder.** Pixels are integers $0 \dots 255$, put on a grid of spacing $2/255$ in $[-1, 1]$. A Gaussian is a
+# density, and densities of discrete data mean nothing: narrow it around the grid, and it grows without end. So give to
+# each pixel value the probability of its *bin*,
+#
+# $$p_\theta(x_0 \mid x_1) = \prod_i \int_{\delta_-(x_{0,i})}^{\delta_+(x_{0,i})} \mathcal N(x; \mu_i, \sigma_1^2)\, dx,
+# \qquad \delta_\pm(x) = x \pm \tfrac1{255}, \quad \delta_+(1) = \infty,\ \delta_-(-1) = -\infty . \tag{5}$$
+#
+# The outer bins reach to infinity, so the 256 probabilities sum to one, whatever $\mu$ and $\sigma$. Then
+# $-\log_2 p / d$ is the length of a real code in **bits per pixel** (arithmetic coding reaches it), and storing the
+# pixels as they are takes 8. At $k = 1$ the posterior has no variance, so the small one is taken to be that of the step
+# before, as in Ho et al.'s code.
+#
+# In practice: $\Phi(a) - \Phi(b)$ is $0$ or $1 - 1$ a few standard deviations away, and its logarithm is lost. The
+# library takes logarithms first, on the side where both are small.
+
+# %%
+show_source(discretised_log_prob)
+
+# %%
+values = (2 * torch.arange(256, dtype=torch.float64) / 255 - 1)[:, None]
+for mean, std in ((0.3, 0.001), (-0.7, 0.05), (1.4, 0.5), (0.0, 30.0)):
+    log_prob = discretised_log_prob(values, torch.tensor(mean).double(), torch.tensor(std).double())
+    print(f"mean {mean:4.1f}, std {std:6.3f}: total {float(log_prob.exp().sum()):.12f}", end="")
+    print(f", the dearest value costs {-float(log_prob.min()) / math.log(2):10.0f} bits")
+    assert abs(float(log_prob.exp().sum()) - 1) < 1e-10
+
+# %% [markdown]
+# ### What the variance costs
+#
+# Where everything is known, the cost can be seen without a network. Data: two narrow Gaussians on a line, whose
+# entropy is known; $D$ is exact; the variance of each step is the small one, the large one, or the best one of
+# Theorem 1 for each $x_k$. For data that are no pixels, the last term is a density (`levels=None`).
+
+
+# %%
+def learned_perfectly(field: MixtureField, chain: Chain):
+    """The reversal with exact mean and the best variance of each x_k: Theorem 1, with var(x_0 | x_k) by Bayes' rule."""
+    nodes = torch.linspace(-1.7, 1.7, 681, dtype=torch.float64)[:, None]
+    log_prior = field.log_prob(nodes, 1.0)
+
+    def reverse(x: Tensor, y: Tensor | None, k: int, j: int):
+        mean, small = posterior(chain, x, field.data(x, chain.time(k)), k, j)
+        c = posterior(chain, torch.zeros(1, 1).double(), torch.ones(1, 1).double(), k, j)[0]
+        # near the data the posterior of x_0 is narrower than the grid: there its Gaussian form is exact enough
+        level, noise = chain.abar[k].sqrt(), 1 - chain.abar[k]
+        weight = torch.softmax(log_prior - (x - level * nodes.T) ** 2 / (2 * noise), dim=1)
+        centre = weight @ nodes
+        spread = (weight * (nodes.T - centre) ** 2).sum(1, keepdim=True)
+        std = float(field.std[0])
+        return mean, small + c**2 * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
+
+    return reverse
+
+
+count = 500 if fast else 4000
+rows: dict[str, list[float]] = {"small": [], "large": [], "best": []}
+lengths = (10, 40) if fast else (10, 30, 100, 300)
+for steps in lengths:
+    chain = Chain.of(Cosine(), steps)
+    line = MixtureField(torch.tensor([[-0.8], [0.7]]).double(), 0.15, path=GaussianPath(chain))
+    z, _ = line.sample(count, seeded(5))
+    entropy = -line.log_prob(z, 1.0) / math.log(2)
+    for name, row in rows.items():
+        reverse = learned_perfectly(line, chain) if name == "best" else fixed_reverse(line, chain, name)
+        bound = variational_bound(reverse, chain, z, levels=None, generator=seeded(6)).total
+        row.append(float((bound - entropy).mean()))
+        error = float((bound - entropy).std()) / count**0.5
+print("bound minus entropy, bits/dim, for T =", *(f"{steps:7d}" for steps in lengths))
+for name, row in rows.items():
+    print(f"{name:32s}", *(f"{value:7.3f}" for value in row))
+print(f"the last figure is uncertain by ± {error:.3f}, the others by about as much")
+if not fast:
+    assert rows["best"][-1] < rows["best"][0] / 4  # the gap closes with more steps ...
+    assert min(rows["small"]) > 0.1 < min(rows["large"])  # ... and stays where the variance is fixed
+
+# %% [markdown]
+# With the best variance the gap closes as $T$ grows: between narrow steps the reversal *is* Gaussian. With a fixed
+# variance it does not close, however many steps there are. The reason is in the right panel above: near the data the
+# ratio small/large depends on $k$ alone, about $\frac{k - 1}{k}$ on a chain that starts evenly, and by Theorem 1's
+# proof a wrong ratio $\rho = \sigma_*^2/\sigma^2$ costs $\frac12(\rho - 1 - \log\rho)$ nats per component, at every
+# $T$.
+#
+# ## 4. Learn it
+#
+# Theorem 2 says where to look: between $b$ and $v$. Let the network have twice the channels. One half is
+# $\hat\varepsilon$, as before, so that the model is a `Field` and nothing in lectures 01 to 07 sees a difference. The
+# other half is $\lambda$, for each component:
+#
+# $$\sigma_i^2(x_k) = \exp\big(\lambda_i \log v + (1 - \lambda_i) \log b\big). \tag{6}$$
+#
+# Near the data $b$ and $v$ span orders of magnitude together as $k$ varies, but $\lambda$ stays of order one; that is
+# why the network predicts it and not the variance.
+#
+# **Which loss?** $L_\text{simple}$ does not contain the variance. The bound does; but its weight on the error of
+# $\hat\varepsilon$ differs from that of $L_\text{simple}$ by orders of magnitude, and the pictures suffer (lecture 07).
+# So take both, and *cut the wire*: inside the bound, the mean is detached, and only $\lambda$ learns from it,
+#
+# $$L_\text{hybrid} = L_\text{simple} + 0.001\; L_\text{vlb}, \qquad
+# L_\text{vlb} = T\,\mathbb E_k[L_{k-1}] \text{ in bits/dim}.$$
+#
+# The weight is small because $\lambda$ needs little, and shares all layers with $\hat\varepsilon$.
+
+# %%
+show_source(LearnedVariance.moments, step_losses)
+
+# %%
+# cutting the wire, checked: the bound's gradient reaches the half that says the variance, and not the other
+small = {
+    "data": "digits",
+    "levels": 17,  # a pixel of these digits is 0 ... 16
+    "guided": False,
+    "chain": 200,
+    "steps": 500,
+    "net_args": {"channels": (32, 64), "depth": 1, "patch": 1, "dim": 128},
+}
+run = trained("iddpm-hybrid", name="digits-L_hybrid", **small)
+model = run.field
+images = train_set.images[:16]
+model.requires_grad_(True)
+_, bound = step_losses(
+    model, images, None, torch.arange(1, 17), torch.randn(16, 1, 8, 8, generator=seeded(7)), levels=17
+)
+bound.sum().backward()
+head = model.net.net.head.weight.grad  # (2 channels, ...): the noise, then lambda
+print(f"gradient of the bound in the last layer: noise {head[0].norm():.1e}, variance {head[1].norm():.1e}")
+assert float(head[0].norm()) == 0 < float(head[1].norm())
+model.zero_grad()
+model.requires_grad_(False)
+
+# %% [markdown]
+# Now the bits. The same network, the same $\hat\varepsilon$, three variances; test digits, all 200 steps. $D$ is
+# clipped to $[-1, 1]$, where pictures are: at the noisy end an error of $\hat\varepsilon$ is one of $D$ that is
+# $1/\sqrt{\bar\alpha_T}$ times as large, and the bound would pay for it. For the $8 \times 8$ digits of 17 values,
+# storing the pixels takes $\log_2 17 = 4.09$ bits.
+
+# %%
+many = 8 if fast else 50
+table: dict[str, Tensor] = {}
+for variance in ("small", "large", "learned"):
+    table[variance] = bound_of_test_set(run, images=many, variance=variance).double()
+print(f"bits/dim of {many} test digits (L_hybrid, cosine chain, T = 200); storing takes {math.log2(17):.2f}")
+for variance, terms in table.items():
+    total = terms.sum(1)
+    parts = (terms[:, 0].mean(), terms[:, 1:-10].sum(1).mean(), terms[:, -10:-1].sum(1).mean(), terms[:, -1].mean())
+    print(f"{variance:8s} {total.mean():.3f} ± {total.std() / many**0.5:.3f}   ", end="")
+    print("prior {:.4f}, k > 10 {:.3f}, k = 2 ... 10 {:.3f}, decoder {:.3f}".format(*parts))
+if not fast:
+    totals = {name: float(terms.sum(1).mean()) for name, terms in table.items()}
+    assert totals["learned"] < min(totals["small"], totals["large"])
+
+# %%
+figure, (one, two) = plt.subplots(1, 2, figsize=(10, 3.1), layout="constrained")
+k = torch.arange(1, 201)
+for (name, terms), colour in zip(table.items(), (GREY, INK, ACCENT), strict=True):
+    one.loglog(k, terms[:, 1:].mean(0).flip(0).clamp_min(1e-6), color=colour, label=name)
+one.set(xlabel="k", ylabel="bits/dim", title="Each term of the bound")
+one.legend(frameon=False)
+shares = []
+noisy = torch.randn(many, 1, 8, 8, generator=seeded(8))
+for step in k.tolist():
+    mean, variance = forward(model.chain, test_set.images[:many], step)
+    with torch.no_grad():
+        shares.append(model.both(mean + variance.sqrt() * noisy, model.chain.time(step))[1].flatten())
+shares = torch.stack(shares)
+ink = (test_set.images[:many] > -1).flatten()
+blank, stroke = (float(shares[4][part].mean()) for part in (~ink, ink))
+print(f"k = 5: mean λ where the picture is blank {blank:.2f}, where there is ink {stroke:.2f}")
+if not fast:
+    assert blank < 0.3 < 0.7 < stroke
+low, middle, high = (shares.quantile(q, dim=1) for q in (0.1, 0.5, 0.9))
+two.fill_between(k, low, high, color=ACCENT, alpha=0.2, linewidth=0, label="80 % of the pixels")
+two.semilogx(k, middle, color=ACCENT, label="median")
+two.axhline(0, color=GREY, linewidth=0.8), two.axhline(1, color=GREY, linewidth=0.8)
+two.set(xlabel="k", ylabel="λ: 0 small, 1 large", title="What the network has learned")
+two.legend(frameon=False)
+plt.show()
+if not fast:
+    thumbnail = Figure(figsize=(6.4, 4.0), dpi=50, layout="constrained")
+    axes = thumbnail.subplots()
+    for (name, terms), colour in zip(table.items(), (GREY, INK, ACCENT), strict=True):
+        axes.loglog(k, terms[:, 1:].mean(0).flip(0).clamp_min(1e-4), color=colour, linewidth=3, label=name)
+    axes.set_title("what each step costs, in bits", fontsize=16)
+    axes.legend(frameon=False, fontsize=14)
+    thumbnail.savefig("images/08.png")
+
+# %% [markdown]
+# The terms fall over three orders of magnitude: the bound is spent next to the data, on detail that no eye sees. There
+# the learned variance differs from both fixed ones, and from pixel to pixel: blank paper is known for sure (small), the
+# grey values of a stroke are not (large).
+#
+# ## 5. Why the bound is a noisy loss
+#
+# If bits are what one wants, why not train on $L_\text{vlb}$ alone? Because of the left panel. Training draws a $k$,
+# and takes $T L_k$ as an estimate of the sum. When a few terms carry the sum, most draws see nothing and few see far
+# too much. The noise of a gradient is measured by the **gradient-noise scale** (McCandlish et al. 2018): with the
+# covariance $\Sigma$ of one sample's gradient and the true gradient $G$,
+#
+# $$B = \frac{\operatorname{tr}\Sigma}{\lvert G\rvert^2},$$
+#
+# the batch at which noise and signal are of equal size. From $n$ batches of size $m$ with gradients $g_i$ and mean
+# $\bar g$: $\operatorname{tr}\Sigma \approx \frac m{n - 1}\sum\lvert g_i - \bar g\rvert^2$ and
+# $\lvert G\rvert^2 \approx \lvert\bar g\rvert^2 - \operatorname{tr}\Sigma / (mn)$, both without bias.
+#
+# ### The best way to draw $k$
+#
+# Draw $k$ with probability $p_k$ and weight its term by $1 / (T p_k)$:
+# $\sum_k p_k \frac{T L_k}{T p_k} = \sum_k L_k$, for every $p > 0$. So the mean does not depend on $p$. The noise does.
+#
+# > **Theorem 3 (importance sampling).** Of all $p$, the second moment of $L_k / p_k$, with $k \sim p$, is least for
+# >
+# > $$p_k \propto \sqrt{\mathbb E L_k^2}, \qquad\text{and is}\quad \Big(\sum_k \sqrt{\mathbb E L_k^2}\Big)^2
+# > \quad\text{instead of}\quad T \sum_k \mathbb E L_k^2 \ \text{ for the uniform } p . \tag{7}$$
+#
+# **Proof.** The second moment is $\sum_k p_k\, \mathbb E L_k^2 / p_k^2 = \sum_k m_k / p_k$ with $m_k = \mathbb E
+# L_k^2$. By Cauchy and Schwarz, and as $\sum p_k = 1$,
+#
+# $$\Big(\sum_k \sqrt{m_k}\Big)^2 = \Big(\sum_k \sqrt{\tfrac{m_k}{p_k}}\,\sqrt{p_k}\Big)^2 \le \sum_k \frac{m_k}{p_k},$$
+#
+# with equality if and only if $\sqrt{m_k / p_k}$ is proportional to $\sqrt{p_k}$, that is, $p_k \propto \sqrt{m_k}$.
+# The mean is the same for all $p$, so the variance is least too. $\blacksquare$
+#
+# Mind the square *inside* the mean: $\sqrt{\mathbb E L_k^2}$, not $\mathbb E L_k$, because a term that is noisy in
+# itself deserves more draws. The same proof for gradients gives $p_k \propto \sqrt{\mathbb E \lvert\nabla
+# L_k\rvert^2}$; the loss stands in for it, because it is to be had for nothing. $\mathbb E L_k^2$ changes as the
+# network learns, so it is estimated from the last ten losses of each $k$; until every $k$ has ten, draws are uniform.
+
+# %%
+show_source(LossSecondMoment.probabilities, LossSecondMoment.sample)
+
+# %%
+terms = table["learned"][:, 1:]  # (images, T) of the network above
+m = terms.square().mean(0)
+gain = float(len(m) * m.sum() / m.sqrt().sum() ** 2)
+print(f"second moment of the estimate, uniform over best: {gain:.1f}")
+rng = torch.softmax(torch.randn(1000, len(m), generator=seeded(9), dtype=torch.float64) + m.sqrt().log(), dim=1)
+best = m.sqrt().sum() ** 2
+assert bool(((m / rng).sum(1) >= best).all())  # Theorem 3: a thousand other ways are all worse
+assert gain > 1
+
+# %% [markdown]
+# And the noise of the gradients: $L_\text{simple}$, $L_\text{hybrid}$, $L_\text{vlb}$ with uniform $k$, and
+# $L_\text{vlb}$ with a resampler that has seen ten losses of each $k$. All four at the same weights, those of a network
+# after 60 steps: later the true gradient of $L_\text{simple}$ is too small to be measured with forty batches.
+
+
+# %%
+def noise_and_signal(loss, parameters: list[Tensor], batches: int, size: int) -> tuple[float, float]:
+    """tr(Sigma) and |G|^2 from gradients of `batches` batches, both without bias."""
+    rows = []
+    for i in range(batches):
+        z = train_set.images[torch.randint(len(train_set), (size,), generator=seeded(i))]
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss(z, seeded(1000 + i)), parameters)]))
+    stack = torch.stack(rows).double()
+    trace = size * stack.var(0).sum()
+    return float(trace), float(stack.mean(0).square().sum() - trace / (size * batches))
+
+
+young = trained("iddpm-hybrid", name="digits-L_hybrid-early", **{**small, "steps": 60}).field
+seen = variational_bound(young.reverse, young.chain, train_set.images[:10], levels=17, generator=seeded(10)).terms
+sampler = LossSecondMoment(200)
+for row in seen.flip(1):  # ten losses of each k, k = 1 first, as in training: nothing is clipped
+    sampler.update(torch.arange(1, 201), row)
+m = seen.double().square().mean(0)
+print(f"uniform over best, by (7) and these losses: {float(len(m) * m.sum() / m.sqrt().sum() ** 2):.0f}")
+resampled = LearnedVariance(young.net, young.path, sampler).eval()  # in eval it keeps the losses that it has
+young.requires_grad_(True)
+losses = {
+    "L_simple": partial(variational_loss, young, weight=0.0, levels=17),
+    "L_hybrid": partial(variational_loss, young, levels=17),
+    "L_vlb": partial(variational_loss, young, kind="vlb", levels=17),
+    "L_vlb, importance": partial(variational_loss, resampled, kind="vlb", levels=17),
+}
+noise: dict[str, float] = {}
+for name, loss in losses.items():
+    parameters = list(young.parameters())
+    noise[name], signal = noise_and_signal(
+        lambda z, g, loss=loss: loss(z, generator=g), parameters, 4 if fast else 40, 32
+    )
+    print(
+        f"{name:18s} tr(Sigma) {noise[name]:9.2g}   |G|² {signal:9.2g}   noise scale {noise[name] / signal:8.1f} images"
+    )
+young.requires_grad_(False)
+if not fast:
+    assert noise["L_vlb, importance"] < noise["L_vlb"] / 20
+
+# %% [markdown]
+# Read the last two rows against each other: they have the same $G$, and importance sampling takes away all but a small
+# part of the noise. It is more than (7) promises, because a batch is drawn in strata: by importance, every batch holds
+# the steps that matter.
+#
+# Do not read the third row against the first two. There both noise and signal of the bound are millions of times those
+# of $L_\text{simple}$. This young network is far from the bound's minimum, most of all at the noisiest step, where an
+# error of $\hat\varepsilon$ is one of $D$ that is $1/\sqrt{\bar\alpha_T}$ times as large; and all samples pull in that
+# one direction. The paper found the noise scale of $L_\text{vlb}$ far *above* that of $L_\text{hybrid}$, on natural
+# images and in long trainings. Which of the two is larger depends on where one stands.
+#
+# **Does it pay?** Train the same network on $L_\text{vlb}$ alone, with and without importance sampling, for the same
+# 500 steps. (The bound is the loss here, nothing is detached.)
+
+# %%
+runs = {
+    "L_hybrid": run,
+    "L_vlb": trained("iddpm-vlb", name="digits-L_vlb", importance=False, **small),
+    "L_vlb, importance": trained("iddpm-vlb", name="digits-L_vlb-by-importance", **small),
+}
+bits = {name: bound_of_test_set(one, images=many).double().sum(1) for name, one in runs.items()}
+for name, total in bits.items():
+    print(f"{name:18s} {total.mean():.3f} ± {total.std() / many**0.5:.3f} bits/dim")
+
+# %% [markdown]
+# A few hundred steps of a small network, one seed: read the order, not the digits. Here $L_\text{hybrid}$ needs the
+# fewest bits, and importance sampling, for all the noise that it takes away, makes no difference that can be told from
+# chance. The paper found $L_\text{vlb}$ hard to optimise on natural images, importance sampling a large help, and,
+# after hundreds of thousands of steps, the best bits. A short training is another regime, and that is a result too.
+#
+# The comparison with seeds and spread, for both chains, every variance and every loss, is one command. On MNIST at the
+# scale of the course it takes hours, and `--data digits` minutes:
+#
+# ```
+# python benchmarks/iddpm_likelihood.py --help
+# ```
+#
+# ## 6. Few steps, with a variance that was learned for all of them
+#
+# A step from $k$ to $j < k - 1$ has its own small and large variance, $b$ and $v$ above, which are known. What was
+# learned is $\lambda$, a *position between them*. So use it there too: $\sigma^2 = v^\lambda\, b^{1 - \lambda}$ with
+# the strided $b$ and $v$. Nothing is trained again. With few steps $b$ and $v$ differ over the whole chain, and now
+# the choice matters for the pictures.
+
+# %%
+amount, feature = (80 if fast else 300), test_set.images.flatten(1)
+floor = frechet_distance(train_set.images[:amount].flatten(1), feature)
+budgets = (4, 8) if fast else (5, 10, 20)
+print(f"Fréchet distance on pixels to the test set; {amount} training digits: {floor:.2f}")
+print("steps              ", *(f"{steps:6d}" for steps in budgets))
+quality: dict[str, list[float]] = {}
+for name, method in {"small": "ddpm", "large": "ddpm-large", "learned": "ddpm-learned", "DDIM": "ddim"}.items():
+    quality[name] = [
+        frechet_distance(run.sample(count=amount, method=method, steps=steps).clamp(-1, 1).flatten(1), feature)
+        for steps in budgets
+    ]
+    print(f"{name:19s}", *(f"{value:6.2f}" for value in quality[name]))
+strided = {
+    name: [float(bound_of_test_set(run, images=many, variance=name, steps=steps).sum(1).mean()) for steps in budgets]
+    for name in ("small", "large", "learned")
+}
+print("\nbound of the strided chain, bits/dim")
+for name, row in strided.items():
+    print(f"{name:19s}", *(f"{value:6.2f}" for value in row))
+if not fast:
+    assert all(strided["learned"][i] < min(strided["small"][i], strided["large"][i]) for i in range(len(budgets)))
+
+# %% [markdown]
+# Two measures, two verdicts, and both are results. In bits the learned variance wins at every number of steps.
+# In the distance of the pictures the order changes with the number of steps, and the differences are small: what the
+# variance adds in one step, the next one mostly takes away. DDIM, which adds nothing, is as good or better.
+#
+# And fewer steps may need *fewer* bits. By Theorem 1 a step costs $\frac12\log(1 + c^2 e / b)$ per component, where $e$
+# is the error of $D$. Cut into more steps, $c^2 e / b$ is shared out, and a sum of logarithms of small shares is larger
+# than one logarithm of the whole. For an exact $D$ the chain rule for entropies sets that right; a network after five
+# hundred steps pays it in full.
+#
+# ## 7. Change this
+#
+# - In section 1, replace `Cosine()` by `Cosine(offset=0.1)`. Predict what happens to $v_1$, and to the number of idle
+#   steps. Then run.
+# - In section 3, make the two Gaussians wider, `0.5` instead of `0.15`. Which fixed variance gains? (Theorem 2.)
+# - In section 4, train with `weight` 1 instead of 0.001 (write a loop around `variational_loss`). Which half suffers?
+
+# %%
+offset = 0.1  # <- change this number
+print(f"offset {offset}: first step {float(Chain.of(Cosine(offset)).var[1].sqrt()) / value:.2f} pixel values")
+
+# %% [markdown]
+# ## 8. What fails, and why
+#
+# - **The mean is not detached.** The loss goes down, the bits too, and $L_\text{simple}$ gets worse: the bound's
+#   weights pull $\hat\varepsilon$ towards the last few steps.
+# - **Interpolating variances instead of logarithms.** Between $b = 10^{-5}$ and $v = 2 \cdot 10^{-5}$ it is the same.
+#   But a network output outside $[0, 1]$ then gives a negative variance; with logarithms it is always positive.
+# - **A density in the place of (5).** The decoder's term falls without end as $\sigma_1 \to 0$ around pixel values.
+# - **Nats where bits are meant.** $0.001\, L_\text{vlb}$ is in bits/dim; in nats per picture it is
+#   $d \log 2 \approx 540$ times as much on MNIST, and swamps $L_\text{simple}$.
+# - **Weights left out.** Steps drawn by $p_k$ and not weighted by $1/(T p_k)$ minimise another loss, $\sum p_k L_k$.
+# - **Weighted losses in the history.** The resampler must be told $L_k$, not $L_k / (T p_k)$: those are all alike, and
+#   the draws return to uniform.
+#
+# ## Summary
+#
+# - Steps that know nothing of the picture are wasted; the cosine chain goes round the circle at constant speed.
+# - The best variance is the posterior's plus what $D$ does not know (3). For data of variance at most one it lies
+#   between the two that DDPM fixes, which are right for one point and for white data.
+# - A fixed variance leaves a gap in the bound that more steps do not close; $\lambda$, learned, closes most of it.
+# - $L_\text{hybrid}$ learns the mean by $L_\text{simple}$ and the variance by the bound, with the wire between them
+#   cut.
+# - The bound is noisy because few terms carry it; the best draw is $p_k \propto \sqrt{\mathbb E L_k^2}$.
+#
+# ## What to read next
+#
+# - A. Nichol and P. Dhariwal, *Improved denoising diffusion probabilistic models*, ICML 2021,
+#   [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): this lecture.
+# - J. Ho, A. Jain and P. Abbeel, *Denoising diffusion probabilistic models*, NeurIPS 2020,
+#   [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): sections 3.2 and 3.3, both variances and the decoder.
+# - F. Bao, C. Li, J. Zhu and B. Zhang, *Analytic-DPM: an analytic estimate of the optimal reverse variance in diffusion
+#   probabilistic models*, ICLR 2022, [arXiv:2201.06503](https://arxiv.org/abs/2201.06503): Theorem 1 from the score,
+#   without training.
+# - D. Kingma, T. Salimans, B. Poole and J. Ho, *Variational diffusion models*, NeurIPS 2021,
+#   [arXiv:2107.00630](https://arxiv.org/abs/2107.00630): the bound in continuous time, and a chain that is learned.
+# - S. McCandlish, J. Kaplan, D. Amodei and others, *An empirical model of large-batch training*, 2018,
+#   [arXiv:1812.06162](https://arxiv.org/abs/1812.06162): the gradient-noise scale.
+# - L. Theis, A. van den Oord and M. Bethge, *A note on the evaluation of generative models*, ICLR 2016,
+#   [arXiv:1511.01844](https://arxiv.org/abs/1511.01844): why bits and pictures can disagree.
+#
+# **Now you**: [Exercise 08](../exercises/08_improved_ddpm.ipynb).

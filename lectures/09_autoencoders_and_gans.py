@@ -1,0 +1,997 @@
+# %% [markdown]
+# # 09. Autoencoders and GANs
+#
+# Flows and diffusions ask a network hundreds of times for one sample, each time about every pixel. Older generative
+# models ask once. **What do autoencoders and GANs give us, what do they lack, and why does latent diffusion (lecture
+# 10) begin with both of them?**
+#
+# You will be able to
+#
+# - prove that the best linear autoencoder is principal component analysis;
+# - prove that a denoising autoencoder knows the score of the noised data, and read it off;
+# - derive the evidence lower bound, and say what its KL weight trades for what;
+# - say exactly which directions a linear VAE keeps, and which of its latents collapse;
+# - draw a discrete latent with a gradient, and say what that gradient is worth;
+# - derive the best discriminator, what a GAN then minimises, and why its samples cover less than a flow's.
+#
+# **Time:** 90 minutes. **Before:** lectures 02 (Tweedie's formula) and 04 (denoising score matching).
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from flowlib import Model, flow_matching_loss, sample_ode
+from flowlib.course.notebook import fast, show_source
+from flowlib.data import load, toy
+from flowlib.distances import energy_distance
+from flowlib.features import precision_recall
+from flowlib.fields import MixtureField
+from flowlib.nets.mlp import MLP
+from flowlib.plotting import ACCENT, GREY, INK, PALE, tile
+from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss, kl_to_normal
+from flowlib.systems.denoising import denoiser_score, denoising_loss, gaussian_noise
+from flowlib.systems.dvae import (
+    DiscreteAutoencoder,
+    annealed_temperature,
+    codebook_use,
+    dvae_loss,
+    gumbel_softmax,
+)
+from flowlib.systems.gan import discriminator_loss, generator_loss, train_gan
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def fresh(make, seed=0):
+    """A network whose first weights depend on the seed alone: layers draw them from the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def fit(network, loss, steps, lr=3e-3):
+    """Minimise loss(step) over the network's weights by Adam, with a learning rate that falls to 0."""
+    optimiser = torch.optim.Adam(network.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        value = loss(step)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+digits, held_out = load("digits").images, load("digits", "test").images  # (1500 | 297, 1, 8, 8) in [-1, 1]
+
+# %% [markdown]
+# ## 1. Why compress?
+#
+# An 8 × 8 digit is a point in $\mathbb R^{64}$. Almost all of that space is not digits: it is noise, as the right
+# picture shows. If digits lie near a surface of few dimensions, then an **encoder** $e$ can say where on the surface a
+# digit is, a **decoder** $d$ can paint it from there, and everything else (learning a distribution, sampling from it)
+# can happen in the small space between them, where each step is cheaper. Two questions decide whether that works:
+#
+# 1. How much is lost on the way through the small space? (Sections 2 to 5.)
+# 2. Is the distribution of the latents one that we can sample from? (Sections 6 and 7.)
+#
+# A GAN (sections 8 and 9) asks neither. It has no encoder, and learns the decoder alone.
+
+# %%
+noise = 2 * torch.rand(24, 1, 8, 8, generator=seeded(0)) - 1
+figure, panels = plt.subplots(1, 2, figsize=(8, 2.2), layout="constrained")
+for axes, images, name in zip(
+    panels, (digits[:24], noise), ("points of the data set", "points of the cube"), strict=True
+):
+    axes.imshow(tile(images, 8)[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    axes.set(title=name, xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## 2. The linear autoencoder is PCA
+#
+# Let $x \in \mathbb R^D$ have mean 0 and covariance $S$ with eigenvalues
+# $\lambda_1 \ge \dots \ge \lambda_D$ and orthonormal eigenvectors $v_1, \dots, v_D$. Encode by a $k \times D$ matrix
+# $V$, decode by a $D \times k$ matrix $W$. Only the product matters, a matrix $A = WV$ of rank at most $k$.
+#
+# > **Theorem 1.** $\mathbb E\lvert x - Ax\rvert^2 \ge \lambda_{k+1} + \dots + \lambda_D$ for every $A$ of rank at most
+# > $k$, with equality if $A = \sum_{i\le k} v_i v_i^{\mathsf T}$.
+#
+# **Proof.** Let $P$ be the orthogonal projector on the range of $A$, of rank at most $k$. For each $x$, $Px$ is the
+# point of that range nearest to $x$, so $\lvert x - Ax\rvert \ge \lvert x - Px\rvert$, and it is enough to look at
+# projectors. By Pythagoras
+#
+# $$\mathbb E\lvert x - Px\rvert^2 = \mathbb E\lvert x\rvert^2 - \mathbb E\lvert Px\rvert^2 = \sum_i\lambda_i
+# {} - \operatorname{tr}(PS) = \sum_i\lambda_i - \sum_i\lambda_i c_i, \qquad c_i = v_i^{\mathsf T}Pv_i .$$
+#
+# The weights satisfy $0 \le c_i = \lvert Pv_i\rvert^2 \le 1$ and $\sum_i c_i = \operatorname{tr}P \le k$. Under these
+# constraints $\sum_i\lambda_i c_i$ is largest if the first $k$ weights are 1 and all others 0. $\blacksquare$
+#
+# Gradient descent finds this minimum: every other stationary point of the loss is a saddle (Baldi & Hornik 1989). Check
+# it. In the loss the data appear through $S$ alone:
+# $\mathbb E\lvert x - Ax\rvert^2 = \operatorname{tr}[(I - A)S(I - A)^{\mathsf T}]$.
+
+# %%
+flat = digits.flatten(1).double()
+covariance = torch.cov(flat.T, correction=0)
+spectrum, directions = (part.flip(-1) for part in torch.linalg.eigh(covariance))  # falling eigenvalues
+one = torch.eye(64, dtype=torch.float64)
+k = 8
+
+
+class LinearPair(nn.Module):
+    """A decoder W (64, k) and an encoder V (k, 64)."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.W, self.V = (nn.Parameter(0.1 * torch.randn(size).double()) for size in ((64, k), (k, 64)))
+
+
+def linear_error(pair):
+    left = one - pair.W @ pair.V
+    return (left @ covariance * left).sum()
+
+
+pair = fresh(lambda: LinearPair(k))
+fit(pair, lambda step: linear_error(pair), 50 if fast else 1500, lr=0.02)
+with torch.no_grad():
+    error, least = float(linear_error(pair)), float(spectrum[k:].sum())
+    off = pair.W @ pair.V - directions[:, :k] @ directions[:, :k].T
+    away = float(((off @ covariance * off).sum() / spectrum.sum()).sqrt())  # where the data are: E|off x|^2 / E|x|^2
+print(f"error after training {error:.6f}, sum of the eigenvalues left out {least:.6f}")
+print(f"difference of WV from the projector, on the data: {away:.1e}")
+if not fast:
+    assert abs(error / least - 1) < 1e-4
+    assert away < 1e-3
+
+# %% [markdown]
+# $W$ and $V$ themselves are not determined: $WQ$ and $Q^{-1}V$ do the same for any invertible $Q$. The latents of a
+# plain autoencoder have no scale, no axes and no distribution that anything asked for. Keep that in mind for section 6.
+#
+# A nonlinear pair can bend the surface. With as many numbers for a digit it loses less on digits that it has not seen:
+
+# %%
+steps = 20 if fast else 300
+
+
+def batch(generator, size=64):
+    return digits[torch.randint(len(digits), (size,), generator=generator)]
+
+
+source = seeded(0)
+plain = fresh(lambda: Autoencoder(latent_channels=k, channels=32, factor=8))  # latents (B, 8, 1, 1)
+fit(plain, lambda step: denoising_loss(plain, batch(source)), steps)  # with no corruption: plain reconstruction
+centred = held_out.flatten(1).double() - flat.mean(0)
+with torch.no_grad():
+    by_line = (centred - centred @ directions[:, :k] @ directions[:, :k].T).square().sum(1).mean()
+    by_network = (plain(held_out) - held_out).square().flatten(1).sum(1).mean()
+print(f"squared error of a held-out digit from {k} numbers: PCA {by_line:.2f}, convolutions {by_network:.2f}")
+if not fast:
+    assert by_network < by_line
+
+# %% [markdown]
+# ## 3. The denoising autoencoder is a score model
+#
+# Vincent et al. (2008) damaged the input, $x = z + \sigma\varepsilon$, and asked the network $r$ to repair it. Their
+# hope was better features. What they found is larger.
+#
+# > **Theorem 2.** Let $p_\sigma$ be the density of $x = z + \sigma\varepsilon$. The minimiser of
+# > $\mathbb E\lvert r(x) - z\rvert^2$ is $r(x) = \mathbb E[z\mid x]$, and
+# >
+# > $$\frac{r(x) - x}{\sigma^2} = \nabla\log p_\sigma(x) . \tag{1}$$
+#
+# **Proof.** Write $D(x) = \mathbb E[z\mid x]$. Given $x$, the difference $z - D(x)$ has mean zero, so
+# $\mathbb E\lvert r(x) - z\rvert^2 = \mathbb E\lvert r(x) - D(x)\rvert^2 + \mathbb E\lvert D(x) - z\rvert^2$. The last
+# term does not contain $r$, the first is 0 for $r = D$. Next,
+#
+# $$\nabla p_\sigma(x) = \int\nabla_x N(x; z, \sigma^2 I)\,p(z)\,dz
+# = \int\frac{z - x}{\sigma^2}\,N(x; z, \sigma^2 I)\,p(z)\,dz = p_\sigma(x)\,\frac{D(x) - x}{\sigma^2} .$$
+#
+# Divide by $p_\sigma(x)$. $\blacksquare$
+#
+# Lecture 04 proved the same the other way round: the loss of a denoiser, divided by $\sigma^4$, *is* denoising score
+# matching (Vincent 2011). So a diffusion model is a denoising autoencoder that is told $\sigma$ and trained for every
+# $\sigma$ at once. For small $\sigma$, (1) says that even an almost undisturbed autoencoder points up the density
+# (Alain & Bengio 2014): by how much the reconstruction moves a point tells where the data are.
+#
+# Measured where the score is known: noise of $\sigma = 0.4$ on the ring of eight Gaussians. The exact score comes from
+# a linear path, on which $x_t/\alpha_t = z + (\beta_t/\alpha_t)\,\varepsilon$; so $\sigma = \beta_t/\alpha_t$ at
+# $t = 1/(1 + \sigma)$, and $\nabla\log p_\sigma(x) = \alpha_t\, s_t(\alpha_t x)$.
+
+# %%
+show_source(denoiser_score)
+std = 0.4
+ring = MixtureField(*toy.mixture())
+denoiser = fresh(lambda: nn.Sequential(nn.Linear(2, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 2)))
+source = seeded(1)
+fit(
+    denoiser,
+    lambda step: denoising_loss(denoiser, ring.sample(512, source)[0], gaussian_noise(std), generator=source),
+    50 if fast else 1200,
+    lr=8e-3,
+)
+t = 1 / (1 + std)
+x = gaussian_noise(std)(ring.sample(4000, seeded(2))[0], seeded(3))
+with torch.no_grad():
+    learned, exact = denoiser_score(denoiser, x, std), t * ring.s(t * x, t)
+error = float((learned - exact).square().sum() / exact.square().sum())
+print(f"relative squared error of the score in a denoiser: {error:.4f}")
+if not fast:
+    assert error < 0.05
+
+axis = torch.linspace(-2.6, 2.6, 18)
+grid = torch.cartesian_prod(axis, axis)
+figure, panels = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained")
+with torch.no_grad():
+    fields = {"exact score": t * ring.s(t * grid, t), "(r(x) - x) / σ²": denoiser_score(denoiser, grid, std)}
+for axes, (name, arrows) in zip(panels, fields.items(), strict=True):
+    axes.plot(*ring.means.T, "o", color=ACCENT, markersize=5)
+    axes.quiver(*grid.T, *arrows.T, color=INK, width=0.003, scale=120)
+    axes.set(title=name, aspect="equal", xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# Why is one noise level not a generator? Follow the arrows: at this $\sigma$ they lead to the right places, but blurred
+# by $\sigma$. At a small $\sigma$ they would be sharp, but known only near the data, where training points lie, and a
+# walk would never cross from one island to the next. All levels in turn, from large to small, is diffusion.
+
+# %% [markdown]
+# ## 4. The evidence lower bound
+#
+# Now give latents a distribution: a **prior** $p(z) = N(0, I)$ and a decoder that is a density,
+# $p_\theta(x\mid z) = N(d_\theta(z), \sigma^2 I)$. Sampling is two lines: draw $z$, decode. What one would like to
+# maximise is the **evidence** $\log p_\theta(x) = \log\int p_\theta(x\mid z)\,p(z)\,dz$, an integral that cannot be
+# computed. Let $q_\phi(z\mid x)$ be *any* density. From $p_\theta(x) = p_\theta(x\mid z)\,p(z)/p_\theta(z\mid x)$, for
+# every $z$,
+#
+# $$\log p_\theta(x) = \log p_\theta(x\mid z) - \log\frac{q_\phi(z\mid x)}{p(z)}
+# {} + \log\frac{q_\phi(z\mid x)}{p_\theta(z\mid x)} .$$
+#
+# The left side does not depend on $z$. Average the right side over $z \sim q_\phi(z\mid x)$:
+#
+# $$\log p_\theta(x) = \underbrace{\mathbb E_{q_\phi}\log p_\theta(x\mid z)
+# {} - \mathrm{KL}\big(q_\phi(z\mid x)\,\|\,p(z)\big)}_{\mathrm{ELBO}(x)}
+# {} + \mathrm{KL}\big(q_\phi(z\mid x)\,\|\,p_\theta(z\mid x)\big). \tag{2}$$
+#
+# The last term is not negative, so the ELBO is a lower bound; it is the evidence exactly if $q_\phi$ is the true
+# posterior. Raising it over $\theta$ and $\phi$ fits the data and the posterior at once (Kingma & Welling 2013).
+#
+# **The KL term.** With $q = N(m, \mathrm{diag}(v))$ the components are independent, and for one of them
+#
+# $$\mathbb E_q[\log q - \log p] = \mathbb E_q\Big[-\tfrac12\log v - \frac{(z - m)^2}{2v} + \frac{z^2}{2}\Big]
+# = \tfrac12(m^2 + v - 1 - \log v), \qquad\text{as } \mathbb E_q z^2 = m^2 + v .$$
+#
+# **The reconstruction.** $\log p_\theta(x\mid z) = -\lvert x - d(z)\rvert^2/(2\sigma^2) - D\log(\sigma\sqrt{2\pi})$.
+# Multiply $-\mathrm{ELBO}$ by $2\sigma^2/D$, drop the constant, and the library's loss stands there, with a **KL
+# weight** of $2\sigma^2$:
+#
+# $$\frac1D\lvert x - d(z)\rvert^2 + \frac{2\sigma^2}{D}\,\mathrm{KL}\big(q_\phi(z\mid x)\,\|\,N(0, I)\big). \tag{3}$$
+
+# %%
+show_source(elbo_loss, draw)
+
+# %% [markdown]
+# **Reparameterisation.** We need $\nabla_\phi\,\mathbb E_{q_\phi}f(z)$, where the distribution itself depends on
+# $\phi$. Write the draw as $z = m + \sqrt v\,\varepsilon$ with $\varepsilon \sim N(0, 1)$, whose distribution does not
+# depend on $\phi$. Then the gradient goes inside,
+# $\nabla_\phi\,\mathbb E f(m + \sqrt v\,\varepsilon) = \mathbb E\,\nabla_\phi f(m + \sqrt v\,\varepsilon)$. The
+# alternative, which needs no gradient of $f$, is the score-function estimator:
+# $\nabla_\phi\int q_\phi f\,dz = \int q_\phi\,\nabla_\phi\log q_\phi\,f\,dz$, so average
+# $f(z)\,\nabla_\phi\log q_\phi(z)$. Both are unbiased. They differ in noise. For $f(z) = \lvert z - c\rvert^2$ in $n$
+# dimensions the gradient in $m$ is $2(m - c)$; measure:
+
+# %%
+print(f"{'n':>4} {'reparameterised':>16} {'score function':>15}   (standard deviation of one draw's gradient)")
+for n in (1, 10, 100):
+    centre = torch.ones(n)
+    eps = torch.randn(50_000, n, generator=seeded(4))  # q = N(0, I), so z = eps and the gradient in m is -2 c
+    by_path = 2 * (eps - centre)
+    by_score = (eps - centre).square().sum(1, keepdim=True) * eps
+    for estimate in (by_path, by_score):
+        assert (estimate.mean(0) + 2).abs().max() < 6 * estimate.std(0).max() / 50_000**0.5  # both unbiased
+    print(f"{n:4} {by_path.std(0).mean():16.2f} {by_score.std(0).mean():15.2f}")
+    assert by_score.std(0).mean() > by_path.std(0).mean()
+
+# %% [markdown]
+# The score function's noise grows with the dimension, because it hears only the number $f$, from all components
+# together. That is why VAEs are reparameterised, and why discrete latents (section 7) are hard.
+
+# %% [markdown]
+# ## 5. Rate and distortion
+#
+# Read (3) as an engineer would. $\mathrm{KL}(q(z\mid x)\,\|\,p(z))$ is what it costs, in nats, to tell the decoder
+# which $z$ it is: the **rate** $R$. The squared error is the **distortion** $\Delta$. The KL weight sets the exchange
+# rate. The rate is more than a name:
+#
+# $$R = \mathbb E_x\,\mathrm{KL}\big(q(z\mid x)\,\|\,p(z)\big) = I(x; z) + \mathrm{KL}\big(q(z)\,\|\,p(z)\big),
+# \qquad q(z) = \mathbb E_x\,q(z\mid x). \tag{4}$$
+#
+# (Add and subtract $\mathbb E\log q(z)$.) So the rate buys information about $x$, plus a fee for latents whose overall
+# distribution is not the prior.
+#
+# In the linear case everything can be solved. The data have covariance eigenvalues $\lambda_i$, the decoder is linear.
+#
+# > **Theorem 3.** If the data are Gaussian, the best linear VAE with decoder noise $\sigma$ and enough latents has in
+# > eigendirection $i$
+# >
+# > $$R_i = \max\Big(\tfrac12\log\frac{\lambda_i}{\sigma^2},\ 0\Big), \qquad
+# > \Delta_i = \min(\lambda_i, \sigma^2). \tag{5}$$
+#
+# **Proof.** By (2) the best ELBO is the best evidence, if $q$ can be the posterior; the posterior of a linear Gaussian
+# model is Gaussian, and in the axes chosen below its components are independent. The model's density is
+# $N(0, WW^{\mathsf T} + \sigma^2 I)$. The likelihood is largest if this is as near to $S$ as its form permits: same
+# eigenvectors, and eigenvalues $w_i^2 + \sigma^2$ (Tipping & Bishop 1999). Each direction then contributes
+# $-\frac12[\log(w_i^2 + \sigma^2) + \lambda_i/(w_i^2 + \sigma^2)]$, which rises while $w_i^2 + \sigma^2 < \lambda_i$
+# and falls after: $w_i^2 = \max(\lambda_i - \sigma^2, 0)$. If $\lambda_i \le \sigma^2$, then $w_i = 0$, the posterior
+# is the prior: rate 0, distortion $\lambda_i$. Otherwise $x_i = w_iz_i + \sigma\varepsilon$ has variance $\lambda_i$
+# and $q(z_i\mid x) = N(w_ix_i/\lambda_i,\ \sigma^2/\lambda_i)$. Put this into the KL term:
+#
+# $$\tfrac12\Big(\frac{w_i^2}{\lambda_i} + \frac{\sigma^2}{\lambda_i} - 1 + \log\frac{\lambda_i}{\sigma^2}\Big)
+# = \tfrac12\log\frac{\lambda_i}{\sigma^2} .$$
+#
+# The distortion has a bias $(1 - w_i^2/\lambda_i)^2\lambda_i = \sigma^4/\lambda_i$ and the draw's variance
+# $w_i^2\sigma^2/\lambda_i = \sigma^2 - \sigma^4/\lambda_i$, together $\sigma^2$. $\blacksquare$
+#
+# (5) is Shannon's rate–distortion function of a Gaussian, "reverse water-filling": no code whatever does better on
+# such data (Cover & Thomas 2006, section 10.3). It also explains **posterior collapse**. A latent whose direction
+# varies less than the decoder's noise is switched off, $q(z_i\mid x) = p(z_i)$, at the *optimum*: no accident of
+# training, but the price of noise (Lucas et al. 2019). Train a linear VAE and count.
+
+# %%
+
+
+class LinearVAE(LinearPair):
+    """W, V and the logarithms of the latents' variances, which need not depend on x."""
+
+    def __init__(self, latents, std):
+        super().__init__(latents)
+        self.std, self.log_variance = std, nn.Parameter(torch.zeros(latents).double())
+
+    def loss(self):
+        """-ELBO up to a constant, the expectations over data and latents in closed form."""
+        variance = self.log_variance.exp()
+        distortion = linear_error(self) + (self.W.square() * variance).sum()
+        return distortion / (2 * self.std**2) + self.rates().sum()
+
+    def rates(self):
+        second = ((self.V @ covariance) * self.V).sum(1)  # E m^2
+        return 0.5 * (second + self.log_variance.exp() - 1 - self.log_variance)
+
+
+latents, linear_std = 24, float(((spectrum[9] + spectrum[10]) / 2).sqrt())  # ten eigenvalues lie above its square
+vae = fresh(lambda: LinearVAE(latents, linear_std))
+fit(vae, lambda step: vae.loss(), 100 if fast else 4000, lr=0.02)
+rates = vae.rates().detach().sort(descending=True).values
+expected = (0.5 * torch.log(spectrum / linear_std**2)).clamp(min=0)
+used, above = int((rates > 0.01).sum()), int((expected > 0).sum())
+print(f"latents with a rate above 0.01 nats: {used}, eigenvalues above σ²: {above}")
+print(f"total rate {rates.sum():.4f} nats, by Theorem 3 {expected.sum():.4f}")
+if not fast:
+    assert abs(float(rates.sum() / expected.sum()) - 1) < 0.01
+    assert used == above == 10
+
+# %% [markdown]
+# (At the optimum the axes are free to turn among themselves only as far as the encoder's independent components allow;
+# here, with distinct eigenvalues, they settle on the eigenvectors.)
+#
+# Now the nonlinear one, for five KL weights. Rate and distortion are measured on held-out digits, with drawn latents.
+# The grey line is (5) for Gaussian data with the digits' covariance.
+
+# %%
+
+
+def train_vae(kl_weight, latent_channels=k, seed=0):
+    source = seeded(seed)
+    network = fresh(lambda: Autoencoder(latent_channels=latent_channels, channels=32, factor=8), seed)
+    loss = lambda step: elbo_loss(network, batch(source), kl_weight=kl_weight, generator=source)  # noqa: E731
+    return fit(network, loss, steps)
+
+
+@torch.no_grad()
+def measure(network):
+    """Rate of each latent (nats) and distortion (squared error of an image) on held-out digits."""
+    mean, log_variance = network.encode(held_out)
+    each = torch.stack(
+        [kl_to_normal(m, v).mean() for m, v in zip(mean.split(1, 1), log_variance.split(1, 1), strict=True)]
+    )
+    decoded = network.decode(draw(mean, log_variance, seeded(5)))
+    return each, float((decoded - held_out).square().flatten(1).sum(1).mean())
+
+
+weights = (0.002, 0.02, 0.06, 0.25, 1.0)
+vaes = {weight: train_vae(weight) for weight in weights}
+curve = {weight: measure(network) for weight, network in vaes.items()}
+print("weight    rate  distortion  latents in use")
+for weight, (each, distortion) in curve.items():
+    print(f"{weight:6} {each.sum():7.2f} {distortion:11.2f} {int((each > 0.05).sum()):15}")
+if not fast:
+    total = [float(each.sum()) for each, _ in curve.values()]
+    assert total == sorted(total, reverse=True)  # a dearer rate is a smaller one,
+    assert curve[1.0][1] > curve[0.25][1] > curve[0.06][1]  # and worse pictures
+    assert int((curve[1.0][0] > 0.05).sum()) < k  # with latents switched off
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+water = torch.logspace(-1.4, 1.2, 60).double()
+gaussian = [((0.5 * torch.log(spectrum / w)).clamp(min=0).sum(), torch.minimum(spectrum, w).sum()) for w in water]
+left.plot(*zip(*gaussian, strict=True), color=GREY, label="Gaussian data, equation (5)")
+left.plot(
+    [float(each.sum()) for each, _ in curve.values()],
+    [distortion for _, distortion in curve.values()],
+    "o-",
+    color=ACCENT,
+    label="VAE, held-out digits",
+)
+left.set(xlabel="rate (nats per image)", ylabel="distortion", xlim=(0, 40), ylim=(0, 18), title="Rate–distortion")
+left.legend()
+for i, (weight, (each, _)) in enumerate(curve.items()):
+    right.plot(
+        each.sort(descending=True).values, "o-", color=plt.cm.copper(i / 4), label=f"KL weight {weight}", markersize=3
+    )
+if not fast:
+    each, distortion = curve[0.25]
+    line = min(gaussian, key=lambda point: abs(float(point[0] - each.sum())))  # at the same rate
+    assert abs(distortion / float(line[1]) - 1) < 0.15
+right.set(xlabel="latent, sorted", ylabel="rate (nats)", ylim=(-0.1, 5), title="Rate of each latent: some collapse")
+right.legend()
+plt.show()
+
+# %% [markdown]
+# For Gaussian data nothing gets below the grey line. Digits are not Gaussian, so here it is no law, but a yardstick:
+# where nats are dear, two or four bent directions do as well as the best Gaussian code, which is spread over as many
+# straight ones as it likes. Where nats are cheap, eight latents are too few, and the line falls on without the VAE.
+#
+# ## 6. Latents of an autoencoder do not sample, those of a VAE do
+#
+# To *generate*, draw a latent and decode it. From what distribution? For the VAE from the prior; (4) says that the KL
+# term pays for the distance between it and the latents' own distribution $q(z)$. For the plain autoencoder nothing was
+# asked. Two pictures first, with two latents.
+
+# %%
+source = seeded(6)
+flat_ae = fresh(lambda: Autoencoder(latent_channels=2, channels=32, factor=8))
+fit(flat_ae, lambda step: denoising_loss(flat_ae, batch(source)), steps)
+flat_vae = train_vae(0.06, latent_channels=2)
+labels = load("digits").labels
+figure, panels = plt.subplots(1, 2, figsize=(9.4, 4.1), layout="constrained")
+for axes, network, name in zip(panels, (flat_ae, flat_vae), ("autoencoder", "VAE"), strict=True):
+    with torch.no_grad():
+        mean, log_variance = network.encode(digits)
+    z = (mean if name == "autoencoder" else draw(mean, log_variance, seeded(7)))[..., 0, 0]
+    shown = axes.scatter(*z.T, s=4, c=labels, cmap="tab10", linewidths=0, rasterized=True)
+    circle = torch.linspace(0, 2 * math.pi, 100)
+    axes.plot(2 * circle.cos(), 2 * circle.sin(), color=INK, linewidth=0.8)
+    axes.set(title=f"latents of the {name}; circle: two standard deviations of N(0, I)", aspect="equal")
+    axes.title.set_fontsize(9)
+figure.colorbar(shown, ax=panels, label="digit")
+plt.show()
+
+# %% [markdown]
+# Left: clusters, arms and holes, of a size and a place that training happened to choose. Right: one cloud
+# around the origin, wider than the prior: at this KL weight nats are cheap, and ten digits want many from two
+# latents. A larger weight draws it in.
+#
+# To measure
+# it apart from the decoder's blur, compare decoded draws with decoded *encodings* of held-out digits: through the same
+# decoder, what differs is the distribution of the latents. The autoencoder gets three chances: $N(0, I)$, a
+# Gaussian with full covariance fitted to its latents, and a flow trained on them. The floor is the same distance
+# between the reconstructions of held-out digits and of as many training digits.
+
+# %%
+
+
+@torch.no_grad()
+def latent_gap(network, draws):
+    """Energy distance between decoded draws (B, k) and decoded encodings of held-out digits."""
+    real = network.decode(network.sample(held_out, seeded(8)) if network is not plain else network.encode(held_out)[0])
+    return energy_distance(network.decode(draws[:, :, None, None]).flatten(1), real.flatten(1))
+
+
+@torch.no_grad()
+def fitted_draws(network, count, seed):
+    """Draws from the Gaussian fitted to the means of the training digits' latents."""
+    z = network.encode(digits)[0].flatten(1).double()
+    root = torch.linalg.cholesky(torch.cov(z.T))
+    return (z.mean(0) + torch.randn(count, k, generator=seeded(seed)).double() @ root.T).float()
+
+
+with torch.no_grad():
+    codes = plain.encode(digits)[0].flatten(1)
+centre, size = codes.mean(0), codes.std(0)
+latent_flow, source = fresh(lambda: Model(MLP(k, width=128, depth=2))), seeded(9)
+fit(
+    latent_flow,
+    lambda step: flow_matching_loss(
+        latent_flow, ((codes - centre) / size)[torch.randint(len(codes), (256,), generator=source)], generator=source
+    ),
+    steps * 2,
+)
+normal_draws = torch.randn(1000, k, generator=seeded(9))
+with torch.no_grad():
+    flow_draws = centre + size * sample_ode(latent_flow, normal_draws, steps=20)
+samplers = {
+    "autoencoder, N(0, I)": (plain, normal_draws),
+    "autoencoder, fitted Gaussian": (plain, fitted_draws(plain, 1000, 9)),
+    "autoencoder, flow on its latents": (plain, flow_draws),
+    "VAE (KL weight 0.06), N(0, I)": (vaes[0.06], normal_draws),
+}
+gaps = {name: latent_gap(network, draws) for name, (network, draws) in samplers.items()}
+with torch.no_grad():
+    floor = latent_gap(vaes[0.06], vaes[0.06].sample(digits[:1000], seeded(10)).flatten(1))
+for name, gap in {**gaps, "(floor: latents of other digits)": floor}.items():
+    print(f"{name:34} energy distance {gap:.3f}")
+if not fast:
+    assert gaps["VAE (KL weight 0.06), N(0, I)"] < 0.2 * gaps["autoencoder, N(0, I)"]
+    assert gaps["autoencoder, flow on its latents"] < gaps["autoencoder, fitted Gaussian"]
+
+figure, panels = plt.subplots(1, 4, figsize=(10, 2), layout="constrained")
+for axes, (name, (network, draws)) in zip(panels, samplers.items(), strict=True):
+    with torch.no_grad():
+        axes.imshow(tile(network.decode(draws[:30, :, None, None]), 6)[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(name, fontsize=9)
+if not fast:
+    figure.savefig("images/09.png", dpi=50)
+plt.show()
+
+# %% [markdown]
+# From $N(0, I)$ the autoencoder does not sample at all: nothing fixed even the scale of its latents. The VAE does. But
+# see the second line: a Gaussian fitted *afterwards* mends most of it when the latents are few and smooth (Ghosh et al.
+# 2020 found the same), and a small flow, trained on the latents themselves in seconds, mends more. The VAE, for its
+# part, pays twice: its gap is not at the floor, and its samples are soft, an average over all $x$ that share a $z$. To
+# close the gap one can raise the KL weight, and lose detail (section 5).
+#
+# Hence the recipe of latent diffusion (lecture 10): keep the KL weight tiny, hence the detail, and learn the
+# latents' true distribution with a flow instead of wishing it were Gaussian.
+
+# %% [markdown]
+# ## 7. Discrete latents
+#
+# Words are discrete, and a transformer that models words can model images if they become **tokens**: a grid of indices,
+# each into a codebook of $K$ vectors. The encoder gives logits $\ell$, a categorical $q(k) = \mathrm{softmax}(\ell)_k$
+# at each place. The prior is uniform, and the KL term of (2) is $\log K$ minus the entropy of $q$. But the draw of an
+# index has no gradient. First, a way to draw:
+#
+# > **Theorem 4 (Gumbel-max).** Let $E_k \sim \mathrm{Exp}(1)$ be independent and $g_k = -\log E_k$ (that is Gumbel
+# > noise). Then $\arg\max_k(\ell_k + g_k)$ has the distribution $\mathrm{softmax}(\ell)$.
+#
+# **Proof.** $\ell_k + g_k = -\log(E_k e^{-\ell_k})$, so the largest is where $T_k = E_ke^{-\ell_k}$ is smallest.
+# $T_k$ is exponential with rate $r_k = e^{\ell_k}$: a race of alarm clocks. Clock $k$ rings first with probability
+# $\int_0^\infty r_ke^{-r_kt}\prod_{j\ne k}P(T_j > t)\,dt = \int_0^\infty r_ke^{-t\sum_jr_j}\,dt = r_k/\sum_jr_j$.
+# $\blacksquare$
+#
+# The randomness is now outside, as in section 4, but the argmax is flat. **Gumbel-softmax** (Jang et al. 2017;
+# Maddison et al. 2017) replaces it by $\mathrm{softmax}((\ell + g)/\tau)$, which has a gradient and tends to the
+# one-hot draw as $\tau \to 0$. *Straight-through* uses the one-hot vector forwards and the relaxed one's gradient
+# backwards.
+
+# %%
+show_source(gumbel_softmax)
+logits = torch.tensor([1.0, 0.0, -0.5, 0.3], dtype=torch.float64)
+count = 20_000 if fast else 100_000
+drawn = gumbel_softmax(logits.expand(count, 4), 1.0, hard=True, generator=seeded(11))
+share = drawn.mean(0)
+chi2 = float(((share - logits.softmax(0)) ** 2 / logits.softmax(0)).sum()) * count
+print(f"shares {[round(v, 4) for v in share.tolist()]}, softmax {[round(v, 4) for v in logits.softmax(0).tolist()]}")
+assert chi2 < 30.7  # three degrees of freedom: more with probability 1e-6
+
+# %% [markdown]
+# **What the gradient is worth.** Let $f$ be a loss on one-hot vectors. The true gradient is
+# $\partial_{\ell_j}\sum_kq_kf_k = q_j(f_j - \sum_kq_kf_k)$. The relaxed estimate is the gradient of another function,
+# of $f$ in the inside of the simplex, where no code ever lies: it is biased. With smaller $\tau$ there is less bias,
+# and more noise, for almost all draws have almost no gradient and a few near ties have a huge one.
+
+# %%
+target = torch.tensor([0.9, -0.6, 0.4, 0.1], dtype=torch.float64)
+
+
+def f(code):  # (N, 4) -> (N,): not linear, as no decoder is
+    return torch.tanh(3 * code @ target) ** 2
+
+
+corners = f(torch.eye(4, dtype=torch.float64))
+q = logits.softmax(0)
+true = q * (corners - (q * corners).sum())
+temperatures = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+results = {}
+for hard in (False, True):
+    for tau in temperatures:
+        leaf = logits.expand(count, 4).clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(f(gumbel_softmax(leaf, tau, hard=hard, generator=seeded(12))).sum(), leaf)
+        results[hard, tau] = float((gradient.mean(0) - true).norm()), float(gradient.var(0).sum().sqrt())
+figure, panels = plt.subplots(1, 2, figsize=(9.4, 3.1), layout="constrained")
+for axes, index, name in zip(panels, (0, 1), ("bias", "standard deviation of one draw"), strict=True):
+    for hard, style in ((False, "o-"), (True, "s--")):
+        values = [results[hard, tau][index] for tau in temperatures]
+        axes.loglog(
+            temperatures, values, style, color=ACCENT if hard else INK, label="straight-through" if hard else "relaxed"
+        )
+    axes.set(xlabel="temperature τ", title=f"{name} of the gradient")
+panels[0].axhline(float(true.norm()), color=GREY, linewidth=0.8, label="size of the true gradient")
+panels[0].legend()
+plt.show()
+if not fast:
+    assert results[False, 0.1][0] < 0.5 * results[False, 1.0][0]  # less bias when cold,
+    assert results[False, 0.1][1] > 1.5 * results[False, 1.0][1]  # but more noise
+
+# %% [markdown]
+# The straight-through estimate is the quieter one when cold, but its bias stays: there the forward and the backward
+# pass speak of different codes. So one starts warm and cools down. A discrete VAE on digits, with a grid of 4 × 4
+# tokens out of 32 (at most $16\log_2 32 = 80$ bits): once annealed from $\tau = 1$ to $1/16$, once left at $\tau = 1$.
+# The second learns to read *mixtures* of codes, which a grid of true tokens is not.
+
+# %%
+dvaes, ends = {}, {"annealed to 1/16": 1 / 16, "kept at 1": 1.0}
+for name, end in ends.items():
+    source = seeded(13)
+    network = fresh(lambda: DiscreteAutoencoder(tokens=32, code_channels=8, channels=32, factor=2))
+    fit(
+        network,
+        lambda step, network=network, source=source, end=end: dvae_loss(
+            network, batch(source), temperature=annealed_temperature(step, steps, 1.0, end), generator=source
+        ),
+        steps,
+    )
+    dvaes[name] = network
+errors = {}
+for name, network in dvaes.items():
+    with torch.no_grad():
+        logits = network.encode(held_out)
+        errors[name] = float((network(held_out) - held_out).square().flatten(1).sum(1).mean())
+        mixed = network.decode(gumbel_softmax(logits, ends[name], generator=seeded(14)))
+        trained_for = float((mixed - held_out).square().flatten(1).sum(1).mean())
+    share, perplexity = codebook_use(logits.argmax(1), 32)
+    print(f"{name:17} error {trained_for:5.2f} from relaxed codes, {errors[name]:5.2f} from true tokens", end="; ")
+    print(f"codebook: {share:.0%} used, perplexity {perplexity:.1f} of 32")
+if not fast:
+    assert errors["annealed to 1/16"] < errors["kept at 1"]
+
+network = dvaes["annealed to 1/16"]
+with torch.no_grad():
+    tokens = network.encode(held_out[:10]).argmax(1)
+    uniform = network.decode_tokens(torch.randint(32, (10, 4, 4), generator=seeded(15)))
+    rows = torch.cat([held_out[:10], network(held_out[:10]), uniform])
+figure, axes = plt.subplots(figsize=(7, 2.3), layout="constrained")
+axes.imshow(tile(rows, 10)[..., 0], cmap="gray_r", vmin=0, vmax=1)
+axes.set(xticks=[], yticks=[4, 13, 22], yticklabels=["held-out digit", "from its 16 tokens", "from random tokens"])
+plt.show()
+print("tokens of the first digit:\n", tokens[0])
+
+# %% [markdown]
+# (Most of the codebook lies idle. Nothing in the loss asks that all of it be used.)
+#
+# The last row of the picture is the message of section 6 again: tokens drawn from the *prior* are no digits, since a
+# decoder with so many of them leaves their arrangement to others. DALL·E trains an autoregressive transformer on the
+# tokens; that model, not the dVAE, is the generator.
+
+# %% [markdown]
+# ## 8. GANs: a loss that is learned
+#
+# Goodfellow et al. (2014) give up likelihood. A generator $G$ turns noise into samples with some density $p_G$. A
+# discriminator says how probable it finds it that a point is data. They play
+#
+# $$\min_G\max_D\ V(D, G), \qquad V = \mathbb E_{x\sim p}\log D(x) + \mathbb E_{x\sim p_G}\log(1 - D(x)). \tag{6}$$
+#
+# > **Theorem 5.** For a fixed $G$ the best discriminator is $D^*(x) = p(x)/(p(x) + p_G(x))$, and
+# > $V(D^*, G) = 2\,\mathrm{JS}(p, p_G) - 2\log 2$, with the Jensen–Shannon divergence
+# > $\mathrm{JS}(p, q) = \frac12\mathrm{KL}(p\,\|\,\frac{p+q}{2}) + \frac12\mathrm{KL}(q\,\|\,\frac{p+q}{2})$.
+#
+# **Proof.** $V = \int p\log D + p_G\log(1 - D)\,dx$ is maximised point by point: $a\log D + b\log(1 - D)$ is concave in
+# $D$, with derivative $a/D - b/(1 - D)$, zero at $D = a/(a + b)$. Insert it:
+# $V(D^*) = \int p\log\frac{p}{p + p_G} + p_G\log\frac{p_G}{p + p_G}\,dx$, and
+# $\log\frac{p}{p + p_G} = \log\frac{p}{(p + p_G)/2} - \log 2$, twice. $\blacksquare$
+#
+# In logits: $D = \mathrm{sigmoid}(h)$ with $h^* = \log p - \log p_G$. Where the data score would come from $\log p$
+# alone, a GAN learns a *ratio*; it never needs to know how to normalise either density.
+#
+# Check both statements on a grid, with expectations as weighted sums:
+
+# %%
+axis = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+step_size = float(axis[1] - axis[0])
+
+
+def normal_density(mean, std):
+    return torch.exp(-(((axis - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
+
+
+p = 0.5 * normal_density(-2.0, 0.5) + 0.5 * normal_density(2.0, 0.5)
+p_G = normal_density(0.5, 1.2)
+
+
+def value(h):
+    """V of (6) for a discriminator with logits h on the grid."""
+    return float((p * F.logsigmoid(h) + p_G * F.logsigmoid(-h)).sum() * step_size)
+
+
+best, middle = (p / p_G).log(), (p + p_G) / 2
+js = 0.5 * float((p * (p / middle).log() + p_G * (p_G / middle).log()).sum() * step_size)
+print(f"V(D*) = {value(best):.6f}, 2 JS - 2 log 2 = {2 * js - 2 * math.log(2):.6f}")
+assert abs(value(best) - (2 * js - 2 * math.log(2))) < 1e-9
+assert all(value(best + 0.3 * torch.sin(frequency * axis)) < value(best) for frequency in (0.5, 1, 2, 5))
+
+# %% [markdown]
+# **The non-saturating loss.** Early in training the discriminator is sure: $D(G(\varepsilon)) \approx 0$. The
+# derivative of $\log(1 - D)$ in the logit is $-D \approx 0$: the generator, which needs help most, gets none. Therefore
+# one minimises $-\log D$ instead, whose derivative is $D - 1 \approx -1$. The fixed point is the same; what is
+# minimised on the way is not.
+#
+# > **Theorem 6** (Arjovsky & Bottou 2017). At the best discriminator for the present $\theta_0$,
+# >
+# > $$\nabla_\theta\,\mathbb E_{p_\theta}[-\log D^*] = \nabla_\theta\big[\mathrm{KL}(p_\theta\,\|\,p)
+# > {} - 2\,\mathrm{JS}(p_\theta, p)\big] \quad\text{at } \theta = \theta_0 .$$
+#
+# **Proof.** $D^*$ is held fixed, and $(1 - D^*)/D^* = p_{\theta_0}/p$. So
+# $-\log D^* = \log\frac{p_{\theta_0}}{p} - \log(1 - D^*)$. First,
+#
+# $$\mathrm{KL}(p_\theta\,\|\,p) = \mathbb E_{p_\theta}\log\frac{p_\theta}{p_{\theta_0}}
+# {} + \mathbb E_{p_\theta}\log\frac{p_{\theta_0}}{p} ,$$
+#
+# where the first term is itself a KL divergence, minimal at $\theta_0$, so its gradient there is 0: the gradient of
+# $\mathbb E_{p_\theta}\log\frac{p_{\theta_0}}{p}$ is that of $\mathrm{KL}(p_\theta\,\|\,p)$. Second,
+# $V(D^*_\theta, \theta) = 2\,\mathrm{JS} - 2\log 2$ has by the envelope theorem the same gradient as $V$ with $D^*$
+# held fixed, which is that of $\mathbb E_{p_\theta}\log(1 - D^*)$. Subtract. $\blacksquare$
+#
+# $\mathrm{KL}(p_\theta\,\|\,p)$ is large where the generator puts mass and the data have none: an ugly sample is
+# expensive. Where the data have mass and the generator none, the integrand is 0: **a missing mode costs nothing.** The
+# other term, $-2\,\mathrm{JS}$, even rewards being different. Maximum likelihood is $\mathrm{KL}(p\,\|\,p_\theta)$,
+# with the opposite manners. Which Gaussian is best for two humps? Try 1,400 of them on the grid, without any network:
+
+# %%
+saturating = generator_loss(torch.tensor([-8.0]), saturating=True), generator_loss(torch.tensor([-8.0]))
+print(
+    "losses at a logit of -8: saturating {:.4f} (flat), non-saturating {:.4f} (steep)".format(*map(float, saturating))
+)
+assert discriminator_loss(torch.zeros(1), torch.zeros(1)) == 2 * math.log(2)
+
+
+means, widths = torch.linspace(0, 3, 31).double(), torch.linspace(0.3, 2.5, 45).double()
+means, widths = (part.reshape(-1, 1) for part in torch.meshgrid(means, widths, indexing="ij"))  # (1395, 1)
+density = normal_density(means, widths) + 1e-300  # (1395, 4001), which underflows far out
+middle = (p + density) / 2
+likelihood = (p * (p / density).log()).sum(1) * step_size
+reverse = (density * (density / p).log()).sum(1) * step_size
+js = 0.5 * (p * (p / middle).log() + density * (density / middle).log()).sum(1) * step_size
+chosen = {
+    "KL(p | p_G): likelihood": int(likelihood.argmin()),
+    "JS: the game (6)": int(js.argmin()),
+    "KL(p_G | p) - 2 JS: non-saturating": int((reverse - 2 * js).argmin()),
+}
+figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
+axes.fill_between(axis, p, color=PALE, label="data")
+for (name, i), colour, style in zip(chosen.items(), (INK, GREY, ACCENT), ("-", "--", "-"), strict=True):
+    axes.plot(axis, density[i], color=colour, linestyle=style, label=name)
+    print(f"{name:36} mean {float(means[i]):.1f}, std {float(widths[i]):.2f}")
+axes.set(xlim=(-5, 5), yticks=[], title="One Gaussian for two humps: what each divergence prefers")
+axes.legend(fontsize=8)
+plt.show()
+assert abs(means[chosen["KL(p | p_G): likelihood"]]) < 0.01
+assert abs(means[chosen["KL(p_G | p) - 2 JS: non-saturating"]] - 2) < 0.01  # one hump; the other is forgotten
+
+# %% [markdown]
+# **Does training converge?** Mescheder et al. (2018) ask it of the smallest game: the data are one point at 0, the
+# generator is one point at $\theta$, the discriminator's logit is $\psi x$. With the non-saturating loss and
+# $D = \mathrm{sigmoid}(\psi\theta)$, gradient descent by both in continuous time is
+#
+# $$\dot\theta = (1 - D)\,\psi, \qquad \dot\psi = -D\,\theta, \qquad
+# \tfrac12\tfrac{d}{dt}(\theta^2 + \psi^2) = (1 - 2D)\,\theta\psi = -\theta\psi\tanh\tfrac{\theta\psi}2 .$$
+#
+# Near the goal $D \approx \frac12$ and the players circle it. What pulls them inwards is of *fourth* order: there is
+# no linear convergence, and steps of finite length push outwards. A penalty on the discriminator's gradient at the
+# data, **R1** $= \frac\gamma2\mathbb E_p\lvert\nabla_xh(x)\rvert^2$, here $\frac\gamma2\psi^2$, adds $-\gamma\psi$
+# to $\dot\psi$, and the circle becomes a spiral: the linearised system has eigenvalues
+# $-\frac\gamma2 \pm \sqrt{\frac{\gamma^2}4 - \frac14}$.
+
+# %%
+
+
+def play(gamma, turns=2000, lr=0.05):
+    """Gradient descent of both players at once, from theta = 1 and psi = 1/2."""
+    theta, psi, way = 1.0, 0.5, []
+    for _ in range(turns):
+        way.append((theta, psi))
+        judged = 1 / (1 + math.exp(-psi * theta))  # D at the sample
+        theta, psi = theta + lr * (1 - judged) * psi, psi - lr * (judged * theta + gamma * psi)
+    return torch.tensor(way)
+
+
+figure, axes = plt.subplots(figsize=(4.2, 3.4), layout="constrained")
+ends = {}
+for gamma, colour in ((0.0, GREY), (0.3, ACCENT)):
+    way = play(gamma)
+    ends[gamma] = float(way[-1].norm())
+    axes.plot(*way.T, color=colour, linewidth=1, label=f"γ = {gamma}")
+axes.plot(0, 0, "o", color=INK)
+axes.set(xlabel="generator θ", ylabel="discriminator ψ", title="Two players, one point")
+axes.legend()
+plt.show()
+print(f"distance from the goal after 2,000 steps: {ends[0.0]:.2f} without penalty, {ends[0.3]:.0e} with it")
+assert ends[0.0] > 0.3
+assert ends[0.3] < 1e-4
+
+# %% [markdown]
+# ## 9. A GAN beside a flow
+#
+# The loop is as short as the game: a step of the discriminator, a step of the generator.
+
+# %%
+show_source(discriminator_loss, generator_loss, train_gan)
+
+# %% [markdown]
+# On the ring of eight Gaussians, with networks of similar size and three seeds each. Measured on 2,000 samples: the
+# share that lies within three standard deviations of a mode, how unequal the modes are (total variation distance from
+# $\frac18$ each), and improved precision and recall (lecture 05): the share of samples that look like data, and the
+# share of data that samples cover.
+
+# %%
+
+
+class Maker(nn.Module):
+    noise_dim = 2
+
+    def __init__(self, width=64):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Linear(2, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 2))
+        )
+
+    def forward(self, noise, y=None):
+        return self.layers(noise)
+
+
+class Judge(nn.Module):
+    def __init__(self, width=64):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Linear(2, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
+        )
+
+    def forward(self, x, y=None):
+        return self.layers(x)[:, 0]
+
+
+data = toy.sample("gaussians", 10_000, seeded(16))[0]
+real = toy.sample("gaussians", 2000, seeded(17))[0]
+start = torch.randn(2000, 2, generator=seeded(18))
+
+
+def coverage(samples):
+    near, index = torch.cdist(samples, ring.means).min(1)
+    hit = near < 3 * ring.std[0]
+    shares = index[hit].bincount(minlength=8) / max(1, int(hit.sum()))
+    precision, recall = precision_recall(real, samples)
+    return float(hit.float().mean()), float((shares - 1 / 8).abs().sum() / 2), precision, recall
+
+
+rounds, frames = (30 if fast else 1500), []
+results = {"GAN": [], "flow": []}
+for seed in range(1 if fast else 3):
+    maker, judge = fresh(Maker, seed), fresh(Judge, seed)
+
+    def record(step, maker=maker, first=seed == 0):
+        if first and (step % 30 == 0 or step in (1, 5, 10, 20)):
+            with torch.no_grad():
+                frames.append(maker(start[:600]))
+
+    train_gan(maker, judge, data, steps=rounds, batch_size=128, r1=0.1, generator=seeded(seed), on_step=record)
+    flow = fresh(lambda: Model(MLP(2, width=64, depth=2)), seed)
+    source = seeded(seed)
+    pick = lambda size, source=source: data[torch.randint(len(data), (size,), generator=source)]  # noqa: E731
+    fit(
+        flow,
+        lambda step, flow=flow, pick=pick, source=source: flow_matching_loss(flow, pick(256), generator=source),
+        rounds,
+        lr=5e-3,
+    )
+    with torch.no_grad():
+        samples = {"GAN": maker(start), "flow": sample_ode(flow, start, steps=20)}
+    for name, points in samples.items():
+        results[name].append(coverage(points))
+print("        on a mode   unequal  precision    recall")
+for name, rows in {**results, "data": [coverage(toy.sample("gaussians", 2000, seeded(19))[0])]}.items():
+    rows = torch.tensor(rows)
+    spread = rows.std(0) if len(rows) > 1 else torch.zeros(4)
+    print(f"{name:5}", "  ".join(f"{m:5.3f}±{s:.3f}" for m, s in zip(rows.mean(0), spread, strict=True)))
+if not fast:
+    assert torch.tensor(results["GAN"]).mean(0)[3] < torch.tensor(results["flow"]).mean(0)[3] - 0.03
+
+figure, panels = plt.subplots(1, 3, figsize=(10, 3.3), layout="constrained")
+for axes, (name, points) in zip(panels, {"data": real, **samples}.items(), strict=True):
+    axes.scatter(*points.T, s=2, color=ACCENT, linewidths=0, rasterized=True)
+    axes.set(title=name, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal", xticks=[], yticks=[])
+plt.show()
+
+# %%
+if not fast:
+    import io
+
+    from PIL import Image
+
+    pictures = []
+    for i, points in enumerate(frames):
+        figure, axes = plt.subplots(figsize=(3.2, 3.2), layout="constrained")
+        axes.scatter(*real[:600].T, s=3, color=PALE, linewidths=0)
+        axes.scatter(*points.T, s=3, color=ACCENT, linewidths=0)
+        turn = (1, 5, 10, 20)[i] if i < 4 else 30 * (i - 3)
+        axes.set(xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal", xticks=[], yticks=[], title=f"step {turn}")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80)
+        plt.close(figure)
+        pictures.append(Image.open(buffer).convert("RGB").quantize(24))
+    durations = [120] * (len(pictures) - 1) + [2000]
+    pictures[0].save("images/09_gan.gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+# %% [markdown]
+# ![The generator's samples chase the eight modes](images/09_gan.gif)
+#
+# The samples arrive as a sheet that is torn towards the modes: a continuous map of one blob of noise cannot split it,
+# so threads remain between the islands (a flow has the same difficulty, but hundreds of small steps to stretch with).
+# Precision is no worse than the flow's. Recall is clearly lower: within each mode the samples keep to a part of it, and
+# that costs the generator nothing that Theorem 6 counts. One evaluation of the network instead of forty is what it
+# gets in return.
+
+# %% [markdown]
+# ## 10. An experiment to change
+#
+# Without the penalty and with the momentum that is usual elsewhere, the same game forgets most modes, as the numbers
+# below show. Which of the two is to blame? And what does the saturating loss do? Predict first, then run.
+
+# %%
+maker, judge = fresh(Maker, 3), fresh(Judge, 3)
+train_gan(
+    maker,
+    judge,
+    data,
+    steps=rounds // 3,
+    batch_size=128,
+    r1=0.0,  # change me: 0.1, 1, 10
+    betas=(0.9, 0.999),  # change me: (0.0, 0.99)
+    saturating=False,  # change me
+    generator=seeded(3),
+)
+with torch.no_grad():
+    hit, unequal, precision, recall = coverage(maker(start))
+print(f"on a mode {hit:.3f}, unequal {unequal:.3f}, precision {precision:.3f}, recall {recall:.3f}")
+
+# %% [markdown]
+# ## What fails, and why
+#
+# | what | why | what to do |
+# |---|---|---|
+# | sampling an autoencoder's latents | nobody asked for a distribution | a KL term, or a flow (lecture 10) |
+# | a VAE's pictures are soft | a mean over all $x$ of one $z$ | small KL weight; perceptual, adversarial loss |
+# | latents collapse | their direction varies less than the decoder's noise | smaller $\sigma$, that is KL weight |
+# | a dVAE trained warm | it reads mixtures of codes | anneal the temperature |
+# | tokens from the uniform prior | the tokens of an image depend on each other | an autoregressive prior |
+# | a GAN circles or blows up | no gradient leads inwards | R1, no momentum |
+# | a GAN's recall | a missing mode costs it nothing | measure recall; likelihood-based models |
+#
+# Precision, recall and rate–distortion on MNIST, with seeds and spread: `python benchmarks/autoencoders.py`.
+#
+# ## What to read next
+#
+# - P. Baldi, K. Hornik (1989), *Neural networks and principal component analysis: learning from examples without local
+#   minima*, Neural Networks 2.
+# - P. Vincent et al. (2008), *Extracting and composing robust features with denoising autoencoders*, ICML; P. Vincent
+#   (2011), *A connection between score matching and denoising autoencoders*, Neural Computation 23.
+# - G. Alain, Y. Bengio (2014), *What regularized auto-encoders learn from the data generating distribution*, arXiv
+#   1211.4246.
+# - D. P. Kingma, M. Welling (2013), *Auto-encoding variational Bayes*, arXiv 1312.6114.
+# - M. E. Tipping, C. M. Bishop (1999), *Probabilistic principal component analysis*, JRSS B 61; J. Lucas et al. (2019),
+#   *Don't blame the ELBO!*, arXiv 1911.02469.
+# - T. M. Cover, J. A. Thomas (2006), *Elements of information theory*, chapter 10.
+# - P. Ghosh et al. (2020), *From variational to deterministic autoencoders*, arXiv 1903.12436.
+# - E. Jang, S. Gu, B. Poole (2017), *Categorical reparameterization with Gumbel-softmax*, arXiv 1611.01144; C.
+#   Maddison, A. Mnih, Y. W. Teh (2017), *The concrete distribution*, arXiv 1611.00712.
+# - A. Ramesh et al. (2021), *Zero-shot text-to-image generation*, arXiv 2102.12092.
+# - I. Goodfellow et al. (2014), *Generative adversarial networks*, arXiv 1406.2661; M. Arjovsky, L. Bottou (2017),
+#   *Towards principled methods for training generative adversarial networks*, arXiv 1701.04862.
+# - L. Mescheder, A. Geiger, S. Nowozin (2018), *Which training methods for GANs do actually converge?*, arXiv
+#   1801.04406.
+#
+# **Now you:** [exercise 09](../exercises/09_autoencoders_and_gans.ipynb).

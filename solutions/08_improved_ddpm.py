@@ -1,0 +1,521 @@
+# %% [markdown]
+# # Exercise 08. Improved DDPM and likelihood
+#
+# You build what lecture 08 derives: the cosine chain, the best variance of a reverse step, the variance that a network
+# learns, the terms of the bound with the decoder of 256 pixel values, $L_\text{hybrid}$, and the draw of steps by
+# importance.
+#
+# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# it is wrong, it says what probably went wrong. `hint("08.1")` gives a hint; asked again, it says more, three times.
+# Every question stands on its own: where one needs an earlier result, it uses the library's.
+#
+# **Needed before:** lecture 08. **Time:** about 75 minutes. **Points:** 10.
+
+# %%
+import math
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from flowlib import Cosine
+from flowlib.chains import Chain
+from flowlib.course.notebook import exercise
+from flowlib.plotting import ACCENT, GREY, INK
+from flowlib.systems.bound import discretised_log_prob, kl_normal
+from flowlib.systems.ddpm import posterior
+
+hint = exercise("08_improved_ddpm").hint
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard Gaussian numbers, in double precision: the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> bool:
+    """Whether two tensors of one shape agree, relative to their size; NaN agrees with nothing."""
+    return bool(((found.double() - expected).abs() <= tolerance * (1 + expected.abs())).all())
+
+
+# %% [markdown]
+# ## 08.1 The cosine chain (1 point, 5 minutes, easy)
+#
+# Return the variances $v_1 \dots v_T$ of the cosine chain,
+#
+# $$\bar\alpha_k = \frac{f(k)}{f(0)}, \quad f(k) = \cos^2\Big(\frac{k/T + s}{1 + s}\,\frac\pi2\Big), \qquad
+# v_k = \min\Big(1 - \frac{\bar\alpha_k}{\bar\alpha_{k-1}},\; 0.999\Big).$$
+
+
+# %% solution="08.1"
+def cosine_variances(steps: int, offset: float = 0.008) -> Tensor:
+    """v_1 ... v_T: (T,) float64, T = steps; offset is s."""
+    ### BEGIN SOLUTION
+    k = torch.arange(steps + 1, dtype=torch.float64)
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    ### END SOLUTION
+
+
+# %% check="08.1" points=1
+found, right = cosine_variances(100), Chain.of(Cosine(), 100).var[1:]
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == (100,), f"there are T variances, v_1 ... v_T: expected shape (100,), got {tuple(found.shape)}"
+assert bool(torch.isfinite(found).all()), "some variances are NaN or infinite"
+clock = torch.arange(101).double() / 100
+f = torch.cos((clock + 0.008) / 1.008 * math.pi / 2) ** 2
+assert not near(found, (f / f[0])[1:], 1e-6), "these are the abar_k; the variance is what is lost from one to the next"
+assert not near(found[:-1], (1 - (f[1:] / f[:-1]).sqrt())[:-1], 1e-6), "the cosine is squared: abar is sqrt(abar)^2"
+assert float(found.max()) <= 0.999 + 1e-6, "the last variance must be clipped at 0.999: at 1 no signal would be left"
+f = torch.cos(clock * math.pi / 2) ** 2
+assert not near(found[:-1], (1 - f[1:] / f[:-1])[:-1], 1e-6), "the offset s is missing: the first step is too small"
+f = torch.cos((clock + 0.008) * math.pi / 2) ** 2
+assert not near(found[:-2], (1 - f[1:] / f[:-1])[:-2], 1e-6), "the clock k/T + s must be divided by 1 + s, to end at T"
+assert not near(found[1:-1], right[:-2], 1e-6), "the variances are one step late: v_1 is 1 - abar_1 / abar_0"
+assert near(found, right, 1e-7), "the variances are wrong: v_k = 1 - abar_k / abar_(k-1), clipped at 0.999"
+### BEGIN HIDDEN TESTS
+assert near(cosine_variances(1000), Chain.of(Cosine(), 1000).var[1:], 1e-7), "wrong for another T"
+assert near(cosine_variances(50, 0.1), Chain.of(Cosine(0.1), 50).var[1:], 1e-7), "wrong for another offset"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="08.1"
+# 1. Compute $f$ for all $k = 0 \dots T$ at once. The factor $f(0)$ drops out of the ratio.
+#
+# 2. A ratio of neighbours: `f[1:] / f[:-1]`.
+#
+# 3. `k = torch.arange(steps + 1).double()`, $f$ from it, then `(1 - f[1:] / f[:-1]).clamp(max=0.999)`.
+
+# %% tags=["demo"]
+figure, panels = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained", sharey=True)
+for axes, name, values in ((panels[0], "yours", cosine_variances(1000)), (panels[1], "expected", right)):
+    axes.plot(torch.linspace(0, 1, len(values)), (1 - values).cumprod(0), color=ACCENT if name == "yours" else INK)
+    axes.set(title=name, xlabel="k / T", ylabel="abar")
+plt.show()
+
+# %% [markdown]
+# ## 08.2 The best variance of a step (2 points, 15 minutes, medium)
+#
+# A reverse step from $k$ to $j$ puts $D$ in the place of $x_0$ in the posterior's mean. Which variance $\sigma^2$ makes
+# the expected divergence from the posterior least, if the error of $D$ is
+# $e = \mathbb E\lvert x_0 - D\rvert^2 / d$? Derive it, and return it. With $v = 1 - \bar\alpha_k/\bar\alpha_j$ the
+# posterior has variance $v (1 - \bar\alpha_j)/(1 - \bar\alpha_k)$ and mean
+#
+# $$\frac{\sqrt{\bar\alpha_j}\, v}{1 - \bar\alpha_k}\, x_0 + \frac{\sqrt{\bar\alpha_k / \bar\alpha_j}\,
+# (1 - \bar\alpha_j)}{1 - \bar\alpha_k}\, x_k .$$
+#
+# For white data the error is $1 - \bar\alpha_k$. What must come out?
+
+
+# %% solution="08.2"
+def best_variance(abar_k: float, abar_j: float, error: float) -> float:
+    """The variance of p(x_j|x_k) for an error E|x_0 - D|^2 / d of D; 0 < abar_k < abar_j < 1."""
+    ### BEGIN SOLUTION
+    v = 1 - abar_k / abar_j
+    b = v * (1 - abar_j) / (1 - abar_k)
+    c = math.sqrt(abar_j) * v / (1 - abar_k)
+    return b + c**2 * error
+    ### END SOLUTION
+
+
+# %% check="08.2" points=2
+def moments(abar_k: float, abar_j: float) -> tuple[float, float, float, float]:
+    """v, b, the factor of x_0 and that of x_k in the posterior's mean."""
+    v = 1 - abar_k / abar_j
+    b, c = v * (1 - abar_j) / (1 - abar_k), abar_j**0.5 * v / (1 - abar_k)
+    return v, b, c, (abar_k / abar_j) ** 0.5 * (1 - abar_j) / (1 - abar_k)
+
+
+def same(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * abs(b)
+
+
+for abar_k, abar_j, error in ((0.3, 0.5, 0.2), (0.9, 0.95, 0.04), (0.1, 0.8, 0.3)):
+    found = float(best_variance(abar_k, abar_j, error))
+    v, b, c, other = moments(abar_k, abar_j)
+    assert math.isfinite(found), "the variance is not a finite number"
+    assert not same(found, b), "this is the posterior's variance: right if D is x_0 itself, but D has an error"
+    assert not same(found, v), "this is the variance of x_k given x_j: right for white data only"
+    assert not same(found, b + error), "an error of D is seen through the factor that x_0 has in the posterior's mean"
+    assert not same(found, b + c * error), "the means differ by c (x_0 - D), so its square has c squared"
+    assert not same(found, b + other**2 * error), "D stands where x_0 does: its factor, not that of x_k"
+    assert not same(found, v + c**2 * error), "the divergence is from the posterior: its variance is b, not v"
+    assert not same(found, (b**0.5 + c * error**0.5) ** 2), "variances add, standard deviations do not"
+    assert same(found, b + c**2 * error), "write out KL of two Gaussians and set its derivative in sigma^2 to zero"
+white = float(best_variance(0.3, 0.5, 0.7))
+assert same(white, 1 - 0.3 / 0.5), "for white data the best variance must be v, the larger of DDPM's two"
+### BEGIN HIDDEN TESTS
+assert same(float(best_variance(0.1, 0.9, 0.05)), moments(0.1, 0.9)[1] + moments(0.1, 0.9)[2] ** 2 * 0.05), (
+    "wrong for a long step"
+)
+assert same(float(best_variance(0.1, 0.9, 0.0)), moments(0.1, 0.9)[1]), "without an error it is the posterior's"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="08.2"
+# 1. The divergence of $\mathcal N(m, b)$ from $\mathcal N(m', \sigma^2)$ is
+#    $\frac12\big[\frac b{\sigma^2} - 1 - \log\frac b{\sigma^2} + \frac{(m - m')^2}{\sigma^2}\big]$. What is $m - m'$
+#    here?
+#
+# 2. Only $x_0$ is replaced by $D$, so the means differ by $c\,(x_0 - D)$. Take the expectation; the derivative in
+#    $\sigma^2$ vanishes where $\sigma^2 = b + \mathbb E (m - m')^2$.
+#
+# 3. $\sigma_*^2 = b + c^2 e$ with $c = \sqrt{\bar\alpha_j}\, v/(1 - \bar\alpha_k)$.
+
+# %% [markdown]
+# ## 08.3 The variance that a network says (1 point, 5 minutes, easy)
+#
+# The second half of the network's output, $o$, is not bounded. The share is $\lambda = (o + 1)/2$, so that a fresh
+# network, whose output is 0, starts half-way. Return the variance $\exp(\lambda \log v + (1 - \lambda)\log b)$.
+
+
+# %% solution="08.3"
+def step_variance(output: Tensor, small: Tensor, large: Tensor) -> Tensor:
+    """The variance of each component.
+
+    Args:
+        output: o, (B, ...).
+        small, large: b and v, both ().
+
+    Returns:
+        (B, ...)
+    """
+    ### BEGIN SOLUTION
+    share = (output + 1) / 2
+    return torch.exp(share * large.log() + (1 - share) * small.log())
+    ### END SOLUTION
+
+
+# %% check="08.3" points=1
+output, small, large = normal(4, 2, 3, seed=1), torch.tensor(1e-4).double(), torch.tensor(4e-3).double()
+found = step_variance(output, small, large)
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == output.shape, f"one variance for each component, {tuple(output.shape)}, got {tuple(found.shape)}"
+share = (output + 1) / 2
+right = large**share * small ** (1 - share)
+scale = right.mean()
+assert not near(found / scale, (large**output * small ** (1 - output)) / scale), "lambda is (o + 1) / 2, not o itself"
+assert not near(found / scale, (share * large + (1 - share) * small) / scale), (
+    "the logarithms are interpolated, not the variances, which become negative where lambda leaves [0, 1]"
+)
+assert not near(found / scale, (small**share * large ** (1 - share)) / scale), "lambda = 1 must be the large variance"
+assert not near(found / scale, right.sqrt() / scale), "this is the standard deviation; the variance is asked for"
+assert not near(found / scale, large ** torch.sigmoid(output) * small ** (1 - torch.sigmoid(output)) / scale), (
+    "the share is affine in the output, not a sigmoid: nothing bounds it"
+)
+clipped = share.clamp(0, 1)
+assert not near(found / scale, large**clipped * small ** (1 - clipped) / scale), "lambda is not clipped to [0, 1]"
+assert not near(found, right.log()), "this is the logarithm of the variance"
+assert near(found / scale, right / scale), "the variance is wrong: exp(lambda log v + (1 - lambda) log b)"
+
+# %% [markdown] hints="08.3"
+# 1. First $\lambda$ from $o$, then a weighted mean of two logarithms, then `exp`.
+#
+# 2. $\lambda = 1$, the output $1$, must give $v$; the output $-1$ must give $b$.
+#
+# 3. `share = (output + 1) / 2`, `torch.exp(share * large.log() + (1 - share) * small.log())`.
+
+# %% [markdown]
+# ## 08.4 A term of the bound (1 point, 10 minutes, easy)
+#
+# Return the divergence $\mathrm{KL}(q \,\|\, p)$ of the posterior $q = \mathcal N(m, b)$ from the model
+# $p = \mathcal N(\mu, \sigma^2)$, whose components are independent, in **bits per dimension** of each sample.
+
+
+# %% solution="08.4"
+def bound_term(true_mean: Tensor, true_variance: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """KL(q | p) in bits/dim.
+
+    Args:
+        true_mean, mean: (B, C, H, W), of q and of p.
+        true_variance: (), of q; variance: (B, C, H, W), of p.
+
+    Returns:
+        (B,)
+    """
+    ### BEGIN SOLUTION
+    ratio = true_variance / variance
+    nats = 0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance)
+    return nats.flatten(1).mean(1) / math.log(2)
+    ### END SOLUTION
+
+
+# %% check="08.4" points=1
+m, mu = normal(3, 1, 2, 2, seed=2), normal(3, 1, 2, 2, seed=3)
+b, sigma2 = torch.tensor(0.3).double(), normal(3, 1, 2, 2, seed=4).exp()
+found = bound_term(m, b, mu, sigma2)
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == (3,), f"one number for each sample: expected shape (3,), got {tuple(found.shape)}"
+nats = kl_normal(m, b.log(), mu, sigma2.log()).flatten(1)
+right = nats.mean(1) / math.log(2)
+assert not near(found, nats.mean(1)), "this is in nats: a bit is log 2 nats"
+assert not near(found, nats.mean(1) * math.log(2)), "from nats to bits one divides by log 2"
+assert not near(found, nats.sum(1) / math.log(2)), "bits per dimension: the mean over components, not the sum"
+back = kl_normal(mu, sigma2.log(), m, b.log().expand_as(m)).flatten(1).mean(1) / math.log(2)
+assert not near(found, back), "this is KL(p | q): the divergence is not symmetric, and the posterior comes first"
+wrong = kl_normal(m, 2 * b.log(), mu, 2 * sigma2.log()).flatten(1).mean(1) / math.log(2)
+assert not near(found, wrong), "the arguments are variances, and are squared here as if they were standard deviations"
+assert not near(found, right + 0.5 / math.log(2)), "the -1 is missing: the divergence of equal Gaussians is 0"
+log_only = 0.5 * ((sigma2 / b).log() + (m - mu) ** 2 / sigma2).flatten(1).mean(1) / math.log(2)
+assert not near(found, log_only), "b / sigma^2 - 1 is missing: q has a width of its own"
+assert near(found, right), "the divergence is wrong: (b/s - 1 - log(b/s) + (m - mu)^2 / s) / 2 with s = sigma^2"
+
+# %% [markdown] hints="08.4"
+# 1. In one dimension:
+#    $\mathrm{KL} = \frac12\big[\frac b{\sigma^2} - 1 - \log\frac b{\sigma^2} + \frac{(m - \mu)^2}{\sigma^2}\big]$ nats.
+#
+# 2. Independent components: divergences add. Per dimension: the mean.
+#
+# 3. Flatten all but the first axis, take `.mean(1)`, divide by `math.log(2)`.
+
+# %% [markdown]
+# ## 08.5 The decoder (2 points, 20 minutes, hard)
+#
+# Pixels lie on the grid $-1 + 2i/255$. Return the cost of each image, in bits/dim, under
+# $\mathcal N(\mu, \sigma^2)$ *per bin*: a bin reaches from $x - \frac1{255}$ to $x + \frac1{255}$, the first one from
+# $-\infty$, the last one to $+\infty$.
+#
+# It must be right far from the mean as well, at hundreds of standard deviations on either side, where the probability
+# is smaller than any floating-point number. `torch.special.log_ndtr(a)` is $\log\Phi(a)$, accurate for every $a < 0$.
+
+
+# %% solution="08.5"
+def decoder_bits(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The cost of pixels.
+
+    Args:
+        x: (B, C, H, W) float64, on the grid -1 + 2 i / 255.
+        mean: (B, C, H, W); std: (), > 0.
+
+    Returns:
+        (B,) bits/dim
+    """
+    ### BEGIN SOLUTION
+    far = torch.full_like(x, 1e18)
+    above = torch.where(x > 1 - 1 / 255, far, (x + 1 / 255 - mean) / std)
+    below = torch.where(x < -1 + 1 / 255, -far, (x - 1 / 255 - mean) / std)
+    flip = above + below > 0  # both in the lower tail
+    above, below = torch.where(flip, -below, above), torch.where(flip, -above, below)
+    upper = torch.special.log_ndtr(above)
+    nats = -(upper + torch.log(-torch.expm1(torch.special.log_ndtr(below) - upper)))
+    return nats.flatten(1).mean(1) / math.log(2)
+    ### END SOLUTION
+
+
+# %% check="08.5" points=2
+every = (2 * torch.arange(256).double() / 255 - 1).reshape(256, 1, 1, 1)
+
+
+def exact_bits(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return -discretised_log_prob(x, mean, std).flatten(1).mean(1) / math.log(2)
+
+
+zero, wide = torch.zeros_like(every), torch.tensor(0.4).double()
+found = decoder_bits(every, zero, wide)
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == (256,), f"one number for each image: expected shape (256,), got {tuple(found.shape)}"
+right, z = exact_bits(every, zero, wide), every[:, 0, 0, 0]
+assert not near(found, right * math.log(2), 1e-6), "this is in nats: a bit is log 2 nats"
+assert not near(found, -right, 1e-6), "a cost is positive: minus the logarithm"
+density = torch.distributions.Normal(0.0, wide)
+assert not near(found[1:-1], -density.log_prob(z)[1:-1] / math.log(2), 1e-6), "a density is not a probability of a bin"
+assert not near(found, -(density.log_prob(z) + math.log(2 / 255)) / math.log(2), 1e-6), (
+    "the density times the width of a bin is an approximation: it fails in the outer bins, and where a bin is wide"
+)
+closed = density.cdf(z + 1 / 255) - density.cdf(z - 1 / 255)
+assert not near(found, -closed.log2(), 1e-9), "the outer bins are closed: they reach to minus and plus infinity"
+double = density.cdf(z + 2 / 255) - density.cdf(z - 2 / 255)
+assert not near(found[1:-1], -double.log2()[1:-1], 1e-9), "a bin is 2/255 wide, so 1/255 to each side"
+assert near(found, right, 1e-9), "the bits are wrong where nothing is extreme: the difference of Phi at both edges"
+assert abs(float((2**-found).sum()) - 1) < 1e-9, "the probabilities of all 256 values must sum to 1"
+thin = torch.tensor(0.004).double()
+low, high = decoder_bits(every, zero + 1, thin), decoder_bits(every, zero - 1, thin)  # below the mean, and above it
+assert not bool(torch.isnan(low).any() | torch.isnan(high).any()), (
+    "NaN far from the mean: two infinities were subtracted"
+)
+assert not bool(torch.isinf(low).any()), (
+    "infinite far from the mean: Phi(a) - Phi(b) is 0 in floating point there; work with log Phi"
+)
+assert not bool(torch.isinf(high).any()), (
+    "right below the mean, infinite above it: there log Phi is 0 at both edges; mirror what lies in the upper tail"
+)
+assert float(low.max()) > 100, "the cost stops growing far from the mean: is the probability clamped from below?"
+for found, place, side in ((low, zero + 1, "below"), (high, zero - 1, "above")):
+    assert near(found, exact_bits(every, place, thin), 1e-6), f"not accurate {side} the mean, at up to 500 deviations"
+### BEGIN HIDDEN TESTS
+batch = (torch.randint(0, 256, (5, 1, 3, 3), generator=torch.Generator().manual_seed(7)).double() * 2 / 255) - 1
+centre = 0.5 * normal(5, 1, 3, 3, seed=8)
+assert near(decoder_bits(batch, centre, thin), exact_bits(batch, centre, thin), 1e-6), "wrong for images"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="08.5"
+# 1. $\log(\Phi(a) - \Phi(b)) = \log\Phi(a) + \log\big(1 - e^{\log\Phi(b) - \log\Phi(a)}\big)$, and `torch.expm1` helps
+#    with the second.
+#
+# 2. That is accurate if $a$ and $b$ are negative. If they are positive, use
+#    $\Phi(a) - \Phi(b) = \Phi(-b) - \Phi(-a)$. For infinite edges a very large number will do.
+#
+# 3. `flip = above + below > 0`, then `above, below = where(flip, -below, above), where(flip, -above, below)`, then the
+#    formula of the first hint with `torch.special.log_ndtr`.
+
+# %% [markdown]
+# ## 08.6 The hybrid loss (2 points, 10 minutes, medium)
+#
+# Write $L_\text{hybrid} = L_\text{simple} + 0.001\, L_\text{vlb}$ of a batch, whose steps $k$ were drawn uniformly.
+# $L_\text{simple}$ is the mean squared error of the noise. `bound(predicted, share)` gives one term of the bound for
+# each sample, $L_{k-1}$ in bits/dim, as a function of the noise and of the share; $L_\text{vlb}$ is the estimate of the
+# *sum* of all $T$ terms. The bound must teach the share and leave the noise alone.
+
+
+# %% solution="08.6"
+def hybrid_loss(
+    predicted: Tensor, share: Tensor, noise: Tensor, bound: Callable[[Tensor, Tensor], Tensor], steps: int
+) -> Tensor:
+    """L_hybrid, a scalar.
+
+    Args:
+        predicted, share: both halves of the network's output, (B, ...).
+        noise: eps, (B, ...).
+        bound: (predicted, share) -> (B,), one term of the bound in bits/dim.
+        steps: T.
+
+    Returns:
+        ()
+    """
+    ### BEGIN SOLUTION
+    simple = (predicted - noise).square().mean()
+    return simple + 0.001 * steps * bound(predicted.detach(), share).mean()
+    ### END SOLUTION
+
+
+# %% check="08.6" points=2
+def toy_bound(predicted: Tensor, share: Tensor) -> Tensor:
+    """Stands for the bound: depends on both halves."""
+    return ((predicted - 0.3) ** 2 * torch.exp(-share) + share).flatten(1).mean(1)
+
+
+def trial(steps: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss and its gradients in both halves."""
+    predicted = normal(6, 1, 2, 2, seed=9).requires_grad_()
+    share = normal(6, 1, 2, 2, seed=10).requires_grad_()
+    loss = hybrid_loss(predicted, share, normal(6, 1, 2, 2, seed=11), toy_bound, steps)
+    assert isinstance(loss, Tensor), "return a tensor"
+    assert loss.shape == (), f"the loss is one number: expected shape (), got {tuple(loss.shape)}"
+    assert loss.requires_grad, "the loss has no gradient at all: detach the prediction, inside the bound only"
+    return loss, *torch.autograd.grad(loss, [predicted, share], allow_unused=True)
+
+
+def silent(gradient: Tensor | None) -> bool:
+    """Whether nothing comes through."""
+    return gradient is None or float(gradient.abs().max()) == 0
+
+
+predicted, share, noise = (normal(6, 1, 2, 2, seed=seed) for seed in (9, 10, 11))
+simple, term = (predicted - noise).square().mean(), toy_bound(predicted, share)
+loss, of_noise, of_share = trial(500)
+value = float(loss)
+assert abs(value - float(simple + 0.001 * term.mean())) > 1e-9, (
+    "L_vlb estimates the sum of T terms: a factor T is missing"
+)
+assert abs(value - float(simple + 500 * term.mean())) > 1e-9, "the weight 0.001 of the bound is missing"
+assert abs(value - float(simple + 0.5 * term.sum())) > 1e-9, "the bound is averaged over the batch, not summed"
+assert abs(value - float(6 * 4 * simple + 0.5 * term.mean())) > 1e-9, "L_simple is a mean over components, not a sum"
+assert abs(value - float(simple + 0.5 * term.mean())) < 1e-9, "the value of the loss is not L_simple + 0.001 T mean(L)"
+assert not silent(of_share), "the share learns nothing: it is detached, but the bound is all that teaches it"
+assert not silent(of_noise), "the noise learns nothing: it is detached inside L_simple too"
+expected = 2 * (predicted - noise) / predicted.numel()
+assert near(of_noise, expected), "the bound moves the noise: detach the prediction that is given to it"
+assert near(of_share, 0.5 * (1 - (predicted - 0.3) ** 2 * torch.exp(-share)) / predicted.numel()), (
+    "the share's gradient is not that of 0.001 T mean(L)"
+)
+
+# %% [markdown] hints="08.6"
+# 1. `x.detach()` has the value of `x`, and lets no gradient through.
+#
+# 2. The mean of $L_{k-1}$ over uniform $k$ is the sum divided by $T$. So $T$ times the batch's mean estimates the sum.
+#
+# 3. `(predicted - noise).square().mean() + 0.001 * steps * bound(predicted.detach(), share).mean()`.
+
+# %% [markdown]
+# ## 08.7 Steps by importance (1 point, 10 minutes, medium)
+#
+# From the last losses of each step, return the probabilities $p_k \propto \sqrt{\mathbb E L_k^2}$ with which steps are
+# drawn, and the weights $1 / (T p_k)$ that keep the mean of the loss what it was. A loss that has not been seen yet is
+# NaN; as long as there is one, draw uniformly.
+
+
+# %% solution="08.7"
+def importance(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and weights of all steps.
+
+    Args:
+        losses: (T, H) the last H losses of k = 1 ... T; NaN where there is none yet.
+
+    Returns:
+        p (T,), which sums to 1, and the weights (T,).
+    """
+    ### BEGIN SOLUTION
+    share = losses.square().mean(1).sqrt()
+    if torch.isnan(share).any():
+        share = torch.ones_like(share)
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+    ### END SOLUTION
+
+
+# %% check="08.7" points=1
+seen = normal(20, 10, seed=12).abs() * torch.logspace(1, -1, 20, dtype=torch.float64)[:, None] + 0.01
+both = importance(seen.clone())
+assert isinstance(both, tuple), "return the probabilities and the weights"
+assert len(both) == 2, "return the probabilities and the weights, two tensors"
+p, weights = both
+for name, part in (("p", p), ("the weights", weights)):
+    assert isinstance(part, Tensor), f"{name} must be a tensor"
+    assert part.shape == (20,), f"{name} must have shape (20,), one for each step, got {tuple(part.shape)}"
+root = seen.square().mean(1).sqrt()
+assert not near(p, root), "the probabilities do not sum to 1"
+assert near(p.sum(), torch.tensor(1.0).double()), f"the probabilities sum to {float(p.sum()):.4f}, not to 1"
+assert not near(p, seen.mean(1) / seen.mean(1).sum()), "p is the root of the mean *square*, not the mean of the losses"
+square = seen.square().mean(1)
+assert not near(p, square / square.sum()), "the square root is missing: p is proportional to sqrt(E L^2)"
+assert not near(p, (1 / root) / (1 / root).sum()), "steps with larger losses are drawn more often, not less"
+spread = seen.std(1)
+assert not near(p, spread / spread.sum(), 1e-6), "the second moment is not the variance: the mean counts too"
+assert near(p, root / root.sum()), "the probabilities are wrong: sqrt(mean of squares), divided by their sum"
+assert not near(weights, 1 / p), "the weights are 1 / (T p): for a uniform p each must be 1"
+assert not near(weights, torch.ones(20).double()), "the weights must undo the draw, or another loss is minimised"
+assert not near(weights, 20 * p), "the weights are upside down: what is drawn more often counts less"
+losses = normal(20, seed=13)
+assert near((p * weights * losses).sum(), losses.mean(), 1e-12), "the weighted loss is not unbiased: sum p w L = mean L"
+missing = seen.clone()
+missing[3, 9] = float("nan")
+p, weights = importance(missing)
+assert not bool(torch.isnan(p).any()), "p is NaN where a loss is missing: draw uniformly until all have been seen"
+assert near(p, torch.full((20,), 0.05).double()), "as long as one loss is missing, p must be uniform"
+assert near(weights, torch.ones(20).double()), "for a uniform p each weight must be 1"
+
+# %% [markdown] hints="08.7"
+# 1. The second moment of $L_k/p_k$ is $\sum_k \mathbb E L_k^2 / p_k$. Cauchy and Schwarz say which $p$ is best.
+#
+# 2. Root of the mean of the squares, over each row; then divide by the sum.
+#
+# 3. `share = losses.square().mean(1).sqrt()`, all ones if `torch.isnan(share).any()`; `p = share / share.sum()`; the
+#    weights are `1 / (len(p) * p)`.
+
+# %% tags=["demo"]
+chain = Chain.of(Cosine(), 200)
+unit = torch.ones(1, 1, dtype=torch.float64)
+best = [best_variance(float(chain.abar[k]), float(chain.abar[k - 1]), 0.05) for k in range(2, 201)]
+true = [float(posterior(chain, 0 * unit, unit, k)[1]) for k in range(2, 201)]
+figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
+axes.loglog(range(2, 201), best, color=ACCENT, label="yours, for an error of 0.05")
+axes.loglog(range(2, 201), true, color=INK, label="small")
+axes.loglog(range(2, 201), chain.var[2:], color=GREY, label="large")
+axes.set(xlabel="k", ylabel="variance", title="the variance of a step must depend on what the network does not know")
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## Done
+#
+# Grade it: `flowlib grade 08_improved_ddpm.ipynb`. Then train the real thing: `flowlib train iddpm-hybrid`, and
+# `flowlib evaluate runs/iddpm-hybrid --likelihood 100` for its bits.

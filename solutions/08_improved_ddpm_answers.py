@@ -1,0 +1,517 @@
+"""The bank of wrong and right answers to exercise 08."""
+
+
+# %% wrong="08.1" hint="these are the abar_k"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(1, steps + 1).double()
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return f / math.cos(offset / (1 + offset) * math.pi / 2) ** 2
+
+
+# %% wrong="08.1" hint="the cosine is squared"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2)
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+# %% wrong="08.1" hint="must be clipped at 0.999"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return 1 - f[1:] / f[:-1]
+
+
+# %% wrong="08.1" hint="the offset s is missing"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos(k / steps * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+# %% wrong="08.1" hint="must be divided by 1 + s"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos((k / steps + offset) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+# %% wrong="08.1" hint="there are T variances"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return torch.cat([torch.zeros(1).double(), (1 - f[1:] / f[:-1]).clamp(max=0.999)])
+
+
+# %% wrong="08.1" hint="one step late"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps).double()
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return torch.cat([torch.zeros(1).double(), (1 - f[1:] / f[:-1]).clamp(max=0.999)])
+
+
+# %% right="08.1" name="the library's chain"
+def cosine_variances(steps, offset=0.008):
+    return Chain.of(Cosine(offset), steps).var[1:]
+
+
+# %% right="08.1" name="a loop"
+def cosine_variances(steps, offset=0.008):
+    def abar(u):
+        return math.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    return torch.tensor([min(1 - abar((k + 1) / steps) / abar(k / steps), 0.999) for k in range(steps)]).double()
+
+
+# %% right="08.1" name="abar first"
+def cosine_variances(steps, offset=0.008):
+    clock = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    f = (1 + torch.cos((clock + offset) / (1 + offset) * math.pi)) / 2
+    abar = f / f[0]
+    return torch.minimum((abar[:-1] - abar[1:]) / abar[:-1], torch.tensor(0.999).double())
+
+
+# %% wrong="08.2" hint="this is the posterior's variance"
+def best_variance(abar_k, abar_j, error):
+    return (1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)
+
+
+# %% wrong="08.2" hint="right for white data only"
+def best_variance(abar_k, abar_j, error):
+    return 1 - abar_k / abar_j
+
+
+# %% wrong="08.2" hint="is seen through the factor"
+def best_variance(abar_k, abar_j, error):
+    return (1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k) + error
+
+
+# %% wrong="08.2" hint="so its square has c squared"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    return v * (1 - abar_j) / (1 - abar_k) + math.sqrt(abar_j) * v / (1 - abar_k) * error
+
+
+# %% wrong="08.2" hint="not that of x_k"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    c = math.sqrt(abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)
+    return v * (1 - abar_j) / (1 - abar_k) + c**2 * error
+
+
+# %% wrong="08.2" hint="its variance is b, not v"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    return v + (math.sqrt(abar_j) * v / (1 - abar_k)) ** 2 * error
+
+
+# %% wrong="08.2" hint="standard deviations do not"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    b, c = v * (1 - abar_j) / (1 - abar_k), math.sqrt(abar_j) * v / (1 - abar_k)
+    return (math.sqrt(b) + c * math.sqrt(error)) ** 2
+
+
+# %% right="08.2" name="one fraction"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    return v / (1 - abar_k) * (1 - abar_j + abar_j * v * error / (1 - abar_k))
+
+
+# %% right="08.2" name="from the large variance down"
+def best_variance(abar_k, abar_j, error):
+    v = 1 - abar_k / abar_j
+    return v - abar_j * (v / (1 - abar_k)) ** 2 * (1 - abar_k - error)
+
+
+# %% right="08.2" name="tensors"
+def best_variance(abar_k, abar_j, error):
+    k, j = torch.tensor([abar_k, abar_j], dtype=torch.float64)
+    v = -torch.expm1(k.log() - j.log())
+    return v * (1 - j) / (1 - k) + j * v**2 / (1 - k) ** 2 * error
+
+
+# %% wrong="08.3" hint="not o itself"
+def step_variance(output, small, large):
+    return torch.exp(output * large.log() + (1 - output) * small.log())
+
+
+# %% wrong="08.3" hint="not the variances"
+def step_variance(output, small, large):
+    share = (output + 1) / 2
+    return share * large + (1 - share) * small
+
+
+# %% wrong="08.3" hint="lambda = 1 must be the large variance"
+def step_variance(output, small, large):
+    share = (output + 1) / 2
+    return torch.exp(share * small.log() + (1 - share) * large.log())
+
+
+# %% wrong="08.3" hint="this is the standard deviation"
+def step_variance(output, small, large):
+    share = (output + 1) / 2
+    return torch.exp(0.5 * (share * large.log() + (1 - share) * small.log()))
+
+
+# %% wrong="08.3" hint="not a sigmoid"
+def step_variance(output, small, large):
+    share = torch.sigmoid(output)
+    return torch.exp(share * large.log() + (1 - share) * small.log())
+
+
+# %% wrong="08.3" hint="is not clipped"
+def step_variance(output, small, large):
+    share = ((output + 1) / 2).clamp(0, 1)
+    return torch.exp(share * large.log() + (1 - share) * small.log())
+
+
+# %% wrong="08.3" hint="this is the logarithm"
+def step_variance(output, small, large):
+    share = (output + 1) / 2
+    return share * large.log() + (1 - share) * small.log()
+
+
+# %% right="08.3" name="powers"
+def step_variance(output, small, large):
+    share = 0.5 * output + 0.5
+    return large**share * small ** (1 - share)
+
+
+# %% right="08.3" name="from the small one up"
+def step_variance(output, small, large):
+    return small * (large / small) ** ((output + 1) / 2)
+
+
+# %% right="08.3" name="lerp"
+def step_variance(output, small, large):
+    return torch.lerp(small.log().expand_as(output), large.log().expand_as(output), (1 + output) / 2).exp()
+
+
+# %% wrong="08.4" hint="this is in nats"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    return (0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance)).flatten(1).mean(1)
+
+
+# %% wrong="08.4" hint="from nats to bits one divides"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    nats = 0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance)
+    return nats.flatten(1).mean(1) * math.log(2)
+
+
+# %% wrong="08.4" hint="not the sum"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    nats = 0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance)
+    return nats.flatten(1).sum(1) / math.log(2)
+
+
+# %% wrong="08.4" hint="the divergence is not symmetric"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = variance / true_variance
+    nats = 0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / true_variance)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.4" hint="as if they were standard deviations"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = (true_variance / variance) ** 2
+    nats = 0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance**2)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.4" hint="the -1 is missing"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    nats = 0.5 * (ratio - ratio.log() + (true_mean - mean) ** 2 / variance)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.4" hint="one number for each sample"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    return (0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance)).mean() / math.log(2)
+
+
+# %% wrong="08.4" hint="q has a width of its own"
+def bound_term(true_mean, true_variance, mean, variance):
+    nats = 0.5 * ((variance / true_variance).log() + (true_mean - mean) ** 2 / variance)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% right="08.4" name="torch.distributions"
+def bound_term(true_mean, true_variance, mean, variance):
+    from torch.distributions import Normal, kl_divergence
+
+    q = Normal(true_mean, true_variance.sqrt().expand_as(true_mean))
+    return kl_divergence(q, Normal(mean, variance.sqrt())).mean((1, 2, 3)) / math.log(2)
+
+
+# %% right="08.4" name="one sample at a time"
+def bound_term(true_mean, true_variance, mean, variance):
+    rows = []
+    for m, mu, s in zip(true_mean, mean, variance, strict=True):
+        rows.append((true_variance / s - 1 + (s / true_variance).log() + (m - mu).square() / s).mean() / 2)
+    return torch.stack(rows) / math.log(2)
+
+
+# %% right="08.4" name="cross entropy minus entropy"
+def bound_term(true_mean, true_variance, mean, variance):
+    cross = 0.5 * ((true_variance + (true_mean - mean) ** 2) / variance + torch.log(2 * math.pi * variance))
+    entropy = 0.5 * torch.log(2 * math.pi * math.e * true_variance)
+    return (cross - entropy).flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.5" hint="a density is not a probability"
+def decoder_bits(x, mean, std):
+    nats = 0.5 * ((x - mean) / std) ** 2 + torch.log(std) + 0.5 * math.log(2 * math.pi)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.5" hint="the density times the width"
+def decoder_bits(x, mean, std):
+    nats = 0.5 * ((x - mean) / std) ** 2 + torch.log(std) + 0.5 * math.log(2 * math.pi) - math.log(2 / 255)
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.5" hint="the outer bins are closed"
+def decoder_bits(x, mean, std):
+    p = torch.special.ndtr((x + 1 / 255 - mean) / std) - torch.special.ndtr((x - 1 / 255 - mean) / std)
+    return -p.log2().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="so 1/255 to each side"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 2 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 2 / 255 - mean) / std))
+    return -(above - below).log2().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="this is in nats"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 1 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 1 / 255 - mean) / std))
+    return -(above - below).log().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="work with log Phi"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 1 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 1 / 255 - mean) / std))
+    return -(above - below).log2().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="clamped from below"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 1 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 1 / 255 - mean) / std))
+    return -(above - below).clamp_min(1e-12).log2().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="a cost is positive"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 1 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 1 / 255 - mean) / std))
+    return (above - below).log2().flatten(1).mean(1)
+
+
+# %% wrong="08.5" hint="infinite above it"
+def decoder_bits(x, mean, std):
+    # right in the lower tail; in the upper one both logarithms are 0
+    above = torch.where(x > 0.999, torch.full_like(x, 1e18), (x + 1 / 255 - mean) / std)
+    below = torch.where(x < -0.999, torch.full_like(x, -1e18), (x - 1 / 255 - mean) / std)
+    upper = torch.special.log_ndtr(above)
+    nats = -(upper + torch.log(-torch.expm1(torch.special.log_ndtr(below) - upper)))
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.5" hint="one number for each image"
+def decoder_bits(x, mean, std):
+    above = torch.where(x > 0.999, torch.ones_like(x), torch.special.ndtr((x + 1 / 255 - mean) / std))
+    below = torch.where(x < -0.999, torch.zeros_like(x), torch.special.ndtr((x - 1 / 255 - mean) / std))
+    return -(above - below).log2()
+
+
+# %% right="08.5" name="mirror the picture where it is above the mean"
+def decoder_bits(x, mean, std):
+    sign = torch.where(x > mean, -1.0, 1.0).to(x)
+    gap, top, bottom = sign * (x - mean), sign * x > 0.999, sign * x < -0.999
+    above = torch.special.log_ndtr(torch.where(top, torch.full_like(x, 1e15), (gap + 1 / 255) / std))
+    below = torch.special.log_ndtr(torch.where(bottom, torch.full_like(x, -1e15), (gap - 1 / 255) / std))
+    return -(above + torch.log1p(-torch.exp(below - above))).flatten(1).mean(1) / math.log(2)
+
+
+# %% right="08.5" name="both sides, and choose"
+def decoder_bits(x, mean, std):
+    def log_difference(a, b):
+        high = torch.special.log_ndtr(a)
+        return high + torch.log(-torch.expm1(torch.special.log_ndtr(b) - high))
+
+    far = torch.full_like(x, 1e12)
+    a = torch.where(x > 0.999, far, (x + 1 / 255 - mean) / std)
+    b = torch.where(x < -0.999, -far, (x - 1 / 255 - mean) / std)
+    left, right = log_difference(a, b), log_difference(-b, -a)
+    return -torch.where(x < mean, left, right).mean((1, 2, 3)) / math.log(2)
+
+
+# %% right="08.5" name="the library's"
+def decoder_bits(x, mean, std):
+    return torch.stack(
+        [-discretised_log_prob(p[None], m[None], std).mean() for p, m in zip(x, mean, strict=True)]
+    ) / math.log(2)
+
+
+# %% wrong="08.6" hint="the bound moves the noise"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + 0.001 * steps * bound(predicted, share).mean()
+
+
+# %% wrong="08.6" hint="the share learns nothing"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + 0.001 * steps * bound(predicted.detach(), share.detach()).mean()
+
+
+# %% wrong="08.6" hint="the noise learns nothing"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    predicted = predicted.detach()
+    return (predicted - noise).square().mean() + 0.001 * steps * bound(predicted, share).mean()
+
+
+# %% wrong="08.6" hint="a factor T is missing"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + 0.001 * bound(predicted.detach(), share).mean()
+
+
+# %% wrong="08.6" hint="the weight 0.001"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + steps * bound(predicted.detach(), share).mean()
+
+
+# %% wrong="08.6" hint="averaged over the batch"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + 0.001 * steps * bound(predicted.detach(), share).sum()
+
+
+# %% wrong="08.6" hint="L_simple is a mean over components"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().sum() + 0.001 * steps * bound(predicted.detach(), share).mean()
+
+
+# %% wrong="08.6" hint="the loss is one number"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    simple = (predicted - noise).square().flatten(1).mean(1)
+    return simple + 0.001 * steps * bound(predicted.detach(), share)
+
+
+# %% right="08.6" name="per sample, then the mean"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    simple = ((predicted - noise) ** 2).flatten(1).mean(1)
+    return (simple + steps / 1000 * bound(predicted.detach(), share)).mean()
+
+
+# %% right="08.6" name="a copy without gradient"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    with torch.no_grad():
+        frozen = predicted.clone()
+    terms = bound(frozen, share)
+    return torch.nn.functional.mse_loss(predicted, noise) + 1e-3 * steps * terms.sum() / len(terms)
+
+
+# %% right="08.6" name="the estimate of the sum first"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    sum_of_terms = steps * torch.mean(bound(predicted.data, share))
+    return torch.mean((noise - predicted) ** 2) + sum_of_terms / 1000
+
+
+# %% wrong="08.7" hint="the mean *square*"
+def importance(losses):
+    share = losses.mean(1)
+    if torch.isnan(share).any():
+        share = torch.ones_like(share)
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
+# %% wrong="08.7" hint="the square root is missing"
+def importance(losses):
+    share = losses.square().mean(1)
+    if torch.isnan(share).any():
+        share = torch.ones_like(share)
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
+# %% wrong="08.7" hint="do not sum to 1"
+def importance(losses):
+    p = losses.square().mean(1).sqrt()
+    return p, 1 / (len(p) * p)
+
+
+# %% wrong="08.7" hint="the weights are 1 / (T p)"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, 1 / p
+
+
+# %% wrong="08.7" hint="the weights must undo the draw"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, torch.ones_like(p)
+
+
+# %% wrong="08.7" hint="the weights are upside down"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, len(p) * p
+
+
+# %% wrong="08.7" hint="p is NaN where a loss is missing"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
+# %% wrong="08.7" hint="p must be uniform"
+def importance(losses):
+    share = losses.nan_to_num(0.0).square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
+# %% wrong="08.7" hint="drawn more often, not less"
+def importance(losses):
+    share = 1 / losses.square().mean(1).sqrt()
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
+# %% right="08.7" name="norms of the rows"
+def importance(losses):
+    steps = len(losses)
+    if losses.isnan().any():
+        return torch.full((steps,), 1 / steps).double(), torch.ones(steps).double()
+    size = torch.linalg.vector_norm(losses, dim=1)
+    p = size / size.sum()
+    return p, (steps * p).reciprocal()
+
+
+# %% right="08.7" name="softmax of logarithms"
+def importance(losses):
+    steps = len(losses)
+    logits = 0.5 * (losses**2).mean(1).log()
+    p = torch.softmax(torch.zeros_like(logits) if bool(logits.isnan().any()) else logits, dim=0)
+    return p, 1 / steps / p
+
+
+# %% right="08.7" name="weights first"
+def importance(losses):
+    root = (losses * losses).mean(dim=-1) ** 0.5
+    root = torch.ones_like(root) if not bool(torch.isfinite(losses).all()) else root
+    weights = root.mean() / root
+    return 1 / (len(root) * weights), weights

@@ -1,0 +1,529 @@
+# %% [markdown]
+# # Exercise 09. Autoencoders and GANs
+#
+# You build what lecture 09 derives: the best linear autoencoder, the score that hides in a denoiser, the evidence
+# lower bound, the exact rate and distortion of a linear VAE, a draw of tokens that has a gradient, and the two losses
+# of a GAN.
+#
+# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# it is wrong, it says what probably went wrong. `hint("09.1")` gives a hint; asked again, it says more, three times.
+# Every question stands on its own.
+#
+# **Needed before:** lecture 09. **Time:** about 75 minutes. **Points:** 10.
+
+# %%
+import math
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowlib import MixtureField
+from flowlib.course.notebook import exercise
+from flowlib.data import load
+from flowlib.plotting import ACCENT, GREY, INK, tile
+
+hint = exercise("09_autoencoders_and_gans").hint
+digits = load("digits").images.double()  # (1500, 1, 8, 8) in [-1, 1]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard Gaussian numbers, in double precision: the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float = 1e-8) -> bool:
+    """Whether two tensors of one shape agree, relative to their size; NaN agrees with nothing."""
+    found = found.detach().double()
+    return found.shape == expected.shape and bool(((found - expected).abs() <= tolerance * (1 + expected.abs())).all())
+
+
+# %% [markdown]
+# ## 09.1 The best linear autoencoder (2 points, 12 minutes, easy)
+#
+# Find the linear autoencoder with $k$ latents that reconstructs a data set best: the mean $m$ and the columns of
+# $U$ in
+#
+# $$z = U^{\mathsf T}(x - m), \qquad \hat x = m + U z, \qquad U^{\mathsf T}U = I_k .$$
+#
+# No training: use `torch.linalg.eigh` or `torch.linalg.svd`.
+
+
+# %% solution="09.1"
+def linear_autoencoder(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The mean and the best directions of points.
+
+    Args:
+        x: (N, D) float64, N > D.
+        k: 1 <= k <= D.
+
+    Returns:
+        the mean (D,), and U (D, k) with orthonormal columns.
+    """
+    ### BEGIN SOLUTION
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov(x.T))
+    return mean, vectors[:, values.argsort(descending=True)[:k]]
+    ### END SOLUTION
+
+
+# %% check="09.1" points=2
+shear = torch.tensor([[3.0, 0, 0, 0], [1.0, 2, 0, 0], [0.5, 0.5, 1, 0], [0, 0.2, 0.3, 0.4]]).double()
+points = normal(400, 4, seed=1) @ shear.T + torch.tensor([4.0, -3, 2, 5]).double()
+made = linear_autoencoder(points, 2)
+assert isinstance(made, tuple), "return two tensors: the mean and U"
+assert len(made) == 2, "return two tensors: the mean and U"
+centre, directions = made
+assert centre.shape == (4,), f"the mean must have shape (4,), got {tuple(centre.shape)}"
+assert not near(centre, torch.zeros(4).double()), (
+    "the mean is 0: without centring, one direction is spent on pointing at the data's mean"
+)
+assert near(centre, points.mean(0)), "m is not the mean of the data"
+assert directions.shape != (2, 4), (
+    "U came as (k, D): the right singular vectors of x are the *rows* of what svd returns; U has them as columns"
+)
+assert directions.shape == (4, 2), f"U must have shape (4, 2), got {tuple(directions.shape)}"
+gram = directions.T @ directions
+assert near(gram, torch.diag(gram.diagonal())), "the columns of U are not orthogonal to each other"
+assert near(gram, torch.eye(2).double()), "the columns of U are orthogonal, but not of length 1"
+offset = points - points.mean(0)
+spectrum = torch.linalg.eigvalsh(offset.T @ offset / 400)  # in rising order
+missed = (offset - offset @ directions @ directions.T).square().sum(1).mean()
+assert not near(missed, spectrum[2:].sum()), (
+    "these are the *worst* directions: eigh sorts eigenvalues from the smallest to the largest"
+)
+raw = torch.linalg.eigh(points.T @ points)[1][:, -2:]
+assert not near(missed, (offset - offset @ raw @ raw.T).square().sum(1).mean()), (
+    "the directions are those of the second moment of x: take the mean off before looking for them"
+)
+assert not near(missed, offset[:, 2:].square().sum(1).mean()), "these are two coordinate axes: look at the covariance"
+assert near(missed, spectrum[:2].sum()), (
+    "another U reconstructs better: the error must be the sum of the small eigenvalues"
+)
+### BEGIN HIDDEN TESTS
+flat = digits.flatten(1)
+centre, directions = linear_autoencoder(flat, 7)
+offset = flat - flat.mean(0)
+least = torch.linalg.eigvalsh(offset.T @ offset / len(flat))[:-7].sum()
+assert near((offset - offset @ directions @ directions.T).square().sum(1).mean(), least), "wrong on the digits, k = 7"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="09.1"
+# 1. The theorem of Eckart and Young names the directions: where does the data vary most?
+#
+# 2. Eigenvectors of the covariance matrix, those of the $k$ largest eigenvalues. `torch.linalg.eigh` returns
+#    eigenvectors as columns, sorted by *rising* eigenvalue.
+#
+# 3. `values, vectors = torch.linalg.eigh(torch.cov(x.T))`, then the last $k$ columns of `vectors`; the mean is
+#    `x.mean(0)`.
+
+# %% tags=["demo"]
+flat = digits.flatten(1)
+centre, directions = linear_autoencoder(flat, 8)
+covariance = torch.cov(flat.T)
+best = torch.linalg.eigh(covariance)[1][:, -8:]
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
+for axes, basis, name in ((left, directions, "yours"), (right, best, "expected")):
+    shown = flat[:8], flat.mean(0) + (flat[:8] - flat.mean(0)) @ basis @ basis.T
+    axes.imshow(tile(torch.cat(shown).reshape(16, 1, 8, 8), 8)[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    axes.set(title=f"{name}: digits, and from 8 numbers each", xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## 09.2 The score in a denoiser (1 point, 8 minutes, easy)
+#
+# A denoising autoencoder $r$ has been trained on $x = z + \sigma\varepsilon$ until it could not become better:
+# $r(x) = \mathbb E[z\mid x]$. Read from it the score $\nabla\log p_\sigma(x)$ of the noised data.
+
+
+# %% solution="09.2"
+def score_from_denoiser(denoiser: Callable[[Tensor], Tensor], x: Tensor, std: float) -> Tensor:
+    """grad log p_std(x) from the best denoiser: x (B, D), std > 0; returns (B, D)."""
+    ### BEGIN SOLUTION
+    return (denoiser(x) - x) / std**2
+    ### END SOLUTION
+
+
+# %% check="09.2" points=1
+corners = MixtureField(torch.tensor([[1.0, 1], [-1, 0.5], [0, -1.5]]).double(), 0.3)
+
+
+def best_denoiser(std: float) -> Callable[[Tensor], Tensor]:
+    """E[z | z + std eps] of three Gaussians: x / (1 + std) is a sample of the linear path at t = 1 / (1 + std)."""
+    now = 1 / (1 + std)
+    return lambda x: corners.data(now * x, now)
+
+
+x, std = normal(6, 2, seed=2), 0.6
+now = 1 / (1 + std)
+right = now * corners.s(now * x, now)
+found = score_from_denoiser(best_denoiser(std), x, std)
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == x.shape, f"the score must have the shape of x, {tuple(x.shape)}, got {tuple(found.shape)}"
+assert not near(found, -right), "the sign is wrong: the score points from the noised point *towards* the data"
+assert not near(found, right * std), "divided by the standard deviation, where Tweedie's formula has the variance"
+assert not near(found, right * std**2), "this is how far the denoiser moves x: a score is that per variance"
+assert not near(found, best_denoiser(std)(x)), "this is the repaired point itself, not the score"
+assert not near(found, best_denoiser(std)(x) / std**2), "x was not taken off: what counts is what the denoiser changes"
+assert near(found, right), "not the score: write E[z|x] = x + std^2 * score and solve for it"
+### BEGIN HIDDEN TESTS
+now = 1 / 3
+assert near(score_from_denoiser(best_denoiser(2.0), x, 2.0), now * corners.s(now * x, now)), "wrong at std = 2"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="09.2"
+# 1. Tweedie's formula of lecture 02, for $\alpha = 1$ and $\beta = \sigma$.
+#
+# 2. $\mathbb E[z\mid x] = x + \sigma^2\,\nabla\log p_\sigma(x)$, and the left side is the denoiser.
+#
+# 3. What the denoiser adds to $x$, divided by the variance: `(denoiser(x) - x) / std**2`.
+
+# %% [markdown]
+# ## 09.3 The evidence lower bound (2 points, 15 minutes, medium)
+#
+# Compute the ELBO of each sample for a prior $N(0, I)$, an encoder $q(z\mid x) = N(m, \mathrm{diag}(v))$ and a decoder
+# $p(x\mid z) = N(d(z), \sigma^2 I)$:
+#
+# $$\mathrm{ELBO}(x) = \mathbb E_{q}\big[\log p(x\mid z)\big] - \mathrm{KL}\big(q(z\mid x)\,\|\,N(0, I)\big).$$
+#
+# The expectation is estimated by one draw $z = m + \sqrt v\,\varepsilon$ with the noise that is given; the KL term is
+# exact. In nats, **with all constants**: with them the number is a bound on a log-density.
+
+
+# %% solution="09.3"
+def elbo(
+    x: Tensor, mean: Tensor, log_variance: Tensor, decode: Callable[[Tensor], Tensor], std: float, noise: Tensor
+) -> Tensor:
+    """The evidence lower bound of each sample.
+
+    Args:
+        x: (B, D).
+        mean, log_variance: m and log v, (B, K).
+        decode: (B, K) -> (B, D), the decoder's mean.
+        std: its noise, sigma.
+        noise: eps, (B, K).
+
+    Returns:
+        (B,), in nats.
+    """
+    ### BEGIN SOLUTION
+    z = mean + torch.exp(log_variance / 2) * noise
+    square = (x - decode(z)).square().sum(1)
+    log_likelihood = -square / (2 * std**2) - x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return log_likelihood - divergence
+    ### END SOLUTION
+
+
+# %% check="09.3" points=2
+weight = normal(3, 2, seed=4)
+
+
+def decoder(z: Tensor) -> Tensor:
+    return z @ weight.T
+
+
+x, mean, log_variance, noise, std = normal(5, 3), normal(5, 2, seed=5), normal(5, 2, seed=6), normal(5, 2, seed=7), 0.4
+found = elbo(x, mean, log_variance, decoder, std, noise)
+assert isinstance(found, Tensor), "return a tensor"
+assert found.shape == (5,), f"one number for each sample is asked for, shape (5,), got {tuple(found.shape)}"
+posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
+prior = torch.distributions.Normal(torch.zeros(2).double(), 1.0)
+kl = torch.distributions.kl_divergence(posterior, prior).sum(1)
+
+
+def fit(scale: Tensor) -> Tensor:
+    """log p(x|z) at z = mean + scale noise."""
+    return torch.distributions.Normal(decoder(mean + scale * noise), std).log_prob(x).sum(1)
+
+
+likelihood = fit((log_variance / 2).exp())
+constant = 3 * math.log(std * math.sqrt(2 * math.pi))
+assert not near(found, likelihood + kl), "the KL term is *added*: it is the price of an encoder that is not the prior"
+assert not near(found, kl - likelihood), "this is -ELBO, the loss; asked is the bound itself"
+assert not near(found, likelihood), "only the reconstruction: the KL term is missing"
+assert not near(found, likelihood + constant - kl), (
+    "the constant of the Gaussian decoder is missing: a density of D dimensions has D log(sigma sqrt(2 pi))"
+)
+assert not near(found, fit(log_variance.exp()) - kl), (
+    "the noise is scaled by the variance exp(log v), where a draw needs the standard deviation"
+)
+assert not near(found, fit(log_variance) - kl), "the noise is scaled by log v: turn it into a standard deviation first"
+assert not near(found, fit((log_variance / 2).exp()) - 2 * kl), "the KL term is twice too large: it has a factor 1/2"
+assert not near(found, likelihood / 3 - kl / 2), (
+    "means over the components, where sums are needed: independent components *multiply* their densities"
+)
+assert not near(found, 2 * (likelihood + constant) - constant - kl), (
+    "the squared error is divided by sigma^2, not by 2 sigma^2"
+)
+assert near(found, likelihood - kl), "not the ELBO: check the reconstruction and the KL term one by one"
+### BEGIN HIDDEN TESTS
+found = elbo(x, 0 * mean, 0 * log_variance, lambda z: torch.zeros(len(z), 3).double(), 1.0, noise)
+expected = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
+assert near(found, expected), "with q = prior and a decoder that ignores z, the ELBO must be log N(x; 0, I)"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="09.3"
+# 1. Three steps: draw $z$, evaluate a Gaussian log-density of $x$ around $d(z)$, subtract the KL term. Sum over
+#    components, never over samples.
+#
+# 2. $\log N(x; d, \sigma^2 I) = -\lvert x - d\rvert^2/(2\sigma^2) - D\log(\sigma\sqrt{2\pi})$, and the standard
+#    deviation of $q$ is $e^{\frac12\log v}$.
+#
+# 3. $\mathrm{KL} = \frac12\sum_i(m_i^2 + v_i - 1 - \log v_i)$. `torch.distributions.Normal(decode(z), std).log_prob(x)
+#    .sum(1)` is the first term.
+
+# %% [markdown]
+# ## 09.4 What a linear VAE keeps (2 points, 20 minutes, hard)
+#
+# The data are Gaussian with covariance eigenvalues $\lambda_1, \dots, \lambda_D$. A linear VAE whose decoder has noise
+# $\sigma$, with as many latents as there are dimensions, is trained to its optimum. Derive, for each direction $i$,
+#
+# - its **rate**, $\mathbb E_x\,\mathrm{KL}(q(z_i\mid x)\,\|\,N(0, 1))$ in nats;
+# - its **distortion**, the mean squared error $\mathbb E(x_i - d(z)_i)^2$ with $z$ drawn from $q(z\mid x)$.
+#
+# At the optimum the decoder is $d(z)_i = w_i z_i$ with $w_i^2 = \max(\lambda_i - \sigma^2, 0)$, and $q$ is the exact
+# posterior.
+
+
+# %% solution="09.4"
+def rate_distortion(eigenvalues: Tensor, std: float) -> tuple[Tensor, Tensor]:
+    """Rate and distortion of each direction: eigenvalues (D,) >= 0, std > 0; returns two tensors (D,)."""
+    ### BEGIN SOLUTION
+    rate = 0.5 * torch.log(eigenvalues / std**2).clamp(min=0)
+    return rate, eigenvalues.clamp(max=std**2)
+    ### END SOLUTION
+
+
+# %% check="09.4" points=2
+def oracle(eigenvalues: Tensor, std: float) -> tuple[Tensor, Tensor]:
+    """By the moments of the joint Gaussian of x_i and z_i, with no formula for the result."""
+    w = (eigenvalues - std**2).clamp(min=0).sqrt()
+    variance = std**2 / (w**2 + std**2)  # of q(z|x), whose mean is gain x
+    gain = w * variance / std**2
+    kl = 0.5 * (gain**2 * eigenvalues + variance - 1 - variance.log())
+    return kl, (1 - w * gain) ** 2 * eigenvalues + w**2 * variance
+
+
+values, std = torch.tensor([4.0, 1.7, 0.9, 0.3, 0.05]).double(), 0.7
+made = rate_distortion(values, std)
+assert isinstance(made, tuple), "return two tensors: rates and distortions"
+assert len(made) == 2, "return two tensors: rates and distortions"
+rate, distortion = made
+for name, value in (("rates", rate), ("distortions", distortion)):
+    assert isinstance(value, Tensor), f"the {name} must be a tensor"
+    assert value.shape == (5,), f"the {name} must have shape (5,), got {tuple(value.shape)}"
+right_rate, right_distortion = oracle(values, std)
+unclipped = 0.5 * torch.log(values / std**2)
+assert not near(rate, unclipped), "a negative rate: where lambda < sigma^2 the latent is switched off and costs nothing"
+assert not near(rate, unclipped.abs()), "a direction with lambda < sigma^2 gets a rate: it is not used at all"
+assert not near(rate, 2 * right_rate), "twice the rate: the 1/2 in front of the logarithm is lost"
+assert not near(rate, right_rate / math.log(2)), "these are bits; the rate is asked for in nats"
+assert not near(rate, 0.5 * torch.log1p(values / std**2)), (
+    "1/2 log(1 + lambda/sigma^2) is the information in x plus noise; here lambda already contains the decoder's noise"
+)
+assert not near(rate, 0.5 * torch.log(values / std).clamp(min=0)), "the eigenvalue is compared with sigma, not sigma^2"
+assert near(rate, right_rate, 1e-6), (
+    "the rates are wrong: put m = w x / lambda and v = sigma^2 / lambda into the KL term"
+)
+assert not near(distortion, torch.full((5,), std**2).double()), (
+    "a direction that is not used is reconstructed by its mean, with an error of lambda, not sigma^2"
+)
+alive = values > std**2
+assert not near(distortion, torch.where(alive, std**4 / values, values)), (
+    "this is the error of decoding the *mean* of q; asked is that of a draw, whose own variance adds to it"
+)
+assert not near(distortion, torch.where(alive, 0, values)), "the directions that are used are not free of error"
+assert near(distortion, right_distortion, 1e-6), (
+    "the distortions are wrong: for a direction that is used, bias (1 - w^2/lambda)^2 lambda plus variance w^2 v"
+)
+### BEGIN HIDDEN TESTS
+for std in (0.1, 3.0):
+    for found, right in zip(rate_distortion(values, std), oracle(values, std), strict=True):
+        assert near(found, right, 1e-6), f"wrong at sigma = {std}"
+### END HIDDEN TESTS
+
+# %% [markdown] hints="09.4"
+# 1. One direction at a time: $x = wz + \sigma\varepsilon$ with $z \sim N(0, 1)$, so $x$ has variance
+#    $w^2 + \sigma^2$. What is that if $\lambda > \sigma^2$, and if not?
+#
+# 2. If $\lambda > \sigma^2$: $q(z\mid x) = N(wx/\lambda,\ \sigma^2/\lambda)$. Average
+#    $\frac12(m^2 + v - 1 - \log v)$ over $x$; much cancels. If not, $w = 0$ and $q$ is the prior.
+#
+# 3. Rate $\frac12\log(\lambda/\sigma^2)$ where that is positive, else 0; distortion $\min(\lambda, \sigma^2)$. Show
+#    that $\sigma^4/\lambda + (\lambda - \sigma^2)\sigma^2/\lambda = \sigma^2$.
+
+# %% tags=["demo"]
+spectrum = torch.linalg.eigvalsh(torch.cov(digits.flatten(1).T)).flip(0).clamp(min=1e-9)
+stds = torch.logspace(-1.3, 0.6, 30).double()
+figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
+for axes, solve, name in ((panels[0], rate_distortion, "yours"), (panels[1], oracle, "expected")):
+    curve = [(solve(spectrum, float(std))[0].sum(), solve(spectrum, float(std))[1].sum()) for std in stds]
+    axes.plot(*zip(*curve, strict=True), color=ACCENT)
+    axes.set(title=f"{name}: digits", xlabel="rate (nats per image)", ylabel="distortion")
+plt.show()
+
+# %% [markdown]
+# ## 09.5 A token with a gradient (2 points, 15 minutes, medium)
+#
+# Write the straight-through Gumbel-softmax. From logits $\ell$ of $K$ tokens, along **axis 1**, and uniform numbers
+# $U \in (0, 1)$, make Gumbel noise and the relaxed draw
+#
+# $$g = -\log(-\log U), \qquad s = \mathrm{softmax}\Big(\frac{\ell + g}{\tau}\Big),$$
+#
+# and return a tensor whose *value* is the one-hot vector at the largest entry of $s$, and whose *gradient* in $\ell$
+# is that of $s$.
+
+
+# %% solution="09.5"
+def straight_through(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """A one-hot draw over axis 1 with the gradient of the relaxed one.
+
+    Args:
+        logits, uniform: (B, K) or (B, K, h, w).
+        temperature: tau > 0.
+
+    Returns:
+        shaped like logits.
+    """
+    ### BEGIN SOLUTION
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+    ### END SOLUTION
+
+
+# %% check="09.5" points=2
+def instance(*shape: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, uniform numbers, and weights to test a gradient with."""
+    uniform = torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normal(*shape, seed=seed).requires_grad_(), uniform, normal(*shape, seed=seed + 1)
+
+
+def expected_draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The one-hot vector and the relaxed draw."""
+    soft = ((logits - (-uniform.log()).log()) / temperature).softmax(1)
+    return F.one_hot(soft.argmax(1), logits.shape[1]).movedim(-1, 1).double(), soft
+
+
+logits, uniform, probe = instance(64, 5, seed=8)
+drawn = straight_through(logits, uniform, 0.5)
+one_hot, soft = expected_draw(logits, uniform, 0.5)
+assert isinstance(drawn, Tensor), "return a tensor"
+assert drawn.shape == logits.shape, f"the draw must have the shape of the logits, got {tuple(drawn.shape)}"
+assert not near(drawn, soft.detach()), "this is the relaxed draw: its value must be one-hot"
+greedy = F.one_hot(logits.argmax(1), 5).double()
+assert not near(drawn, greedy), "always the most probable token: the Gumbel noise is missing"
+wrong = F.one_hot((logits - uniform.log()).argmax(1), 5).double()
+assert not near(drawn, wrong), "-log U is exponential, not Gumbel: one more logarithm, and a sign"
+flipped = F.one_hot((logits + (-uniform.log()).log()).argmax(1), 5).double()
+assert not near(drawn, flipped), "the sign of the noise is wrong: g = -log(-log U), which is *added*"
+half = F.one_hot((logits / 0.5 - (-uniform.log()).log()).argmax(1), 5).double()
+assert not near(drawn, half), (
+    "only the logits are divided by the temperature: then the temperature changes the probabilities, not the softness"
+)
+assert near(drawn, one_hot), "the value is not the one-hot vector at the largest entry of the relaxed draw"
+assert drawn.requires_grad, "no gradient at all: one-hot + soft - soft.detach(), with the soft part not detached"
+(gradient,) = torch.autograd.grad((drawn * probe).sum(), logits, retain_graph=True)
+(right,) = torch.autograd.grad((soft * probe).sum(), logits)
+assert not near(gradient, 0 * right), "the gradient is 0: soft is there twice, and must be detached once"
+assert not near(gradient, -right), "the gradient has the wrong sign: the *subtracted* copy must be the detached one"
+sharp = torch.autograd.grad((logits.softmax(1) * probe).sum(), logits)[0]
+assert not near(gradient, sharp), "the gradient is that of softmax(logits): it must be that of the relaxed draw"
+assert near(gradient, right), "the gradient is not that of the relaxed draw"
+logits, uniform, probe = instance(2, 3, 4, 4, seed=9)
+drawn = straight_through(logits, uniform, 1.3)
+assert drawn.shape == logits.shape, "the shape is lost for a grid of tokens (B, K, h, w)"
+assert near(drawn, expected_draw(logits, uniform, 1.3)[0]), (
+    "right for (B, K), wrong for a grid (B, K, h, w): the tokens lie along axis 1, not along the last"
+)
+
+# %% [markdown] hints="09.5"
+# 1. Three parts: the noise, the relaxed draw `soft`, the one-hot vector `hard`. How does one add numbers whose value
+#    is 0 but whose gradient is not?
+#
+# 2. `soft - soft.detach()` is 0, with the gradient of `soft`. Add it to `hard`. All along axis 1.
+#
+# 3. `hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)`; return
+#    `hard + soft - soft.detach()`.
+
+# %% [markdown]
+# ## 09.6 The losses of a GAN (1 point, 5 minutes, easy)
+#
+# From the discriminator's *logits* $\ell$, with $D = \mathrm{sigmoid}(\ell)$, on data and on samples, return the
+# discriminator's loss $-\mathbb E\log D(x) - \mathbb E\log(1 - D(G(\varepsilon)))$ and the generator's
+# **non-saturating** loss. Both must be finite for any logit in $[-10^4, 10^4]$. Real and generated samples may differ
+# in number.
+
+
+# %% solution="09.6"
+def gan_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses of the discriminator and of the generator, two scalars, from logits (N,) of data, (M,) of samples."""
+    ### BEGIN SOLUTION
+    return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
+    ### END SOLUTION
+
+
+# %% check="09.6" points=1
+real, fake = 2 * normal(30, seed=10) + 1, 2 * normal(20, seed=11) - 1
+made = gan_losses(real, fake)
+assert isinstance(made, tuple), "return two tensors: the discriminator's loss and the generator's"
+assert len(made) == 2, "return two tensors: the discriminator's loss and the generator's"
+for name, value in zip(("discriminator's", "generator's"), made, strict=True):
+    assert isinstance(value, Tensor), f"the {name} loss must be a tensor"
+    assert value.shape == (), f"the {name} loss must be a scalar, got shape {tuple(value.shape)}"
+judge = -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
+maker = -fake.sigmoid().log().mean()
+assert not near(made[0], -judge), "the discriminator's loss has the wrong sign: it is to be *minimised*"
+assert not near(made[0], judge / 2), "the discriminator's loss is halved: its two means are added, not averaged"
+assert not near(made[0], -real.sigmoid().log().sum() - (1 - fake.sigmoid()).log().sum()), (
+    "sums over samples, where the expectations are means"
+)
+assert not near(made[0], -fake.sigmoid().log().mean() - (1 - real.sigmoid()).log().mean()), (
+    "data and samples are exchanged in the discriminator's loss"
+)
+assert near(made[0], judge), "the discriminator's loss is wrong"
+assert not near(made[1], (1 - fake.sigmoid()).log().mean()), (
+    "this generator's loss saturates: where the discriminator is sure of a fake, its gradient vanishes"
+)
+assert not near(made[1], -(1 - fake.sigmoid()).log().mean()), (
+    "this generator is rewarded for being caught: it must *raise* D on its samples"
+)
+assert near(made[1], maker), "the generator's loss is wrong: -E log D of its samples"
+for real, fake in ((-1e4, 1e4), (1e4, -1e4)):
+    far = gan_losses(torch.full((3,), real).double(), torch.full((3,), fake).double())
+    assert all(bool(torch.isfinite(value)) for value in far), (
+        "not finite for large logits: sigmoid rounds to 0 or 1 there, whose log is infinite. Do not go through D"
+    )
+    assert near(far[0], torch.tensor(2e4 if real < 0 else 0.0).double()), (
+        "a loss is cut off for large logits: a small constant inside the logarithm, or a clamp, kills the gradient"
+    )
+
+# %% [markdown] hints="09.6"
+# 1. Write $-\log\mathrm{sigmoid}(\ell)$ as a function of $\ell$ alone. PyTorch has it under a name of its own.
+#
+# 2. $-\log\mathrm{sigmoid}(\ell) = \log(1 + e^{-\ell}) = \mathrm{softplus}(-\ell)$ and
+#    $-\log(1 - \mathrm{sigmoid}(\ell)) = \mathrm{softplus}(\ell)$.
+#
+# 3. `F.softplus(-real).mean() + F.softplus(fake).mean()` for the one; the other is minimal where the discriminator
+#    takes samples for data: `F.softplus(-fake).mean()`.
+
+# %% tags=["demo"]
+logit = torch.linspace(-6, 6, 200).double()
+figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
+yours = [gan_losses(logit[:1], value[None])[1] for value in logit]
+for axes, curve, name in ((panels[0], yours, "yours"), (panels[1], F.softplus(-logit), "expected")):
+    axes.plot(logit, torch.as_tensor(curve), color=ACCENT, label="generator's loss")
+    axes.plot(logit, -F.softplus(logit), color=GREY, label="the one that saturates")
+    axes.axhline(0, color=INK, linewidth=0.5)
+    axes.set(title=name, xlabel="logit of a sample")
+panels[0].legend()
+plt.show()
+
+# %% [markdown]
+# ## How to be graded
+#
+# Save the notebook and run `flowlib grade 09_autoencoders_and_gans.ipynb`. It prints a table of the questions with your
+# points, and the hint of each check that failed.

@@ -1,0 +1,401 @@
+"""Wrong and right answers to exercise 09, each of which its check must tell apart."""
+
+
+# %% wrong="09.1" hint="one direction is spent on pointing"
+def linear_autoencoder(x, k):
+    return torch.zeros(x.shape[1], dtype=x.dtype), torch.linalg.svd(x)[2][:k].T
+
+
+# %% wrong="09.1" hint="second moment of x"
+def linear_autoencoder(x, k):
+    return x.mean(0), torch.linalg.eigh(x.T @ x)[1][:, -k:]
+
+
+# %% wrong="09.1" hint="*worst* directions"
+def linear_autoencoder(x, k):
+    return x.mean(0), torch.linalg.eigh(torch.cov(x.T))[1][:, :k]
+
+
+# %% wrong="09.1" hint="are the *rows*"
+def linear_autoencoder(x, k):
+    return x.mean(0), torch.linalg.svd(x - x.mean(0))[2][:k]
+
+
+# %% wrong="09.1" hint="but not of length 1"
+def linear_autoencoder(x, k):
+    values, vectors = torch.linalg.eigh(torch.cov(x.T))
+    return x.mean(0), (vectors * values.sqrt())[:, -k:]
+
+
+# %% wrong="09.1" hint="two coordinate axes"
+def linear_autoencoder(x, k):
+    order = x.var(0).argsort(descending=True)[:k].sort().values
+    return x.mean(0), torch.eye(x.shape[1], dtype=x.dtype)[:, order]
+
+
+# %% right="09.1" name="svd"
+def linear_autoencoder(x, k):
+    mean = x.mean(0)
+    return mean, torch.linalg.svd(x - mean, full_matrices=False).Vh[:k].mT
+
+
+# %% right="09.1" name="eigh of the scatter matrix, signs flipped"
+def linear_autoencoder(x, k):
+    m = x.sum(0) / len(x)
+    _, v = torch.linalg.eigh((x - m).T @ (x - m))
+    return m, -v.flip(1)[:, :k]
+
+
+# %% right="09.1" name="pca_lowrank of full rank"
+def linear_autoencoder(x, k):
+    mean = x.mean(dim=0)
+    u, _, _ = torch.linalg.svd((x - mean).T, full_matrices=False)
+    return mean, u[:, :k]
+
+
+# %% wrong="09.2" hint="the sign is wrong"
+def score_from_denoiser(denoiser, x, std):
+    return (x - denoiser(x)) / std**2
+
+
+# %% wrong="09.2" hint="where Tweedie's formula has the variance"
+def score_from_denoiser(denoiser, x, std):
+    return (denoiser(x) - x) / std
+
+
+# %% wrong="09.2" hint="how far the denoiser moves x"
+def score_from_denoiser(denoiser, x, std):
+    return denoiser(x) - x
+
+
+# %% wrong="09.2" hint="x was not taken off"
+def score_from_denoiser(denoiser, x, std):
+    return denoiser(x) / std**2
+
+
+# %% wrong="09.2" hint="the repaired point itself"
+def score_from_denoiser(denoiser, x, std):
+    return denoiser(x)
+
+
+# %% right="09.2" name="through the noise"
+def score_from_denoiser(denoiser, x, std):
+    eps = (x - denoiser(x)) / std
+    return -eps / std
+
+
+# %% right="09.2" name="the library's conversion"
+def score_from_denoiser(denoiser, x, std):
+    from flowlib import GaussianPath, Linear
+
+    t = 1 / (1 + std)
+    return t * GaussianPath(Linear()).convert(denoiser(x), t * x, t, "data", "score")
+
+
+# %% right="09.2" name="a loop over samples"
+def score_from_denoiser(denoiser, x, std):
+    return torch.stack([(denoiser(row[None])[0] - row) / (std * std) for row in x])
+
+
+# %% wrong="09.3" hint="KL term is *added*"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return torch.distributions.Normal(decode(z), std).log_prob(x).sum(1) + kl
+
+
+# %% wrong="09.3" hint="this is -ELBO"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return kl - torch.distributions.Normal(decode(z), std).log_prob(x).sum(1)
+
+
+# %% wrong="09.3" hint="the constant of the Gaussian decoder"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return -(x - decode(z)).square().sum(1) / (2 * std**2) - kl
+
+
+# %% wrong="09.3" hint="scaled by the variance"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return torch.distributions.Normal(decode(z), std).log_prob(x).sum(1) - kl
+
+
+# %% wrong="09.3" hint="twice too large"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return torch.distributions.Normal(decode(z), std).log_prob(x).sum(1) - kl
+
+
+# %% wrong="09.3" hint="means over the components"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(1)
+    return torch.distributions.Normal(decode(z), std).log_prob(x).mean(1) - kl
+
+
+# %% wrong="09.3" hint="not by 2 sigma^2"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    constant = x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    return -(x - decode(z)).square().sum(1) / std**2 - constant - kl
+
+
+# %% wrong="09.3" hint="one number for each sample"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+    return torch.distributions.Normal(decode(z), std).log_prob(x).sum() - kl
+
+
+# %% right="09.3" name="torch.distributions"
+def elbo(x, mean, log_variance, decode, std, noise):
+    q = torch.distributions.Normal(mean, log_variance.mul(0.5).exp())
+    p = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    fit = torch.distributions.Normal(decode(q.loc + q.scale * noise), std).log_prob(x)
+    return fit.sum(dim=1) - torch.distributions.kl_divergence(q, p).sum(dim=1)
+
+
+# %% right="09.3" name="by components"
+def elbo(x, mean, log_variance, decode, std, noise):
+    out = decode(mean + log_variance.exp().sqrt() * noise)
+    total = torch.zeros(len(x), dtype=x.dtype)
+    for i in range(x.shape[1]):
+        total = total - 0.5 * ((x[:, i] - out[:, i]) / std) ** 2 - 0.5 * math.log(2 * math.pi * std**2)
+    for i in range(mean.shape[1]):
+        m, v = mean[:, i], log_variance[:, i].exp()
+        total = total - 0.5 * (m * m + v - v.log() - 1)
+    return total
+
+
+# %% right="09.3" name="gaussian_nll_loss"
+def elbo(x, mean, log_variance, decode, std, noise):
+    out = decode(mean + torch.exp(0.5 * log_variance) * noise)
+    nll = F.gaussian_nll_loss(out, x, torch.full_like(x, std**2), full=True, reduction="none").sum(1)
+    return -nll + 0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp(), dim=1)
+
+
+# %% wrong="09.4" hint="a negative rate"
+def rate_distortion(eigenvalues, std):
+    return 0.5 * torch.log(eigenvalues / std**2), eigenvalues.clamp(max=std**2)
+
+
+# %% wrong="09.4" hint="1/2 in front of the logarithm"
+def rate_distortion(eigenvalues, std):
+    return torch.log(eigenvalues / std**2).clamp(min=0), eigenvalues.clamp(max=std**2)
+
+
+# %% wrong="09.4" hint="these are bits"
+def rate_distortion(eigenvalues, std):
+    return 0.5 * torch.log2(eigenvalues / std**2).clamp(min=0), eigenvalues.clamp(max=std**2)
+
+
+# %% wrong="09.4" hint="lambda already contains the decoder's noise"
+def rate_distortion(eigenvalues, std):
+    return 0.5 * torch.log1p(eigenvalues / std**2), eigenvalues.clamp(max=std**2)
+
+
+# %% wrong="09.4" hint="compared with sigma, not sigma^2"
+def rate_distortion(eigenvalues, std):
+    return 0.5 * torch.log(eigenvalues / std).clamp(min=0), eigenvalues.clamp(max=std)
+
+
+# %% wrong="09.4" hint="reconstructed by its mean, with an error of lambda"
+def rate_distortion(eigenvalues, std):
+    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.full_like(eigenvalues, std**2)
+
+
+# %% wrong="09.4" hint="decoding the *mean* of q"
+def rate_distortion(eigenvalues, std):
+    alive = eigenvalues > std**2
+    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.where(alive, std**4 / eigenvalues, eigenvalues)
+
+
+# %% wrong="09.4" hint="not free of error"
+def rate_distortion(eigenvalues, std):
+    alive = eigenvalues > std**2
+    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.where(alive, 0.0, eigenvalues)
+
+
+# %% right="09.4" name="from the moments"
+def rate_distortion(eigenvalues, std):
+    w = torch.relu(eigenvalues - std**2).sqrt()
+    total = w**2 + std**2
+    m2, v = w**2 * eigenvalues / total**2, std**2 / total
+    rate = 0.5 * (m2 + v - 1 - torch.log(v))
+    return rate, (1 - w**2 / total) ** 2 * eigenvalues + w**2 * v
+
+
+# %% right="09.4" name="where"
+def rate_distortion(eigenvalues, std):
+    noise = torch.full_like(eigenvalues, std**2)
+    alive = eigenvalues > noise
+    rate = torch.where(alive, 0.5 * (eigenvalues.log() - noise.log()), torch.zeros_like(noise))
+    return rate, torch.where(alive, noise, eigenvalues)
+
+
+# %% right="09.4" name="a loop"
+def rate_distortion(eigenvalues, std):
+    rates, errors = [], []
+    for value in eigenvalues.tolist():
+        rates.append(max(0.0, math.log(math.sqrt(value) / std)))
+        errors.append(min(value, std * std))
+    return torch.tensor(rates).double(), torch.tensor(errors, dtype=torch.float64)
+
+
+# %% wrong="09.5" hint="this is the relaxed draw"
+def straight_through(logits, uniform, temperature):
+    return torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+
+
+# %% wrong="09.5" hint="-log U is exponential"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits - torch.log(uniform)) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.5" hint="the sign of the noise is wrong"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits + torch.log(-torch.log(uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.5" hint="only the logits are divided"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax(logits / temperature - torch.log(-torch.log(uniform)), dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.5" hint="no gradient at all"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    return torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+
+
+# %% wrong="09.5" hint="the gradient is 0"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft
+
+
+# %% wrong="09.5" hint="the *subtracted* copy must be the detached"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard - soft + soft.detach()
+
+
+# %% wrong="09.5" hint="not along the last"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=-1)
+    hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.5" hint="the Gumbel noise is missing"
+def straight_through(logits, uniform, temperature):
+    soft = torch.softmax(logits / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% right="09.5" name="one_hot"
+def straight_through(logits, uniform, temperature):
+    g = -torch.log(-torch.log(uniform))
+    s = ((logits + g) / temperature).softmax(dim=1)
+    hard = F.one_hot(s.argmax(dim=1), s.shape[1]).movedim(-1, 1)
+    return (hard - s).detach() + s
+
+
+# %% right="09.5" name="an autograd function"
+class Corner(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, soft):
+        return (soft == soft.amax(1, keepdim=True)).to(soft.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def straight_through(logits, uniform, temperature):
+    return Corner.apply(F.softmax((logits - (-uniform.log()).log()) / temperature, dim=1))
+
+
+# %% right="09.5" name="exponential race"
+def straight_through(logits, uniform, temperature):
+    arrival = -uniform.log() / logits.exp()  # the first to arrive wins
+    soft = torch.softmax(-arrival.log() / temperature, dim=1)
+    hard = torch.zeros_like(soft)
+    hard.scatter_(1, arrival.argmin(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.6" hint="this generator's loss saturates"
+def gan_losses(real, fake):
+    return F.softplus(-real).mean() + F.softplus(fake).mean(), -F.softplus(fake).mean()
+
+
+# %% wrong="09.6" hint="discriminator's loss has the wrong sign"
+def gan_losses(real, fake):
+    return F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean(), F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="rewarded for being caught"
+def gan_losses(real, fake):
+    return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(fake).mean()
+
+
+# %% wrong="09.6" hint="not finite for large logits"
+def gan_losses(real, fake):
+    return -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean(), -fake.sigmoid().log().mean()
+
+
+# %% wrong="09.6" hint="a loss is cut off"
+def gan_losses(real, fake):
+    judge = -(real.sigmoid() + 1e-12).log().mean() - (1 - fake.sigmoid() + 1e-12).log().mean()
+    return judge, -(fake.sigmoid() + 1e-12).log().mean()
+
+
+# %% wrong="09.6" hint="data and samples are exchanged"
+def gan_losses(real, fake):
+    return F.softplus(real).mean() + F.softplus(-fake).mean(), F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="is halved"
+def gan_losses(real, fake):
+    return (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2, F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="sums over samples"
+def gan_losses(real, fake):
+    return F.softplus(-real).sum() + F.softplus(fake).sum(), F.softplus(-fake).sum()
+
+
+# %% right="09.6" name="binary cross-entropy"
+def gan_losses(real, fake):
+    bce = F.binary_cross_entropy_with_logits
+    judge = bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
+    return judge, bce(fake, torch.ones_like(fake))
+
+
+# %% right="09.6" name="logsigmoid"
+def gan_losses(real, fake):
+    return -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()), -F.logsigmoid(fake).mean()
+
+
+# %% right="09.6" name="logaddexp"
+def gan_losses(real, fake):
+    zero = torch.zeros((), dtype=real.dtype)
+    judge = torch.logaddexp(zero, -real).mean() + torch.logaddexp(zero, fake).mean()
+    return judge, torch.logaddexp(zero, -fake).mean()

@@ -1,0 +1,486 @@
+"""Wrong and right answers to exercise 10, each of which its check must tell apart."""
+
+
+# %% wrong="10.1" hint="no derivative with respect to z"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    return codebook[index], index
+
+
+# %% wrong="10.1" hint="z's gradient cancels"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    return z + (codebook[index] - z), index
+
+
+# %% wrong="10.1" hint="the codebook gets the decoder's gradient too"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    return codebook[index] + z - z.detach(), index
+
+
+# %% wrong="10.1" hint="largest dot product"
+def quantise(z, codebook):
+    index = (z @ codebook.T).argmax(1)
+    return z + (codebook[index] - z).detach(), index
+
+
+# %% wrong="10.1" hint="these are the farthest vectors"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmax(1)
+    return z + (codebook[index] - z).detach(), index
+
+
+# %% wrong="10.1" hint="no gradient reaches z at all"
+def quantise(z, codebook):
+    with torch.no_grad():
+        index = torch.cdist(z, codebook).argmin(1)
+        return codebook[index], index
+
+
+# %% wrong="10.1" hint="the value returned is z itself"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    e = codebook[index].detach()
+    return z + (e - e), index
+
+
+# %% right="10.1" name="by the expanded square"
+def quantise(z, codebook):
+    index = (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
+    return z + (codebook[index] - z).detach(), index
+
+
+# %% right="10.1" name="point by point"
+def quantise(z, codebook):
+    index = torch.tensor([int((point - codebook).square().sum(1).argmin()) for point in z])
+    e = torch.stack([codebook[k].detach() for k in index.tolist()])
+    return e + z - z.detach(), index
+
+
+# %% right="10.1" name="an autograd function"
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, e):
+        return e.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+def quantise(z, codebook):
+    index = (z[:, None] - codebook[None]).norm(dim=2).min(dim=1).indices
+    return _Through.apply(z, codebook[index]), index
+
+
+# %% wrong="10.2" hint="both terms move both sides"
+def codebook_loss(z, e, commitment=0.25):
+    return (1 + commitment) * (z - e).square().mean()
+
+
+# %% wrong="10.2" hint="the sides are exchanged"
+def codebook_loss(z, e, commitment=0.25):
+    return (z - e.detach()).square().mean() + commitment * (z.detach() - e).square().mean()
+
+
+# %% wrong="10.2" hint="not their sum"
+def codebook_loss(z, e, commitment=0.25):
+    return (z.detach() - e).square().sum() + commitment * (z - e.detach()).square().sum()
+
+
+# %% wrong="10.2" hint="not over the points alone"
+def codebook_loss(z, e, commitment=0.25):
+    return ((z.detach() - e).square() + commitment * (z - e.detach()).square()).sum(1).mean()
+
+
+# %% wrong="10.2" hint="the codebook's vectors get no gradient"
+def codebook_loss(z, e, commitment=0.25):
+    return (1 + commitment) * (z - e.detach()).square().mean()
+
+
+# %% wrong="10.2" hint="the points get no gradient"
+def codebook_loss(z, e, commitment=0.25):
+    return (1 + commitment) * (z.detach() - e).square().mean()
+
+
+# %% wrong="10.2" hint="(1 + beta) times the mean squared difference"
+def codebook_loss(z, e, commitment=0.25):
+    return (z.detach() - e).abs().mean() + commitment * (z - e.detach()).abs().mean()
+
+
+# %% wrong="10.2" hint="must be a scalar"
+def codebook_loss(z, e, commitment=0.25):
+    return (z.detach() - e).square().mean(1) + commitment * (z - e.detach()).square().mean(1)
+
+
+# %% right="10.2" name="squares and means"
+def codebook_loss(z, e, commitment=0.25):
+    return ((z.detach() - e) ** 2).mean() + commitment * ((z - e.detach()) ** 2).mean()
+
+
+# %% right="10.2" name="sums and a count"
+def codebook_loss(z, e, commitment=0.25):
+    book = sum((e[i] - z[i].detach()).pow(2).sum() for i in range(len(z)))
+    points = sum((z[i] - e[i].detach()).pow(2).sum() for i in range(len(z)))
+    return (book + commitment * points) / z.numel()
+
+
+# %% right="10.2" name="gradients put in by hand"
+def codebook_loss(z, e, commitment=0.25):
+    gap = (z - e).detach()
+    value = (1 + commitment) * gap.square().mean()
+    slope = (2 * gap / gap.numel() * (commitment * z - e)).sum()
+    return value + slope - slope.detach()
+
+
+# %% wrong="10.3" hint="the way from t to t'"
+def matched_times(unit_times, c):
+    t = c * unit_times / (1 - unit_times + c * unit_times)
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="would be right only for c = 1"
+def matched_times(unit_times, c):
+    return unit_times, 1 - unit_times + c * unit_times
+
+
+# %% wrong="10.3" hint="dividing by c alone"
+def matched_times(unit_times, c):
+    t = unit_times / c
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="not of variances"
+def matched_times(unit_times, c):
+    t = unit_times / (unit_times + c**2 * (1 - unit_times))
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="not finite somewhere"
+def matched_times(unit_times, c):
+    odds = unit_times / (1 - unit_times) / c
+    t = odds / (1 + odds)
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="s is upside down"
+def matched_times(unit_times, c):
+    t = unit_times / (unit_times + c * (1 - unit_times))
+    return t, 1 / (1 - t + c * t)
+
+
+# %% wrong="10.3" hint="with the new t, not with t'"
+def matched_times(unit_times, c):
+    t = unit_times / (unit_times + c * (1 - unit_times))
+    return t, 1 - unit_times + c * unit_times
+
+
+# %% right="10.3" name="odds, from both sides"
+def matched_times(unit_times, c):
+    t = torch.sigmoid(torch.logit(unit_times) - math.log(c))
+    return t, (1 - t) + c * t
+
+
+# %% right="10.3" name="bisection"
+def matched_times(unit_times, c):
+    low, high = torch.zeros_like(unit_times), torch.ones_like(unit_times)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = c * middle / (1 - middle + c * middle) > unit_times
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    t = (low + high) / 2
+    return t, 1 + (c - 1) * t
+
+
+# %% right="10.3" name="the inverse scale, and s by itself"
+def matched_times(unit_times, c):
+    k = 1 / c
+    t = k * unit_times / (1 - unit_times + k * unit_times)
+    return t, c / (unit_times + c * (1 - unit_times))
+
+
+# %% right="10.3" name="a loop"
+def matched_times(unit_times, c):
+    t = [u / (u + c * (1 - u)) for u in unit_times.tolist()]
+    return torch.tensor(t, dtype=torch.float64), torch.tensor([1 - v + c * v for v in t], dtype=torch.float64)
+
+
+# %% wrong="10.4" hint="the mask has no effect"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    return ((q @ k.mT / math.sqrt(q.shape[3])).softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="the weights no longer sum to one"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    weights = (q @ k.mT / math.sqrt(q.shape[3])).softmax(3) * mask[:, None, None]
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="Which logit has exp = 0"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = q @ k.mT / math.sqrt(q.shape[3]) * mask[:, None, None]
+    return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="the mask is the wrong way round"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(mask[:, None, None], -math.inf)
+    return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="a head's width D/heads"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = (q @ k.mT / math.sqrt(h.shape[2])).masked_fill(~mask[:, None, None], -math.inf)
+    return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="must be divided by the root of d"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = (q @ k.mT).masked_fill(~mask[:, None, None], -math.inf)
+    return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="there is one head"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    logits = (h @ w_q) @ (context @ w_k).mT / math.sqrt(h.shape[2])
+    return logits.masked_fill(~mask[:, None], -math.inf).softmax(2) @ (context @ w_v)
+
+
+# %% wrong="10.4" hint="not on every heads-th"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (-1, heads)).permute(0, 3, 1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
+    return (logits.softmax(3) @ v).permute(0, 2, 3, 1).flatten(2)
+
+
+# %% wrong="10.4" hint="check each product"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_v, context @ w_k))
+    logits = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
+    return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% right="10.4" name="torch's own kernel"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(2)
+
+
+# %% right="10.4" name="head by head, with the formula's own mask"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    d = h.shape[2] // heads
+    out = []
+    for a in range(heads):
+        columns = slice(a * d, (a + 1) * d)
+        logits = torch.einsum("bnd,bmd->bnm", h @ w_q[:, columns], context @ w_k[:, columns]) / d**0.5
+        weights = mask[:, None].double() * torch.exp(logits - logits.amax(2, keepdim=True))
+        out.append(weights / weights.sum(2, keepdim=True) @ (context @ w_v[:, columns]))
+    return torch.cat(out, dim=2)
+
+
+# %% right="10.4" name="sample by sample, padding cut off"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    d, rows = h.shape[2] // heads, []
+    for pixels, words, counts in zip(h, context, mask, strict=True):
+        words = words[counts]
+        q, k, v = ((part).split(d, dim=1) for part in (pixels @ w_q, words @ w_k, words @ w_v))
+        rows.append(torch.cat([(a @ b.T / d**0.5).softmax(1) @ c for a, b, c in zip(q, k, v, strict=True)], dim=1))
+    return torch.stack(rows)
+
+
+# %% wrong="10.5" hint="there were 2"
+def guided(net, x, t, y, null, w):
+    return (1 - w) * net(x, t, null.expand_as(y)) + w * net(x, t, y)
+
+
+# %% wrong="10.5" hint="the halves are exchanged"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    free, conditional = both.chunk(2)
+    return (1 - w) * free + w * conditional
+
+
+# %% wrong="10.5" hint="that is 1 + w"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    conditional, free = both.chunk(2)
+    return (1 + w) * conditional - w * free
+
+
+# %% wrong="10.5" hint="double t as well"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), t, torch.cat([y, null.expand_as(y)]))
+    conditional, free = both.chunk(2)
+    return (1 - w) * free + w * conditional
+
+
+# %% wrong="10.5" hint="null repeated"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null[None]]))
+    conditional, free = both.chunk(2)
+    return (1 - w) * free + w * conditional
+
+
+# %% wrong="10.5" hint="the weights must sum to one"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    conditional, free = both.chunk(2)
+    return free + w * conditional
+
+
+# %% right="10.5" name="null first"
+def guided(net, x, t, y, null, w):
+    both = net(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([null.repeat(len(y), 1), y]))
+    return both[: len(x)] + w * (both[len(x) :] - both[: len(x)])
+
+
+# %% right="10.5" name="interleaved"
+def guided(net, x, t, y, null, w):
+    texts = torch.stack([null.expand_as(y), y], dim=1).flatten(0, 1)
+    both = net(x.repeat_interleave(2, 0), t.repeat_interleave(2), texts).unflatten(0, (-1, 2))
+    return torch.lerp(both[:, 0], both[:, 1], w)
+
+
+# %% right="10.5" name="weights as a vector"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.stack([null] * len(y))]))
+    weights = torch.tensor([w, 1 - w], dtype=x.dtype)
+    return torch.einsum("k,k...->...", weights, both.unflatten(0, (2, -1)))
+
+
+# %% wrong="10.6" hint="the unknown pixels are given away"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([time * z + (1 - time) * noise, z, known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="the mask goes in too"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([time * z + (1 - time) * noise, z * known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="t has landed on the width"
+def inpainting_pair(z, known, t, noise):
+    return torch.cat([t * z + (1 - t) * noise, z * known, known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="the whole image is noised"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    x = known * z + (1 - known) * (time * z + (1 - time) * noise)
+    return torch.cat([x, z * known, known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="check the sign"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([time * z + (1 - time) * noise, z * known, known], dim=1), noise - z
+
+
+# %% wrong="10.6" hint="t = 1 is the data"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([(1 - time) * z + time * noise, z * known, known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="here the unknown ones are shown"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([time * z + (1 - time) * noise, z * (1 - known), known], dim=1), z - noise
+
+
+# %% wrong="10.6" hint="of the whole image"
+def inpainting_pair(z, known, t, noise):
+    time = t[:, None, None, None]
+    return torch.cat([time * z + (1 - time) * noise, z * known, known], dim=1), (z - noise) * (1 - known)
+
+
+# %% right="10.6" name="lerp"
+def inpainting_pair(z, known, t, noise):
+    x = torch.lerp(noise, z, t.reshape(-1, 1, 1, 1))
+    return torch.cat((x, z.mul(known), known), 1), z.sub(noise)
+
+
+# %% right="10.6" name="sample by sample"
+def inpainting_pair(z, known, t, noise):
+    rows = []
+    for i in range(len(z)):
+        x = t[i] * z[i] + (1 - t[i]) * noise[i]
+        rows.append(torch.cat([x, torch.where(known[i] > 0, z[i], 0.0), known[i]]))
+    return torch.stack(rows), z - noise
+
+
+# %% right="10.6" name="filled in place"
+def inpainting_pair(z, known, t, noise):
+    channels = z.shape[1]
+    given = torch.empty(len(z), 2 * channels + 1, *z.shape[2:], dtype=z.dtype)
+    given[:, :channels] = torch.einsum("b,bchw->bchw", t, z) + torch.einsum("b,bchw->bchw", 1 - t, noise)
+    given[:, channels:-1], given[:, -1:] = z * known, known
+    return given, z - noise
+
+
+# %% wrong="10.7" hint="along both sides"
+def break_even(call, decoder, factor):
+    return decoder * factor // (call * (factor - 1)) + 1
+
+
+# %% wrong="10.7" hint="the decoder has to be paid for"
+def break_even(call, decoder, factor):
+    return 1
+
+
+# %% wrong="10.7" hint="strictly cheaper is the next"
+def break_even(call, decoder, factor):
+    return max(1, math.ceil(decoder * factor**2 / (call * (factor**2 - 1))))
+
+
+# %% wrong="10.7" hint="a latent call is not free"
+def break_even(call, decoder, factor):
+    return max(1, math.ceil(decoder / call))
+
+
+# %% wrong="10.7" hint="must be a whole number"
+def break_even(call, decoder, factor):
+    return decoder * factor**2 / (call * (factor**2 - 1))
+
+
+# %% wrong="10.7" hint="floats round"
+def break_even(call, decoder, factor):
+    return math.floor(decoder / (call * (1 - 1 / factor**2))) + 1
+
+
+# %% right="10.7" name="search by doubling"
+def break_even(call, decoder, factor):
+    def cheaper(n):
+        return n * call + decoder * factor**2 < n * call * factor**2
+
+    high = 1
+    while not cheaper(high):
+        high *= 2
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if cheaper(middle) else (middle, high)
+    return high
+
+
+# %% right="10.7" name="fractions"
+def break_even(call, decoder, factor):
+    from fractions import Fraction
+
+    return math.floor(Fraction(decoder, call) / (1 - Fraction(1, factor**2))) + 1
+
+
+# %% right="10.7" name="divmod"
+def break_even(call, decoder, factor):
+    saved = call * (factor * factor - 1)
+    whole, _ = divmod(decoder * factor * factor, saved)
+    return int(whole + 1)
