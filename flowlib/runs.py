@@ -107,8 +107,8 @@ class Run:
         y = None if y is None else y.to(self.device)
         noise = self.noise((1 if count is None else count) if y is None else len(y), seed)
         field: Field = self.field if y is None or scale == 1 else ClassifierFreeGuidance(self.field, scale)
-        pixels = len(self.shape) == 3 and self.recipe.first_stage is None
-        if self.recipe.chain and pixels and method not in ADAPTIVE:  # which would stumble over each pixel's kink
+        variance = self._variance(method, field)
+        if self._clips and method not in ADAPTIVE:  # which would stumble over each pixel's kink
             field = Clipped(field)  # without which the noise that a DDPM predicts at k = T says next to nothing of D
         common: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "trajectory": trajectory}
         usual = "fp32" if method in ADAPTIVE else self.recipe.precision
@@ -118,22 +118,25 @@ class Run:
             elif method == "sde":
                 states = sample_sde(field, noise, y, generator=stream(seed, "sde"), **common)
             elif method.startswith("ddpm"):
-                variance, draws = self._variance(method, field), stream(seed, "ancestral")
+                draws = stream(seed, "ancestral")
                 states = sample_ancestral(field, noise, y, variance=variance, generator=draws, **common)
             else:
                 states = sample_ode(field, noise, y, method=method, **common)
             return self.decode(states)
 
+    @property
+    def _clips(self) -> bool:
+        """Whether samplers clip D to the range of pixels."""
+        return bool(self.recipe.chain) and len(self.shape) == 3 and self.recipe.first_stage is None
+
     def _variance(self, method: str, field: Field) -> str | Reverse:
-        """The variance of ancestral sampling by `method` of `field`, the run's own under guidance or clipping."""
+        """The variance of ancestral sampling by `method` of `field`, the run's own or that under guidance."""
         if method != "ddpm-learned":
             return "large" if method == "ddpm-large" else "small"
         model = network_model(self.field)
         if not isinstance(model, LearnedVariance):
             raise ValueError(f"method 'ddpm-learned' needs a run that learned its variance, not {self.recipe.name!r}")
-        clip = field.limit if isinstance(field, Clipped) else None
-        inner = field.field if isinstance(field, Clipped) else field
-        return partial(model.reverse, field=None if inner is model else inner, clip=clip)
+        return partial(model.reverse, field=None if field is model else field, clip=1.0 if self._clips else None)
 
     @torch.no_grad()
     def decode(self, states: Tensor, batch_size: int = 500) -> Tensor:

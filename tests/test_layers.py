@@ -43,6 +43,7 @@ NEIGHBOURS = {
     ("nets.classifier", "nets.unet"),  # the classifier is the U-Net's encoder
     ("systems.latent", "systems.autoencoder"),  # a latent model is a field over an autoencoder
     ("systems.dvae", "systems.autoencoder"),  # its encoder and decoder are the autoencoder's
+    ("systems.dvae", "systems.codebook"),  # how a codebook is used is counted alike
     ("systems.codebook", "systems.autoencoder"),  # an autoencoder with a codebook is one
     ("systems.first_stage", "systems.autoencoder"),
     ("systems.first_stage", "systems.codebook"),

@@ -97,17 +97,16 @@ def lecture_drift(path: Path) -> list[str]:
         return ["built from another source"]
     if [(c.id, c.cell_type, c.source) for c in stored.cells] != [(c.id, c.cell_type, c.source) for c in expected.cells]:
         return ["edited by hand"]
-    reasons = _image(path, f"images/{path.name[:2]}.png")  # the thumbnail
+    reasons = []
     if any(cell.cell_type == "code" and cell.source and cell.execution_count is None for cell in stored.cells):
         reasons.append("not executed to its end")
     if file.stat().st_size > LECTURE_BYTES:
         reasons.append(f"{file.stat().st_size:,} bytes, more than {LECTURE_BYTES:,}")
+    images = [f"images/{path.name[:2]}.png"]  # the thumbnail
     for cell in stored.cells:
+        images += re.findall(r"\((images/[^)\s]+)", cell.source)
         reasons += [reason for output in cell.get("outputs", []) for reason in _stale_source(output)]
-        reasons += [
-            reason for image in re.findall(r"\((images/[^)\s]+)", cell.source) for reason in _image(path, image)
-        ]
-    return reasons
+    return reasons + [reason for image in images for reason in _image(path, image)]
 
 
 def build(path: Path, *, progress: bool = True) -> list[str]:

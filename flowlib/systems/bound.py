@@ -17,7 +17,7 @@ from tqdm import tqdm
 from flowlib.chains import Chain
 from flowlib.checks import check_choice, check_count, check_tensor
 from flowlib.fields import Field
-from flowlib.systems.ddpm import Reverse, Step, forward, posterior
+from flowlib.systems.ddpm import Reverse, Step, forward, posterior, reverse
 
 HUGE = 1e18  # where a normal distribution has ended, in standard deviations; its square is a number in float32
 
@@ -84,9 +84,7 @@ def decoder_variance(chain: Chain, x: Tensor, k: Step, j: Step, small: Tensor, l
     ahead = (2 * start).clamp(max=chain.steps)
     none = ahead == start
     _, before = posterior(chain, x, x, ahead, start - none.long())
-    first, none = (part.reshape(-1, *[1] * (x.ndim - 1)) if part.ndim else part for part in (end == 0, none))
-    first, none = first.to(x.device), none.to(x.device)
-    return torch.where(first, torch.where(none, large, before), small)
+    return torch.where(_mask(end == 0, x), torch.where(_mask(none, x), large, before), small)
 
 
 def fixed_reverse(field: Field, chain: Chain, variance: str = "large") -> Reverse:
@@ -97,13 +95,13 @@ def fixed_reverse(field: Field, chain: Chain, variance: str = "large") -> Revers
     """
     check_choice("variance", variance, ["small", "large"])
 
-    def reverse(x: Tensor, y: Tensor | None, k: Step, j: Step) -> tuple[Tensor, Tensor]:
-        mean, small = posterior(chain, x, field.data(x, chain.time(k), y), k, j)
+    def step(x: Tensor, y: Tensor | None, k: int, j: int) -> tuple[Tensor, Tensor]:
+        mean, small = reverse(field, chain, x, y, k, j)
         large = forward(chain, x, k, j)[1]
         small = decoder_variance(chain, x, k, j, small, large)
-        return mean, small if variance == "small" else torch.where(_first(j, x), small, large)
+        return mean, small if variance == "small" else torch.where(_mask(torch.as_tensor(j) == 0, x), small, large)
 
-    return reverse
+    return step
 
 
 def term_at(
@@ -187,10 +185,10 @@ def variational_bound(
     return Bound(prior_term(chain, z), torch.stack(terms, dim=1))
 
 
-def _first(j: Step, x: Tensor) -> Tensor:
-    """Where j = 0, of shape () or (B, 1, ..., 1)."""
-    first = (torch.as_tensor(j) == 0).to(x.device)
-    return first.reshape(-1, *[1] * (x.ndim - 1)) if first.ndim else first
+def _mask(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask () or (B,) on x's device, of shape () or (B, 1, ..., 1)."""
+    mask = mask.to(x.device)
+    return mask.reshape(-1, *[1] * (x.ndim - 1)) if mask.ndim else mask
 
 
 def _off(z: Tensor, index: Tensor) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.systems.autoencoder import Autoencoder
+from flowlib.systems.codebook import perplexity
 
 
 class DiscreteAutoencoder(nn.Module):
@@ -183,8 +184,7 @@ def codebook_use(index: Tensor, tokens: int) -> CodebookUse:
         ValueError: for tokens that are no integers, none, or out of range.
     """
     _check_tokens("index", index, check_count("tokens", tokens))
-    frequency = index.flatten().bincount(minlength=tokens).double() / index.numel()
-    return CodebookUse(float((frequency > 0).double().mean()), float(torch.special.entr(frequency).sum().exp()))
+    return CodebookUse(len(index.unique()) / tokens, perplexity(index, tokens))
 
 
 def _check_tokens(name: str, index: object, tokens: int) -> None:

@@ -3,6 +3,8 @@
 from flowlib.checks import check_choice
 from flowlib.training.recipe import FirstStage, Recipe
 
+_UNET = {"channels": (48, 96), "depth": 2, "attention": (1,)}  # MNIST on two cores
+
 _ALL = (
     Recipe(
         name="digits",
@@ -20,7 +22,7 @@ _ALL = (
         name="mnist",
         data="mnist",
         net="unet",
-        net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+        net_args=_UNET,
         predicts="data",
         optimiser="muon",
         time_mean=-0.2,
@@ -56,7 +58,7 @@ _ALL = (
         name="mnist-likelihood",
         data="mnist",
         net="unet",
-        net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+        net_args=_UNET,
         guided=False,
         optimiser="muon",
         time="uniform",
@@ -71,7 +73,7 @@ _ALL = (
             name=f"ddpm-{name}",
             data="mnist",
             net="unet",
-            net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+            net_args=_UNET,
             schedule=schedule,
             chain=1000,
             predicts="noise",
@@ -89,7 +91,7 @@ _ALL = (
             name=f"iddpm-{loss}",
             data="mnist",
             net="unet",
-            net_args={"channels": (48, 96), "depth": 2, "attention": (1,)},
+            net_args=_UNET,
             guided=False,
             schedule="cosine",
             chain=1000,
