@@ -16,6 +16,8 @@ from flowlib.tables import format_table
 from flowlib.training.recipe import Recipe
 
 MNIST = (1, 28, 28)
+# The `mnist` recipe's network at 0.3 of its operations, which pays for three seeds of a table on two cores.
+SMALL = {"channels": (32, 64), "depth": 1, "attention": (1,)}
 
 
 def flops(net: nn.Module, *inputs: Tensor) -> int:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _quality import call_flops, kept, publish, spread, training_flops, within
+from _quality import SMALL, call_flops, kept, publish, spread, training_flops, within
 from torch import Tensor
 
 from flowlib.data import Dataset, load
@@ -38,17 +38,17 @@ from flowlib.training.settings import Training
 from flowlib.training.task import Task
 from flowlib.training.trainer import Trainer
 
-PLAIN = ["net.channels=[48,96]", "net.depth=2", "net.attention=[1]", "net.heads=1", "net.adagn=false"]
+PLAIN = ["net.channels=[32,64]", "net.depth=1", "net.attention=[1]", "net.heads=1", "net.adagn=false"]
 CHANGES = {
     "plain": [],
-    "deeper, as wide": ["net.depth=4"],
-    "wider, as deep": ["net.channels=[64,128]"],
+    "deeper, as wide": ["net.depth=2"],
+    "wider, as deep": ["net.channels=[48,96]"],
     "4 heads": ["net.heads=4"],
-    "24 channels a head": ["net.head_channels=24"],
+    "16 channels a head": ["net.head_channels=16"],
     "attention at both sizes": ["net.attention=[0,1]"],
     "BigGAN resizing": ["net.biggan=true"],
     "AdaGN": ["net.adagn=true"],
-    "together": ["net.attention=[0,1]", "net.head_channels=24", "net.biggan=true", "net.adagn=true"],
+    "together": ["net.attention=[0,1]", "net.head_channels=16", "net.biggan=true", "net.adagn=true"],
 }
 STRENGTHS = {"shift": (0.0, 1.0, 2.0, 4.0, 8.0), "score": (0.0, 1.0, 2.0, 4.0, 8.0), "free": (1.0, 1.5, 2.0, 3.0, 5.0)}
 
@@ -108,7 +108,7 @@ def guidances(arguments: argparse.Namespace, data: Dataset, test: Dataset) -> li
     y, found = wanted_labels(data, arguments.samples), {}
     for seed in arguments.seeds:
         folder = arguments.out / f"guidance-{arguments.steps}-{seed}"
-        recipe = replace(find_recipe("ddpm-cosine"), steps=arguments.steps, seed=seed)
+        recipe = replace(find_recipe("ddpm-cosine"), net_args=SMALL, steps=arguments.steps, seed=seed)
         model = train(recipe, folder, resume=True, pictures=False).field
         assert isinstance(model, Model)
         classifier = train_classifier(model, data, arguments.classifier_steps, seed, folder / "classifier")

@@ -1,17 +1,18 @@
 """DDPM and DDIM: what the chains keep of the data, and quality against steps, on the same weights.
 
     python benchmarks/ddpm_steps.py chains
-    FLOWLIB_DATA=... python benchmarks/ddpm_steps.py quality --out runs/ddpm-steps
+    FLOWLIB_DATA=... python benchmarks/ddpm_steps.py quality --small --all --samples 500
 
 `chains` prints abar, the signal-to-noise ratio and the information kept of DDPM's linear and improved DDPM's cosine
 chain; it takes seconds. Two kinds of information: what one number of unit variance would keep, log2(1 + SNR) / 2 bits,
 and what x_k tells of which of N real digits it was made from, in bits of log2 N, by their exact posterior.
 
-`quality` trains `ddpm-linear` and `ddpm-cosine` from each seed (a run that is there is loaded, one that was stopped
-goes on) and measures every sampler at every number of network evaluations: Fréchet distance to the test set as a
-multiple of the training data's own, and accuracy of the labels. E[z|x] is clipped to [-1, 1] in every step, as DDPM
-does: where alpha_T = 5e-5, as on the cosine chain, a network that predicts noise is lost without. Each result is a line
-in OUT/results.jsonl and is not computed again. On MNIST it takes hours on two cores; with --data digits, minutes.
+`quality` trains `ddpm-linear` and a guided `iddpm-hybrid` from each seed (a run that is there is loaded, one that was
+stopped goes on) and measures every sampler at every number of network evaluations: Fréchet distance to the test set as
+a multiple of the training data's own, and accuracy of the labels. E[z|x] is clipped to [-1, 1] in every step, as DDPM
+does: where alpha_T = 5e-5, as on the cosine chain, a network that predicts noise is lost without. With --all, ancestral
+sampling also takes all steps of the chain, from the first seed alone. Each result is a line in OUT/results.jsonl and is
+not computed again. On MNIST with --small it takes an hour on two cores; with --data digits, minutes.
 """
 
 import argparse
@@ -20,9 +21,11 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from _quality import SMALL, spread
 from torch import Tensor
 
 from flowlib.chains import Chain
@@ -32,26 +35,39 @@ from flowlib.fields import Field, MixtureField
 from flowlib.metrics import frechet_distance, label_accuracy
 from flowlib.paths import GaussianPath
 from flowlib.report import fit_reader
-from flowlib.runs import Run
+from flowlib.runs import Run, network_model
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import Cosine
 from flowlib.systems.ddim import Clipped
-from flowlib.systems.ddpm import sample_ancestral
+from flowlib.systems.ddpm import Reverse, sample_ancestral
+from flowlib.systems.improved_ddpm import LearnedVariance
 from flowlib.tables import format_table
 from flowlib.train import train
+from flowlib.training.devices import autocast
 from flowlib.training.override import override
 from flowlib.training.recipes import find_recipe
 
 Sampler = Callable[[Field, Tensor, Tensor, int, torch.Generator], Tensor]  # noise, labels, evaluations
+LEARNED = "ancestral, learned"
 SAMPLERS: dict[str, Sampler] = {
     "ancestral, small": lambda f, x, y, n, g: sample_ancestral(f, x, y, steps=n, generator=g, batch_size=250),
     "ancestral, large": lambda f, x, y, n, g: sample_ancestral(
         f, x, y, steps=n, variance="large", generator=g, batch_size=250
     ),
+    LEARNED: lambda f, x, y, n, g: sample_ancestral(
+        f, x, y, steps=n, variance=learned_reverse(f), generator=g, batch_size=250
+    ),
     "DDIM": lambda f, x, y, n, g: sample_ddim(f, x, y, steps=n, batch_size=250),
     "DDIM of order 2": lambda f, x, y, n, g: sample_ddim(f, x, y, steps=n, order=2, batch_size=250),
     "Heun": lambda f, x, y, n, g: sample_ode(f, x, y, steps=max(1, n // 2), batch_size=250),
 }
+
+
+def learned_reverse(field: Field) -> Reverse:
+    """The reverse steps of a clipped field that has learned its variance."""
+    model = network_model(field.field if isinstance(field, Clipped) else field)
+    assert isinstance(model, LearnedVariance)
+    return partial(model.reverse, clip=field.limit if isinstance(field, Clipped) else None)
 
 
 def chains(arguments: argparse.Namespace) -> None:
@@ -93,19 +109,19 @@ def judge(train_set: Dataset, test_set: Dataset) -> Callable[[Tensor, Tensor], d
 
 
 def trained(name: str, arguments: argparse.Namespace, seed: int) -> Run:
-    """The run of a recipe from a seed; for the digits, the `digits` recipe on that chain."""
-    recipe = find_recipe(name)
+    """The guided run of a recipe from a seed; for the digits, the `digits` recipe on that chain."""
+    recipe = replace(find_recipe(name), guided=True, seed=seed)
     if arguments.data == "digits":
-        small = find_recipe("digits")
-        recipe = replace(
-            small, name=f"{name}-digits", schedule=recipe.schedule, chain=recipe.chain, predicts="noise", time="uniform"
-        )
-    recipe = override(recipe, [f"seed={seed}", *([f"steps={arguments.steps}"] if arguments.steps else [])])
+        chosen = {key: getattr(recipe, key) for key in ("schedule", "chain", "loss", "predicts", "time", "seed")}
+        recipe = replace(find_recipe("digits"), name=f"{name}-digits", **chosen)
+    elif arguments.small:
+        recipe = replace(recipe, name=f"{name}-small", net_args=SMALL)
+    recipe = override(recipe, [f"steps={arguments.steps}"] if arguments.steps else [])
     return train(recipe, arguments.out / f"{recipe.name}-{recipe.steps}-{seed}", resume=True, pictures=False)
 
 
 def quality(arguments: argparse.Namespace) -> None:
-    """Table 3, without the learned variance, which belongs to improved DDPM."""
+    """Table 3."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     journal = arguments.out / "results.jsonl"
     done = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
@@ -114,40 +130,40 @@ def quality(arguments: argparse.Namespace) -> None:
     chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[: arguments.samples]
     labels = train_set.labels[chosen]
     floor = scores(train_set.images[chosen], labels)
-    budgets = [*arguments.evaluations, *([1000] if arguments.all else [])]
     results: dict[tuple[str, str, int], list[dict[str, float]]] = {}
     for recipe in arguments.recipes:
         for seed in arguments.seeds:
             run = trained(recipe, arguments, seed)
             noise = run.noise(len(chosen), seed)
             for name, sampler in SAMPLERS.items():
-                for budget in budgets:
+                if name == LEARNED and not isinstance(run.field, LearnedVariance):
+                    continue
+                whole = arguments.all and name.startswith("ancestral") and seed == arguments.seeds[0]
+                for budget in [*arguments.evaluations, *([run.recipe.chain] if whole else [])]:
                     key = {"run": run.folder.name, "sampler": name, "clip": not arguments.no_clip}
                     key |= {"evaluations": budget, "samples": len(chosen)}
                     found = next((line["scores"] for line in done if line["key"] == key), None)
                     if found is None:
                         field: Field = run.field if arguments.no_clip else Clipped(run.field)
                         generator = torch.Generator().manual_seed(seed)
-                        found = scores(sampler(field, noise, labels, budget, generator).float(), labels)
+                        with torch.no_grad(), autocast(run.recipe.precision, run.device):
+                            images = sampler(field, noise, labels, budget, generator).float()
+                        found = scores(images, labels)
                         with journal.open("a") as file:
                             file.write(json.dumps({"key": key, "scores": found}) + "\n")
                     results.setdefault((recipe, name, budget), []).append(found)
     print(f"{len(chosen)} training images against the test set: Fréchet distance {floor['frechet']:.3f}")
-    print(f"Fréchet ratio (label accuracy), mean +- standard deviation over seeds {arguments.seeds}\n")
+    print(f"Fréchet ratio (label accuracy), mean ± standard deviation over seeds {arguments.seeds}\n")
+    budgets = sorted({budget for _, _, budget in results})
     rows = []
-    for recipe in arguments.recipes:
-        for name in SAMPLERS:
-            row: dict[str, object] = {
-                "weights": recipe,
-                "sampler": name + (", not clipped" if arguments.no_clip else ""),
-            }
-            for budget in budgets:
-                parts = results[recipe, name, budget]
-                ratios = [part["frechet"] / floor["frechet"] for part in parts]
-                spread = f" +- {statistics.stdev(ratios):.2f}" if len(ratios) > 1 else ""
-                accuracy = statistics.mean(part["accuracy"] for part in parts)
-                row[str(budget)] = f"{statistics.mean(ratios):.2f}{spread} ({accuracy:.1%})"
-            rows.append(row)
+    for recipe, name in dict.fromkeys((recipe, name) for recipe, name, _ in results):
+        row: dict[str, object] = {"weights": recipe, "sampler": name + (", not clipped" if arguments.no_clip else "")}
+        for budget in budgets:
+            parts = results.get((recipe, name, budget), [])
+            ratios = [part["frechet"] / floor["frechet"] for part in parts]
+            accuracy = statistics.mean(part["accuracy"] for part in parts) if parts else 0.0
+            row[str(budget)] = f"{spread(ratios)} ({accuracy:.1%})" if parts else ""
+        rows.append(row)
     print(format_table(rows))
 
 
@@ -160,14 +176,15 @@ def main() -> None:
     first.set_defaults(run=chains)
     second = commands.add_parser("quality", help="quality of every sampler against network evaluations")
     second.add_argument("--data", choices=["mnist", "digits"], default="mnist")
-    second.add_argument("--recipes", nargs="+", default=["ddpm-linear", "ddpm-cosine"])
+    second.add_argument("--recipes", nargs="+", default=["ddpm-linear", "iddpm-hybrid"], metavar="NAME")
     second.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     second.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
+    second.add_argument("--small", action="store_true", help="a network of 0.3 of the operations (MNIST)")
     second.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000)")
     second.add_argument(
         "--evaluations", nargs="+", type=int, default=[10, 25, 50, 100], help="of the network, a sample"
     )
-    second.add_argument("--all", action="store_true", help="also all 1000 steps of the chain")
+    second.add_argument("--all", action="store_true", help="ancestral sampling in all steps too, from one seed")
     second.add_argument("--no-clip", action="store_true", help="leave E[z|x] as it comes, outside [-1, 1] too")
     second.add_argument("--out", type=Path, default=Path("runs/ddpm-steps"), help="folder (default runs/ddpm-steps)")
     second.set_defaults(run=quality)

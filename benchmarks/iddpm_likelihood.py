@@ -1,7 +1,7 @@
 """Bits/dim of improved DDPM: which chain, which variance, which loss; and how noisy each loss is.
 
-    FLOWLIB_DATA=... python benchmarks/iddpm_likelihood.py --out runs/iddpm
-    python benchmarks/iddpm_likelihood.py --data digits --out runs/iddpm-digits     (no download, minutes)
+    FLOWLIB_DATA=... python benchmarks/iddpm_likelihood.py --small --chain 250 --steps 500 --images 50
+    python benchmarks/iddpm_likelihood.py --data digits     (no download)
 
 For each chain, linear and cosine, and each seed, one network is trained by each loss: L_simple, L_hybrid, L_vlb, and
 L_vlb with steps drawn by importance. Each is measured on the same test images by the variational bound of the whole
@@ -15,16 +15,16 @@ A training that was interrupted goes on, and a result that stands in OUT/results
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from _quality import SMALL, spread
 from torch import Tensor
 
-from flowlib.bits import LEVELS, bound_of_test_set
+from flowlib.bits import bound_of_test_set
 from flowlib.data import load
 from flowlib.runs import Run
 from flowlib.systems.bound import variational_bound
@@ -51,7 +51,9 @@ def recipe_of(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -
     recipe = replace(find_recipe("iddpm-hybrid"), schedule=CHAINS[chain], seed=seed, **LOSSES[loss])
     if arguments.data == "digits":
         net = {"channels": (32, 64), "depth": 1, "patch": 1, "dim": 128}
-        recipe = replace(recipe, data="digits", levels=LEVELS["digits"], chain=200, steps=500, net_args=net)
+        recipe = replace(recipe, data="digits", chain=200, steps=500, net_args=net)
+    elif arguments.small:
+        recipe = replace(recipe, name="iddpm-small", net_args=SMALL)
     given = {"steps": arguments.steps, "chain": arguments.chain}
     return override(recipe, [f"{key}={value}" for key, value in given.items() if value is not None])
 
@@ -76,7 +78,8 @@ def noise_scales(run: Run, arguments: argparse.Namespace) -> dict[str, float]:
     """The scale of each loss at the weights of a run that was trained by L_hybrid."""
     model = run.field
     assert isinstance(model, LearnedVariance)
-    levels, images = LEVELS[run.recipe.data], load(run.recipe.data).images.to(run.device)
+    data = load(run.recipe.data).to(run.device)
+    levels, images = data.levels, data.images
     # Ten losses of each step, k = 1 first, as training sees them.
     bound = variational_bound(
         model.reverse, model.chain, images[:10], levels=levels, generator=torch.Generator().manual_seed(0)
@@ -109,7 +112,7 @@ def measure(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> 
     """Train, or load, one run; its bits/dim by each variance it has, and with L_hybrid the noise of all losses."""
     recipe = recipe_of(chain, loss, seed, arguments)
     kind = loss.replace(", ", "-")
-    folder = arguments.out / f"{arguments.data}-{chain}-{kind}-{recipe.chain}-{recipe.steps}-{seed}"
+    folder = arguments.out / f"{recipe.name}-{arguments.data}-{chain}-{kind}-{recipe.chain}-{recipe.steps}-{seed}"
     run = train(recipe, folder, resume=True, pictures=False)
     result = {}
     for variance in VARIANCES if recipe.loss != "simple" else VARIANCES[:2]:
@@ -124,20 +127,15 @@ def measure(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> 
     return result
 
 
-def cell(values: list[float], digits: int) -> str:
-    """Mean and standard deviation over seeds."""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{spread}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=list(LEVELS), default="mnist")
+    parser.add_argument("--data", choices=["mnist", "digits"], default="mnist")
     parser.add_argument("--chains", nargs="+", choices=CHAINS, default=list(CHAINS))
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run for each (default 0 1 2)")
     parser.add_argument("--steps", type=int, help="training steps (default: MNIST 1270, digits 500)")
     parser.add_argument("--chain", type=int, help="T (default: MNIST 1000, digits 200)")
+    parser.add_argument("--small", action="store_true", help="a network of 0.3 of the operations (MNIST)")
     parser.add_argument("--images", type=int, default=100, help="test images to measure (default 100)")
     parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale (default 40)")
     parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale (default 60)")
@@ -158,7 +156,7 @@ def main() -> None:
             for seed in arguments.seeds:
                 recipe = recipe_of(chain, loss, seed, arguments)
                 size = [recipe.chain, recipe.steps, arguments.images, arguments.batches, arguments.noise_steps]
-                key = [arguments.data, chain, loss, *size, seed]
+                key = [recipe.name, arguments.data, chain, loss, *size, seed]
                 if json.dumps(key) not in known:
                     known[json.dumps(key)] = measure(chain, loss, seed, arguments)
                     with journal.open("a") as file:
@@ -167,11 +165,15 @@ def main() -> None:
             row: dict[str, object] = {"chain": chain, "loss": loss}
             for variance in VARIANCES:
                 found = [result[variance] for result in results if variance in result]
-                row[variance] = cell(found, 3) if found else "-"
+                row[variance] = spread(found, ".3f") if found else "-"
             rows.append(row)
             if loss == "L_hybrid":
                 noise += [
-                    {"chain": chain, "loss": name, "noise scale": cell([r[f"noise of {name}"] for r in results], 0)}
+                    {
+                        "chain": chain,
+                        "loss": name,
+                        "noise scale": spread([r[f"noise of {name}"] for r in results], ".0f"),
+                    }
                     for name in LOSSES
                 ]
     print(f"bits/dim of {arguments.images} test images of {arguments.data}, by the variance of the reverse steps")

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _quality import autoencoder_flops, call_flops, kept, psnr, publish, spread, training_flops, within
+from _quality import SMALL, autoencoder_flops, call_flops, kept, psnr, publish, spread, training_flops, within
 from torch import Tensor
 
 from flowlib.data import Dataset, load
@@ -40,9 +40,9 @@ from flowlib.training.task import Task
 from flowlib.training.trainer import Trainer
 
 NETS = {
-    1: {"channels": (48, 96), "depth": 2, "patch": 2, "attention": (1,)},
-    2: {"channels": (48, 96), "depth": 2, "patch": 1, "attention": (1,)},
-    4: {"channels": (96,), "depth": 2, "patch": 1},
+    1: {**SMALL, "patch": 2},
+    2: {**SMALL, "patch": 1},
+    4: {"channels": (64,), "depth": 2, "patch": 1},
 }
 LATENT_CHANNELS = {2: 2, 4: 4}
 HOLE, COARSE = 14, 4  # pixels a side

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--steps", type=int, default=900, help="training steps of each variant (default 900)")
     parser.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000, at least 129)")
+    parser.add_argument("--sampling-steps", type=int, default=50, help="of the SDE (default 50)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run for each (default 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the runs (default runs/sweep)")
     arguments = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
             recipe = override(find_recipe("mnist"), [f"steps={arguments.steps}", *VARIANTS[name]])
             folder = arguments.out / f"{name.replace(' ', '-').replace('/', 'by')}-{arguments.steps}-{seed}"
             run = train(replace(recipe, seed=seed), folder, resume=True, pictures=False)
-            images = run.sample(train_set.labels[chosen], method="sde", steps=50)
+            images = run.sample(train_set.labels[chosen], method="sde", steps=arguments.sampling_steps)
             features, logits = evaluate(evaluator, images.clamp(-1, 1))
             distance = frechet_distance(features, test_features)
             seconds = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]

@@ -16,8 +16,6 @@ from flowlib.systems.latent import LatentModel
 from flowlib.training.devices import autocast
 from flowlib.training.order import stream
 
-LEVELS = {"mnist": 256, "digits": 17}  # values that a pixel of each data set may have
-
 
 def bound_of_test_set(
     run: Run,
@@ -42,7 +40,8 @@ def bound_of_test_set(
         RunError: for a run on other data, a latent one, or one without a chain or without a learned variance.
         ValueError: for an argument that does not fit.
     """
-    if run.recipe.data not in LEVELS or isinstance(run.field, LatentModel) or not run.recipe.chain:
+    data = load(run.recipe.data, "test")
+    if data.levels is None or isinstance(run.field, LatentModel) or not run.recipe.chain:
         raise RunError(
             f"a variational bound in bits/dim needs a run with a chain on pixels: {run.recipe.name!r} is none"
         )
@@ -54,10 +53,10 @@ def bound_of_test_set(
         raise RunError(f"variance 'learned' needs a run with a learned variance: {run.recipe.name!r} has none")
     chain = chain_of(run.field)
     reverse = learned if learned and variance == "learned" else fixed_reverse(Clipped(run.field), chain, variance)
-    x = load(run.recipe.data, "test").images[: check_count("images", images)].to(run.device)
+    x = data.images[: check_count("images", images)].to(run.device)
     with autocast("fp32", run.device):
         bound = variational_bound(
-            reverse, chain, x, steps=steps, levels=LEVELS[run.recipe.data], generator=stream(seed, "bound"),
+            reverse, chain, x, steps=steps, levels=data.levels, generator=stream(seed, "bound"),
             batch_size=batch_size,
         )  # fmt: skip
     return torch.cat([bound.prior[:, None], bound.terms], dim=1)

@@ -158,7 +158,9 @@ def flow_matching_loss(
 ) -> Tensor:
     """Conditional flow matching, E |u_theta(x_t, t, y) - u_t(x_t|z)|^2 (Lipman et al. 2023, equation 9), a scalar.
 
-    Whatever the network predicts, the error is that of its velocity. Arguments and errors as in `prediction_loss`.
+    Whatever the network predicts, the error is that of its velocity. For one that predicts data on the straight path,
+    that weighs its own error by 1 / (1 - t)^2, and a few times near 1 drown all others: train such a network by
+    `prediction_loss`. Arguments and errors as there.
     """
     return prediction_loss(
         model, z, y, measure="velocity", weighting=weighting, dropout=dropout, time=time, coupling=coupling,

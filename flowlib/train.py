@@ -90,7 +90,7 @@ def train(
             field.autoencoder.eval().requires_grad_(False)
             task = latent_task(field, data, recipe)
         else:
-            task = flow_task(field, recipe, lambda index, _: data.batch(index), len(data))
+            task = flow_task(field, recipe, lambda index, _: data.batch(index), len(data), data.levels)
         illustrate = _illustrator(recipe, data, folder) if pictures else None
         make(task, recipe, folder, illustrate=illustrate).run(progress)
     return load_run(folder, place)
@@ -101,9 +101,18 @@ def flow_task(
     recipe: Recipe,
     batch: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]],
     count: int,
+    levels: int | None = None,
 ) -> Task:
-    """Learning the flow of `field` from samples and labels `batch(index, generator)`, by the recipe's loss."""
+    """Learning the flow of `field` from `count` samples and labels `batch(index, generator)`, by the recipe's loss.
+
+    `levels` is how many values a pixel may have, None for samples that are no pixels.
+
+    Raises:
+        ValueError: if samples are to be dequantised that are no pixels.
+    """
     model = network_model(field)
+    if recipe.dequantise and levels is None:
+        raise ValueError(f"dequantise needs pixels: {recipe.data!r} has none")
     time = uniform_time if recipe.time == "uniform" else logit_normal_time(recipe.time_mean, recipe.time_std)
     if recipe.chain:
         time = grid_time(recipe.chain)
@@ -113,13 +122,13 @@ def flow_task(
         guide = drop_guide(model, y, recipe.dropout, generator)[part] if recipe.guided else None
         if isinstance(model, LearnedVariance):
             return variational_loss(
-                model, z, guide, kind=recipe.loss, levels=recipe.levels or None, dropout=0, part=part,
+                model, z, guide, kind=recipe.loss, levels=levels, dropout=0, part=part,
                 generator=generator,
             )  # fmt: skip
         # Drawn for the whole batch, of which this process works on its part.
         t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
-        if recipe.dequantise:  # each value anywhere in its bin, 2 / (levels - 1) wide
-            z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (recipe.dequantise - 1)
+        if recipe.dequantise and levels is not None:  # each value anywhere in its bin, 2 / (levels - 1) wide
+            z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (levels - 1)
         if recipe.coupling == "optimal-transport":
             noise = optimal_transport(noise, z.cpu())
         return prediction_error(model, z[part], guide, t[part].to(z), noise[part].to(z), recipe.measure).mean()

@@ -145,10 +145,10 @@ def test_the_loss_of_a_recipe_is_the_loss_of_the_library():
 
 def test_dequantised_pixels_fill_their_bins_and_no_more():
     """Predicting 0 for pixels v with bins of half-width h = 1 / (levels - 1) costs E[z^2] = v^2 + h^2 / 3."""
-    recipe = dataclasses.replace(DIGITS, predicts="data", dequantise=5, guided=False)
+    recipe = dataclasses.replace(DIGITS, predicts="data", dequantise=True, guided=False)
     field = build(recipe, (1, 8, 8), 10)
     z, y = torch.full((2000, 1, 8, 8), 0.5), torch.zeros(2000, dtype=torch.long)
-    task = flow_task(field, recipe, lambda index, _: (z[index], y[index]), 2000)
+    task = flow_task(field, recipe, lambda index, _: (z[index], y[index]), 2000, levels=5)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter.zero_()
@@ -156,6 +156,11 @@ def test_dequantised_pixels_fill_their_bins_and_no_more():
     # The sample mean of 128,000 draws of z^2, whose standard deviation is about 2 v h / sqrt(3) = 0.145.
     assert abs(float(loss) - (0.25 + 1 / 48)) < 6 * 0.147 / 128_000**0.5
     assert torch.equal(z, torch.full_like(z, 0.5))
+
+
+def test_only_pixels_are_dequantised(tmp_path):
+    with pytest.raises(ValueError, match="dequantise needs pixels: 'moons' has none"):
+        train(dataclasses.replace(POINTS, dequantise=True, steps=2), tmp_path, pictures=False)
 
 
 def test_optimal_transport_pairs_noise_and_data(tmp_path):

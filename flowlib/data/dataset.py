@@ -23,19 +23,23 @@ class Dataset:
         labels: (N,) int64 in 0 ... classes - 1.
         classes: the number of labels.
         name: the name it was loaded by.
+        levels: how many values a pixel may have, evenly spaced from -1 to 1; None for data that are no pixels.
 
     Raises:
-        ValueError: if the tensors do not fit together or a label is out of range.
+        ValueError: if the tensors do not fit together, a label is out of range or there are fewer than two levels.
     """
 
     images: Tensor
     labels: Tensor
     classes: int
     name: str
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         check_tensor("images", self.images)
         check_count("classes", self.classes)
+        if self.levels is not None:
+            check_count("levels", self.levels, 2)
         if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
             raise ValueError(f"labels must be an int64 tensor, got {_describe(self.labels)}")
         if self.labels.shape != self.images.shape[:1]:

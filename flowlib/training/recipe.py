@@ -55,12 +55,11 @@ class Recipe(Training):
         dropout: the probability that a sample's guide is dropped, in [0, 1].
         coupling: how noise and data are paired, "independent" or "optimal-transport" (for a network without guide:
             pairing across labels makes the noise depend on the label).
-        dequantise: how many values the data's pixels have (256 for MNIST), to train on them with uniform noise within
-            their bins, as a likelihood in bits/dim wants it; 0 for the values as they are.
+        dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
+            in bits/dim wants it.
         loss: "simple", the error of the prediction; or improved DDPM's "hybrid" or "vlb" on a chain, whose network of
             twice the channels learns the variance too.
         importance: whether these two draw their steps by the second moment of their losses.
-        levels: for these two, how many values the data's pixels have (256 for MNIST); 0 for data that are no pixels.
         first_stage: for a latent model, the autoencoder that is trained before.
     """
 
@@ -78,10 +77,9 @@ class Recipe(Training):
     time_std: float = 1.0
     dropout: float = 0.1
     coupling: str = "independent"
-    dequantise: int = 0
+    dequantise: bool = False
     loss: str = "simple"
     importance: bool = False
-    levels: int = 256
     first_stage: FirstStage | None = None
 
     def __post_init__(self) -> None:
@@ -107,10 +105,10 @@ class Recipe(Training):
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
         if self.coupling == "optimal-transport" and self.guided:
             raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
-        if check_count("dequantise", self.dequantise, 0) == 1 or (self.dequantise and self.first_stage is not None):
-            raise ValueError(f"dequantise must be 0 or, without a first stage, 2 and more; got {self.dequantise}")
+        if check_flag("dequantise", self.dequantise) and self.first_stage is not None:
+            raise ValueError("dequantise must be false with a first stage, whose latents have no bins")
         if check_choice("loss", self.loss, ["simple", "hybrid", "vlb"]) != "simple":
-            needs = {"predicts": "noise", "measure": None, "coupling": "independent", "dequantise": 0}
+            needs = {"predicts": "noise", "measure": None, "coupling": "independent", "dequantise": False}
             for name, value in {**needs, "first_stage": None}.items():
                 if getattr(self, name) != value:
                     raise ValueError(
@@ -120,8 +118,6 @@ class Recipe(Training):
                 raise ValueError(f"chain must be T, such as 1000, for the loss {self.loss!r}; got 0")
         if check_flag("importance", self.importance) and self.loss == "simple":
             raise ValueError("importance must be false for the loss 'simple', whose terms are alike")
-        if check_count("levels", self.levels, 0) == 1:
-            raise ValueError("levels must be 0, or 2 and more; got 1")
         if self.first_stage is not None and not isinstance(self.first_stage, FirstStage):
             raise ValueError(f"first_stage must be a FirstStage or None, got {self.first_stage!r}")
 

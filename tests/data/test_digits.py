@@ -16,6 +16,7 @@ def test_shapes_ranges_and_values() -> None:
     assert (len(train), len(test)) == (1500, 297)
     assert train.shape == (1, 8, 8)
     assert (train.classes, train.name) == (10, "digits")
+    assert train.levels == test.levels == len(train.images.unique()) == 17
     for part in (train, test):
         assert part.images.dtype == torch.float32
         assert part.labels.dtype == torch.int64
@@ -92,6 +93,7 @@ def test_a_bad_index_is_named(index: object, named: str) -> None:
         ({"labels": torch.tensor([0, 3])}, "labels must lie in 0 ... 2, got 0 ... 3"),
         ({"labels": torch.tensor([-1, 0])}, "labels must lie in 0 ... 2, got -1 ... 0"),
         ({"classes": 0}, "classes must be an integer >= 1"),
+        ({"levels": 1}, "levels must be an integer >= 2"),
     ],
 )
 def test_a_bad_dataset_is_refused(change: dict, named: str) -> None:

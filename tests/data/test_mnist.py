@@ -20,6 +20,7 @@ def test_found_in_flowlib_data_packed_or_not(small: dict, tmp_path: Path, packed
     assert mnist.find() == folder
     train, test = data.load("mnist"), data.load("mnist", "test")
     assert (len(train), len(test), train.shape, train.classes) == (7, 3, (1, 28, 28), 10)
+    assert train.levels == test.levels == 256
     pixels, labels = mnist.raw()
     assert pixels.dtype == torch.uint8
     assert pixels.numpy().tobytes() == small[TRAIN][16:]

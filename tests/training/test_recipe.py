@@ -72,7 +72,7 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("betas=[0.9,1]", "betas"),
         ("clip=-1", "clip"),
         ("ema=1", "ema"),
-        ("dequantise=1", "dequantise must be 0 or.*got 1"),
+        ("dequantise=1", "dequantise must be true or false, got 1"),
         ("warmup=2", "warmup"),
         ("seed=-1", "seed"),
         ("precision=fp16", "precision must be one of auto, bf16, fp32"),
