@@ -1,6 +1,6 @@
 """Bits/dim of improved DDPM: which chain, which variance, which loss; and how noisy each loss is.
 
-    FLOWLIB_DATA=... python benchmarks/iddpm_likelihood.py --small --chain 250 --steps 500 --images 50
+    FLOWLIB_DATA=... python benchmarks/iddpm_likelihood.py --small --chain 200 --steps 400 --images 50 --batches 30
     python benchmarks/iddpm_likelihood.py --data digits     (no download)
 
 For each chain, linear and cosine, and each seed, one network is trained by each loss: L_simple, L_hybrid, L_vlb, and
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run for each (default 0 1 2)")
     parser.add_argument("--steps", type=int, help="training steps (default: MNIST 1270, digits 500)")
     parser.add_argument("--chain", type=int, help="T (default: MNIST 1000, digits 200)")
-    parser.add_argument("--small", action="store_true", help="a network of 0.3 of the operations (MNIST)")
+    parser.add_argument("--small", action="store_true", help="the `mnist` recipe's network, of 0.3 of the operations")
     parser.add_argument("--images", type=int, default=100, help="test images to measure (default 100)")
     parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale (default 40)")
     parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale (default 60)")
@@ -172,7 +172,7 @@ def main() -> None:
                     {
                         "chain": chain,
                         "loss": name,
-                        "noise scale": spread([r[f"noise of {name}"] for r in results], ".0f"),
+                        "noise scale": spread([r[f"noise of {name}"] for r in results], ".1f"),
                     }
                     for name in LOSSES
                 ]

@@ -2,9 +2,9 @@
 
     FLOWLIB_DATA=... python benchmarks/sweep.py --steps 900 --samples 1000
 
-Each variant is the recipe with some settings replaced, trained from nothing for the same number of steps in a folder
-of its own (an interrupted sweep goes on where it was), then sampled at guidance scale 1 and measured with the shipped
-evaluator. Variants that change the batch size or the network cost another amount a step: see the seconds.
+Each variant is the recipe with some settings replaced, trained from nothing in a folder of its own (an interrupted
+sweep goes on where it was), then sampled at guidance scale 1 and measured with the shipped evaluator. Variants that
+change the batch size or the network get as many steps as the operations of the others pay for.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from _quality import training_flops, within
 
 from flowlib.data import load
 from flowlib.evaluator import evaluate, load_evaluator
@@ -26,6 +27,7 @@ VARIANTS: dict[str, list[str]] = {
     "recipe": [],
     "adamw alone": ["optimiser=adamw"],
     "velocity": ["predicts=velocity"],
+    "v": ["predicts=v"],
     "velocity, early times": ["predicts=velocity", "time_mean=-0.8"],
     "uniform time": ["time=uniform"],
     "early times": ["time_mean=-0.5"],
@@ -35,7 +37,9 @@ VARIANTS: dict[str, list[str]] = {
     "batch 32": ["batch_size=32"],
     "batch 128": ["batch_size=128"],
     "dropout 0.05": ["dropout=0.05"],
-    "7 x 7 only": ["net.patch=4", "net.channels=[128]", "net.depth=3", "net.attention=[0]"],
+    "wider": ["net.channels=[48,96]"],
+    "wider, deeper": ["net.channels=[48,96]", "net.depth=2"],
+    "7 x 7 only": ["net.patch=4", "net.channels=[64]", "net.depth=2", "net.attention=[0]"],
     "no attention": ["net.attention=[]"],
 }
 
@@ -43,7 +47,7 @@ VARIANTS: dict[str, list[str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--steps", type=int, default=900, help="training steps of each variant (default 900)")
+    parser.add_argument("--steps", type=int, default=900, help="training steps of the recipe (default 900)")
     parser.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000, at least 129)")
     parser.add_argument("--sampling-steps", type=int, default=50, help="of the SDE (default 50)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run for each (default 0)")
@@ -57,21 +61,25 @@ def main() -> None:
     train_features, _ = evaluate(evaluator, train_set.images[chosen])
     floor = frechet_distance(train_features, test_features)
     print(f"{arguments.samples} training images against the test set: Fréchet distance {floor:.3f}\n")
-    print(f"{'variant':24} {'seed':>4} {'parameters':>10} {'seconds':>8} {'accuracy':>9} {'distance':>9} {'ratio':>6}")
+    line("variant", "seed", "steps", "parameters", "seconds", "accuracy", "distance", "ratio")
     for name in arguments.variants:
         for seed in arguments.seeds:
-            recipe = override(find_recipe("mnist"), [f"steps={arguments.steps}", *VARIANTS[name]])
+            base = override(find_recipe("mnist"), [f"steps={arguments.steps}"])
+            recipe = within(override(base, VARIANTS[name]), training_flops(base))
             folder = arguments.out / f"{name.replace(' ', '-').replace('/', 'by')}-{arguments.steps}-{seed}"
             run = train(replace(recipe, seed=seed), folder, resume=True, pictures=False)
             images = run.sample(train_set.labels[chosen], method="sde", steps=arguments.sampling_steps)
             features, logits = evaluate(evaluator, images.clamp(-1, 1))
             distance = frechet_distance(features, test_features)
             seconds = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
-            print(
-                f"{name:24} {seed:4} {sum(p.numel() for p in run.field.parameters()):10,} {seconds:8.0f} "
-                f"{label_accuracy(logits, train_set.labels[chosen]):9.1%} {distance:9.3f} {distance / floor:6.2f}",
-                flush=True,
-            )
+            line(
+                name, seed, recipe.steps, f"{sum(p.numel() for p in run.field.parameters()):,}", f"{seconds:.0f}",
+                f"{label_accuracy(logits, train_set.labels[chosen]):.1%}", f"{distance:.3f}", f"{distance / floor:.2f}",
+            )  # fmt: skip
+
+
+def line(name: str, *cells: object) -> None:
+    print(f"{name:24}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
