@@ -19,6 +19,9 @@
 # **Time** about 120 minutes of reading, 50 if you skip the proofs (those marked *can be skipped* are best left for a
 # second reading), 3 minutes of computing. **Before** calculus in several variables, expectation and variance, a
 # little PyTorch.
+#
+# **How to read it.** The outputs are stored, so you can read this page as it is. To change something, run it from the
+# top: *Run > Run All Cells*, then edit a cell and press Shift+Enter.
 
 # %%
 import io
@@ -510,7 +513,7 @@ plt.show()
 # is independent of all that came before it:
 #
 # $$\mathbb E \int_0^t g\, dW = 0, \qquad \mathbb E \Big| \int_0^t g\, dW \Big|^2 = \int_0^t \mathbb E\, g^2\, dr \quad
-# \text{(the Itô isometry)}.$$
+# \text{(the It}\hat{\text{o}}\text{ isometry)}.$$
 #
 # The left end matters. For $\int_0^1 W\, dW$ the sums from the left and from the right differ by
 # $\sum (W_{t_{n+1}} - W_{t_n})^2 = Q_N \to 1$. With an ordinary integrator they would differ by nothing.
@@ -544,9 +547,9 @@ plt.show()
 # $\delta W$ have mean 0 and variances that add up to at most $h^2$, and the others are sums of $1/h$ terms of size
 # $h^{3/2}$. That is the reason for
 #
-# $$d\varphi(X_t, t) = \Big( \partial_t \varphi + f \cdot \nabla\varphi + \frac{g^2}{2} \Delta\varphi \Big) dt
-# + g\, \nabla\varphi \cdot dW_t
-# \qquad \text{(Itô's formula)}$$
+# $$d\varphi(X_t, t) = \Big( \partial_t \varphi + f \cdot \nabla\varphi + \frac{g^2}{2} \Delta\varphi \Big) dt +
+# g\, \nabla\varphi \cdot dW_t
+# \qquad \text{(It}\hat{\text{o}}\text{'s formula)}$$
 #
 # in $d$ dimensions, with a scalar $g$ and the Laplacian $\Delta$, for $\varphi$ with two continuous derivatives in
 # $x$ and one in $t$. It is the chain rule, and one term more.
@@ -681,7 +684,8 @@ def shares(points: Tensor) -> Tensor:
 
 
 wrong = {name: float((shares(points) - weights).abs().sum() / 2) for name, points in ends.items()}
-print({name: f"{value:.1%} of the samples are in the wrong place" for name, value in wrong.items()})
+for name, share in wrong.items():
+    print(f"{name}: {share:.1%} of the samples are in the wrong place")
 if not fast:
     assert wrong["Langevin, 500 evaluations"] > 0.15
     assert wrong["ODE, 40 evaluations"] < 0.05
@@ -1020,8 +1024,8 @@ if not fast:  # what the folded text says
 # Four mistakes that are easy to make, and what each does. The first three leave a program that runs, and pictures
 # that look like something.
 #
-# - **The root forgotten**: $h\, \xi$ instead of $\sqrt h\, \xi$. The variance after time 1 is $N h^2 = h$ instead of
-#   1. With more steps the noise *vanishes*, and the SDE becomes an ODE with a wrong drift.
+# - **The root forgotten**: $h\, \xi$ instead of $\sqrt h\, \xi$. After time 1 the variance is $N h^2 = h$, and
+#   should be 1. With more steps the noise *vanishes*, and the SDE becomes an ODE with a wrong drift.
 # - **No step size at all**: $\xi$ instead of $\sqrt h\, \xi$. The variance is $N$, and with more steps it *explodes*.
 #   So a quick test of any SDE code: change the number of steps. A right program does not care.
 # - **The noise multiplied in twice**: a function `diffusion` that returns $g\, \xi$, in a loop that multiplies by

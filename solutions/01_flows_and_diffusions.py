@@ -9,8 +9,8 @@
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("01.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own.
 #
-# **Needed before:** [lecture 01](../lectures/01_flows_and_diffusions.ipynb). **Time:** about 85 minutes. **Points:**
-# 10.
+# **Needed before:** [lecture 01](../lectures/01_flows_and_diffusions.ipynb). **Time:** about 85 minutes.
+# **Points:** 10.
 #
 # All tensors are `float64`. Noise comes from the `generator` that a function is given, as in
 # `torch.randn(3, 2, generator=generator, dtype=torch.float64)`. Checks that draw samples call a right answer wrong

@@ -9,7 +9,7 @@
 # when it is wrong, it says what probably went wrong. `hint("03.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own. The grader runs these checks and a few more.
 #
-# **Needed before:** lecture 03. **Time:** about 80 minutes. **Points:** 10.
+# **Needed before:** [lecture 03](../lectures/03_flow_matching.ipynb). **Time:** about 80 minutes. **Points:** 10.
 
 # %%
 import math

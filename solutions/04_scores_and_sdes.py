@@ -9,7 +9,7 @@
 # it is wrong, it says what probably went wrong. `hint("04.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own. The grader runs these checks and a few more.
 #
-# **Needed before:** lecture 04. **Time:** about 120 minutes. **Points:** 10.
+# **Needed before:** [lecture 04](../lectures/04_scores_and_sdes.ipynb). **Time:** about 120 minutes. **Points:** 10.
 
 # %%
 import math

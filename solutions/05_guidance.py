@@ -9,7 +9,7 @@
 # when it is wrong, it says what probably went wrong. `hint("05.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own. The grader runs these checks and a few more.
 #
-# **Needed before:** lecture 05. **Time:** about 75 minutes. **Points:** 10.
+# **Needed before:** [lecture 05](../lectures/05_guidance.ipynb). **Time:** about 75 minutes. **Points:** 10.
 
 # %%
 import math

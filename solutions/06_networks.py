@@ -9,7 +9,7 @@
 # Every question stands on its own: where one needs an earlier block, it uses the library's. The grader runs these
 # checks and a few more.
 #
-# **Needed before:** lecture 06. **Time:** about 80 minutes. **Points:** 10.
+# **Needed before:** [lecture 06](../lectures/06_networks.ipynb). **Time:** about 80 minutes. **Points:** 10.
 
 # %%
 import math

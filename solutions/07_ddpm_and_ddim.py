@@ -7,7 +7,7 @@
 # when it is wrong, it says what probably went wrong. `hint("07.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own.
 #
-# **Needed before:** [lecture 07](../lectures/07_ddpm_and_ddim.ipynb). **Time:** about 70 minutes. **Points:** 10.
+# **Needed before:** [lecture 07](../lectures/07_ddpm_and_ddim.ipynb). **Time:** about 75 minutes. **Points:** 10.
 #
 # Steps count from $k = 0$, the data, to $k = T$, noise. Tables are tensors of $T + 1$ numbers, indexed by $k$:
 # `abar[k]` is $\bar\alpha_k$, and `abar[0]` is 1. All tensors are `float64`. Checks that draw samples call a
@@ -72,7 +72,7 @@ def gaussian_noise(abar: Tensor, s: float) -> Callable[[Tensor, int], Tensor]:
 # ## 07.1 The tables (1 point, 7 minutes, easy)
 #
 # DDPM's linear chain: for $T = 1000$ the variances $v_1, \dots, v_T$ rise in equal steps from $10^{-4}$ to $0.02$. For
-# another $T$ they rise over $T$ equal steps too, and are all multiplied by $1000/T$.
+# another $T$ there are $T$ of them between the same ends, and all are multiplied by $1000/T$.
 # $\bar\alpha_k = \prod_{i=1}^{k} (1 - v_i)$.
 
 
@@ -183,7 +183,13 @@ before = chain.abar[k - 1].reshape(3, 1, 1, 1)
 assert not near(x, before.sqrt() * x_0 + (1 - before).sqrt() * noise), (
     "abar[k] belongs to x_k: yours is one step earlier, as in tables that begin at k = 1"
 )
-assert near(x, level.sqrt() * x_0 + (1 - level).sqrt() * noise), "x_k must be sqrt(abar_k) x_0 + sqrt(1 - abar_k) noise"
+step = 1 - level / before
+assert not near(x, (1 - step).sqrt() * x_0 + step.sqrt() * noise), (
+    "that is one step of the chain, from x_(k-1): here the jump is from x_0"
+)
+assert near(x, level.sqrt() * x_0 + (1 - level).sqrt() * noise), (
+    "x_k is wrong: both factors come from abar at the image's own k, and their squares add up to 1"
+)
 ### BEGIN HIDDEN TESTS
 ends = noised(normal(3, 2, 2, 4, 5), chain.abar, torch.tensor([0, 100]), normal(4, 2, 2, 4, 5))
 assert near(ends[0], normal(3, 2, 2, 4, 5)[0]), "at k = 0 the image must come back unchanged"
@@ -253,7 +259,9 @@ for k, j in ((60, 59), (80, 30)):
     assert j == k - 1 or not near(variance, single * (1 - a_j) / (1 - a_k)), (
         "from k to j many steps are jumped: the variance between them is 1 - abar_k / abar_j, not that of one step"
     )
-    assert near(variance, right), "the variance must be (1 - abar_k/abar_j) (1 - abar_j) / (1 - abar_k)"
+    assert near(variance, right), (
+        f"the variance is wrong for k = {k}, j = {j}: its inverse is the factor of |x_j|^2 in the sum of both exponents"
+    )
     of_data, of_state = a_j.sqrt() * v / (1 - a_k), (a_k / a_j).sqrt() * (1 - a_j) / (1 - a_k)
     assert not near(mean, of_data * x_k + of_state * x_0), "the weights of x_0 and x_k are exchanged in the mean"
     assert not near(mean, a_j * v / (1 - a_k) * x_0 + a_k / a_j * (1 - a_j) / (1 - a_k) * x_k), (
@@ -262,10 +270,17 @@ for k, j in ((60, 59), (80, 30)):
     assert near(mean, of_data * x_0 + of_state * x_k), (
         f"the mean is wrong for k = {k}, j = {j}: complete the square in log q(x_k|x_j) + log q(x_j|x_0)"
     )
-### BEGIN HIDDEN TESTS
 mean, variance = pair(posterior(x_k, x_0, chain.abar, 25, 0), "the mean and the variance")
+assert not bool(mean.isnan().any() | variance.isnan().any()), (
+    "NaN at j = 0, where 1 - abar_j is 0: multiply the fractions out, so that nothing is divided by it"
+)
 assert near(mean, x_0), "at j = 0 the mean must be x_0"
 assert float(variance) < 1e-12, "at j = 0 the variance must be 0"
+### BEGIN HIDDEN TESTS
+other = torch.tensor([1.0, 0.8, 0.3, 0.1], dtype=torch.float64)
+mean, variance = pair(posterior(x_k, x_0, other, 3, 1), "the mean and the variance")
+assert near(variance.reshape(()), 0.875 * 0.2 / 0.9), "the variance must hold for any chain"
+assert near(mean, (0.8**0.5 * 0.875 * x_0 + 0.125**0.5 * 0.2 * x_k) / 0.9), "the mean must hold for any chain"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="07.3"
@@ -441,6 +456,9 @@ for large in (False, True):
         drawn.append(rest / rest.std().clamp_min(1e-12))
         again = len(drawn) > 1 and abs(float((drawn[-1] * drawn[-2]).mean())) > 0.5
         assert not again, "each step needs new noise: yours is the same again"
+        assert abs(float(rest.mean())) < 6 * float(rest.std()) / count**0.5 + 1e-9, (
+            "the noise has a mean: is it standard normal, and a new number for each sample?"
+        )
         slope = float((rest * x[:, 0]).mean() / (x[:, 0] ** 2).mean())
         assert abs(slope) < 6 * float(rest.std() / x.std()) / count**0.5 + 1e-9, (
             "the mean is wrong: it has to be the posterior's, with D for x_0"
@@ -461,6 +479,8 @@ for large in (False, True):
         )
         ratio = found / float(used)
         assert abs(ratio - 1) < error, f"from k = {k} to {j} the noise has {ratio:.2f} times the right variance"
+same = [ancestral(perfect, chain.abar, normal(8, 5, 1), ks, False, seeded(9)) for _ in range(2)]
+assert near(*same), "the same generator gave different samples: all noise must come from `generator`"
 ### BEGIN HIDDEN TESTS
 end = ancestral(lambda x, k: ring.noise(x, 1 - k / 100), chain.abar, normal(10, 5, 2), [100, 0], True, seeded(0))
 assert near(end, ring.data(normal(10, 5, 2), 0.0), 1e-7), "one step from T to 0 must give D"
@@ -534,6 +554,9 @@ assert near(still, a_j.sqrt() * data + (1 - a_j).sqrt() * eps), (
 for eta in (1.0, 0.5):
     variance = eta**2 * (1 - a_k / a_j) * (1 - a_j) / (1 - a_k)
     out, mean = ddim(eps, x, a_k, a_j, eta, noise), ddim(eps, x, a_k, a_j, eta, zero)
+    assert not bool(out.isnan().any()), (
+        "NaN: sigma^2 is more than 1 - abar_j; sigma belongs to the posterior, which knows x_0"
+    )
     added = float(((out - mean) / noise).mean())
     assert abs(added) > 1e-9, "at eta > 0 new noise is added"
     assert abs(added / float(variance) - 1) > 1e-6, "the new noise is multiplied by sigma, and not by its square"
@@ -635,7 +658,13 @@ for j, k in pairwise(ks):
 assert not near(latent, shrunk), (
     "that adds the noise on top of the noise that x has already: split x into D and noise first, then put them together"
 )
-assert near(latent, expected), "each step must be sqrt(abar_k) D + sqrt(1 - abar_k) eps, with D and eps from step j"
+late = x
+for j, k in pairwise(ks):
+    late = chain.abar[k].sqrt() * x + (1 - chain.abar[k]).sqrt() * perfect(late, j)
+assert not near(latent, late), "D is found anew in each step, from the state and its noise: yours stays the data"
+assert near(latent, expected), (
+    "the latent is wrong: each step is DDIM's at eta = 0, with D and eps from step j, put together at the levels of k"
+)
 ### BEGIN HIDDEN TESTS
 points = ring.sample(5, seeded(1))[0]
 every = list(range(101))
@@ -710,11 +739,15 @@ for k, j, s in ((50, 49, 0.5), (80, 20, 0.3), (80, 20, 2.0)):
     assert near(found, small + c**2 * left), (
         f"Var(x_j|x_k) is wrong for k = {k}, j = {j}, s = {s}: x_j and x_k are jointly Gaussian"
     )
+try:
+    point = float(true_variance(chain.abar, 30, 10, 0.0))
+except ZeroDivisionError:
+    point = float("nan")
+assert not torch.tensor(point).isnan(), "s may be 0, data that are one point: do not divide by it"
 ### BEGIN HIDDEN TESTS
-assert near(true_variance(chain.abar, 30, 10, 1.0), 1 - chain.abar[30] / chain.abar[10]), (
+assert near(float(true_variance(chain.abar, 30, 10, 1.0)), 1 - chain.abar[30] / chain.abar[10]), (
     "at s = 1 it must be the large one"
 )
-point = true_variance(chain.abar, 30, 10, 0.0)
 ratio = chain.abar[30] / chain.abar[10]
 assert near(point, (1 - ratio) * (1 - chain.abar[10]) / (1 - chain.abar[30])), "at s = 0 it must be the small one"
 ### END HIDDEN TESTS

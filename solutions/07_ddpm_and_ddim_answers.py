@@ -117,6 +117,12 @@ def noised(x_0, abar, k, noise):
     return level.sqrt() * x_0 + (1 - level).sqrt() * noise
 
 
+# %% wrong="07.2" hint="that is one step of the chain"
+def noised(x_0, abar, k, noise):
+    var = (1 - abar[k] / abar[k - 1]).reshape(-1, 1, 1, 1)
+    return (1 - var).sqrt() * x_0 + var.sqrt() * noise
+
+
 # %% right="07.2" name="view"
 def noised(x_0, abar, k, noise):
     signal, rest = abar[k].sqrt().view(-1, 1, 1, 1), (1 - abar[k]).sqrt().view(-1, 1, 1, 1)
@@ -173,6 +179,13 @@ def posterior(x_k, x_0, abar, k, j):
     ratio = abar[k] / abar[j]
     mean = (abar[j] * (1 - ratio) * x_0 + ratio * (1 - abar[j]) * x_k) / (1 - abar[k])
     return mean, (1 - ratio) * (1 - abar[j]) / (1 - abar[k])
+
+
+# %% wrong="07.3" hint="NaN at j = 0"
+def posterior(x_k, x_0, abar, k, j):
+    r = (abar[k] / abar[j]).sqrt()
+    precision = r**2 / (1 - r**2) + 1 / (1 - abar[j])
+    return (r * x_k / (1 - r**2) + abar[j].sqrt() * x_0 / (1 - abar[j])) / precision, 1 / precision
 
 
 # %% right="07.3" name="precisions"
@@ -347,6 +360,28 @@ def ancestral(eps, abar, x, ks, large, generator):
     return x
 
 
+# %% wrong="07.5" hint="must come from `generator`"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k, j in pairwise(ks):
+        v = 1 - abar[k] / abar[j]
+        data = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        mean = (abar[j].sqrt() * v * data + (abar[k] / abar[j]).sqrt() * (1 - abar[j]) * x) / (1 - abar[k])
+        variance = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x = mean + (variance.sqrt() * torch.randn_like(x) if j else 0)
+    return x
+
+
+# %% wrong="07.5" hint="is it standard normal"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k, j in pairwise(ks):
+        v = 1 - abar[k] / abar[j]
+        data = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        mean = (abar[j].sqrt() * v * data + (abar[k] / abar[j]).sqrt() * (1 - abar[j]) * x) / (1 - abar[k])
+        variance = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x = mean + (variance.sqrt() * torch.rand(x.shape, generator=generator, dtype=x.dtype) if j else 0)
+    return x
+
+
 # %% right="07.5" name="the paper's form of the mean"
 def ancestral(eps, abar, x, ks, large, generator):
     for k, j in pairwise(ks):
@@ -431,6 +466,13 @@ def ddim(eps, x, abar_k, abar_j, eta, noise):
     return abar_j.sqrt() * data + (1 - abar_j).sqrt() * eps
 
 
+# %% wrong="07.6" hint="the posterior, which knows x_0"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    variance = eta**2 * (1 - abar_k / abar_j)
+    data = (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt()
+    return abar_j.sqrt() * data + (1 - abar_j - variance).sqrt() * eps + variance.sqrt() * noise
+
+
 # %% right="07.6" name="standard deviations"
 def ddim(eps, x, abar_k, abar_j, eta, noise):
     sigma = eta * ((1 - abar_j) / (1 - abar_k)) ** 0.5 * (1 - abar_k / abar_j) ** 0.5
@@ -504,6 +546,14 @@ def encode(eps, abar, x, ks):
     return x
 
 
+# %% wrong="07.7" hint="D is found anew in each step"
+def encode(eps, abar, x, ks):
+    data = x
+    for j, k in pairwise(ks):
+        x = abar[k].sqrt() * data + (1 - abar[k]).sqrt() * eps(x, j)
+    return x
+
+
 # %% right="07.7" name="scaled coordinates"
 def encode(eps, abar, x, ks):
     sigma = ((1 - abar) / abar).sqrt()
@@ -568,6 +618,13 @@ def true_variance(abar, k, j, s):
 # %% wrong="07.8" hint="before x_k is known"
 def true_variance(abar, k, j, s):
     return abar[j] * s**2 + 1 - abar[j]
+
+
+# %% wrong="07.8" hint="s may be 0"
+def true_variance(abar, k, j, s):
+    v = 1 - abar[k] / abar[j]
+    c = abar[j].sqrt() * v / (1 - abar[k])
+    return v * (1 - abar[j]) / (1 - abar[k]) + c**2 / (1 / s**2 + abar[k] / (1 - abar[k]))
 
 
 # %% right="07.8" name="total variance"

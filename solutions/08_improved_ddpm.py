@@ -62,6 +62,7 @@ def cosine_variances(steps: int, offset: float = 0.008) -> Tensor:
 found, right = cosine_variances(100), Chain.of(Cosine(), 100).var[1:]
 assert isinstance(found, Tensor), "return a tensor"
 assert found.shape == (100,), f"there are T variances, v_1 ... v_T: expected shape (100,), got {tuple(found.shape)}"
+assert found.dtype == torch.float64, f"float64 is asked for, got {found.dtype}: small k need its digits"
 assert bool(torch.isfinite(found).all()), "some variances are NaN or infinite"
 clock = torch.arange(101).double() / 100
 f = torch.cos((clock + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -74,6 +75,7 @@ f = torch.cos((clock + 0.008) * math.pi / 2) ** 2
 assert not near(found[:-2], (1 - f[1:] / f[:-1])[:-2], 1e-6), "the clock k/T + s must be divided by 1 + s, to end at T"
 assert not near(found[1:-1], right[:-2], 1e-6), "the variances are one step late: v_1 is 1 - abar_1 / abar_0"
 assert near(found, right, 1e-7), "the variances are wrong: v_k = 1 - abar_k / abar_(k-1), clipped at 0.999"
+assert not near(cosine_variances(100, 0.1), right, 1e-6), "another offset gives the same variances: use the argument"
 ### BEGIN HIDDEN TESTS
 assert near(cosine_variances(1000), Chain.of(Cosine(), 1000).var[1:], 1e-7), "wrong for another T"
 assert near(cosine_variances(50, 0.1), Chain.of(Cosine(0.1), 50).var[1:], 1e-7), "wrong for another offset"
@@ -257,7 +259,10 @@ assert not near(found, wrong), "the arguments are variances, and are squared her
 assert not near(found, right + 0.5 / math.log(2)), "the -1 is missing: the divergence of equal Gaussians is 0"
 log_only = 0.5 * ((sigma2 / b).log() + (m - mu) ** 2 / sigma2).flatten(1).mean(1) / math.log(2)
 assert not near(found, log_only), "b / sigma^2 - 1 is missing: q has a width of its own"
-assert near(found, right), "the divergence is wrong: (b/s - 1 - log(b/s) + (m - mu)^2 / s) / 2 with s = sigma^2"
+assert not near(found, 2 * right), "a factor 1/2 is missing: all of the divergence is halved"
+over = right + 0.5 * ((m - mu) ** 2 * (1 / b - 1 / sigma2)).flatten(1).mean(1) / math.log(2)
+assert not near(found, over), "the means' distance is measured in the model's variance, not in the posterior's"
+assert near(found, right), "the divergence is wrong: take E_q of log q - log p, or test yours with m = mu, b = sigma^2"
 
 # %% [markdown] hints="08.4"
 # 1. In one dimension:
@@ -327,6 +332,11 @@ double = density.cdf(z + 2 / 255) - density.cdf(z - 2 / 255)
 assert not near(found[1:-1], -double.log2()[1:-1], 1e-9), "a bin is 2/255 wide, so 1/255 to each side"
 assert near(found, right, 1e-9), "the bits are wrong where nothing is extreme: the difference of Phi at both edges"
 assert abs(float((2**-found).sum()) - 1) < 1e-9, "the probabilities of all 256 values must sum to 1"
+row, flat = every.reshape(4, 1, 8, 8), torch.zeros(4, 1, 8, 8).double()
+found, right = decoder_bits(row, flat, wide), exact_bits(row, flat, wide)
+assert found.shape == (4,), f"one number for each image: expected shape (4,), got {tuple(found.shape)}"
+assert not near(found, 64 * right, 1e-6), "bits per dimension: the mean over an image's pixels, not the sum"
+assert near(found, right, 1e-9), "right for an image of one pixel, wrong for one of 64: take the mean over its pixels"
 thin = torch.tensor(0.004).double()
 low, high = decoder_bits(every, zero + 1, thin), decoder_bits(every, zero - 1, thin)  # below the mean, and above it
 assert not bool(torch.isnan(low).any() | torch.isnan(high).any()), (
@@ -427,6 +437,9 @@ assert near(of_noise, expected), "the bound moves the noise: detach the predicti
 assert near(of_share, 0.5 * (1 - (predicted - 0.3) ** 2 * torch.exp(-share)) / predicted.numel()), (
     "the share's gradient is not that of 0.001 T mean(L)"
 )
+### BEGIN HIDDEN TESTS
+assert abs(float(trial(40)[0]) - float(simple + 0.04 * term.mean())) < 1e-9, "wrong for another T"
+### END HIDDEN TESTS
 
 # %% [markdown] hints="08.6"
 # 1. `x.detach()` has the value of `x`, and lets no gradient through.
@@ -465,7 +478,7 @@ def importance(losses: Tensor) -> tuple[Tensor, Tensor]:
 # %% check="08.7" points=1
 seen = normal(20, 10, seed=12).abs() * torch.logspace(1, -1, 20, dtype=torch.float64)[:, None] + 0.01
 both = importance(seen.clone())
-assert isinstance(both, tuple), "return the probabilities and the weights"
+assert isinstance(both, tuple | list), "return the probabilities and the weights"
 assert len(both) == 2, "return the probabilities and the weights, two tensors"
 p, weights = both
 for name, part in (("p", p), ("the weights", weights)):
@@ -486,12 +499,14 @@ assert not near(weights, torch.ones(20).double()), "the weights must undo the dr
 assert not near(weights, 20 * p), "the weights are upside down: what is drawn more often counts less"
 losses = normal(20, seed=13)
 assert near((p * weights * losses).sum(), losses.mean(), 1e-12), "the weighted loss is not unbiased: sum p w L = mean L"
-missing = seen.clone()
-missing[3, 9] = float("nan")
-p, weights = importance(missing)
-assert not bool(torch.isnan(p).any()), "p is NaN where a loss is missing: draw uniformly until all have been seen"
-assert near(p, torch.full((20,), 0.05).double()), "as long as one loss is missing, p must be uniform"
-assert near(weights, torch.ones(20).double()), "for a uniform p each weight must be 1"
+for place in ((5, 9), (3, 0)):
+    missing = seen.clone()
+    missing[place] = float("nan")
+    p, weights = importance(missing)
+    assert place == (5, 9) or not bool(torch.isnan(p).any()), "a loss may be missing in any column: look at them all"
+    assert not bool(torch.isnan(p).any()), "p is NaN where a loss is missing: draw uniformly until all have been seen"
+    assert near(p, torch.full((20,), 0.05).double()), "as long as one loss is missing, p must be uniform"
+    assert near(weights, torch.ones(20).double()), "for a uniform p each weight must be 1"
 
 # %% [markdown] hints="08.7"
 # 1. The second moment of $L_k/p_k$ is $\sum_k \mathbb E L_k^2 / p_k$. Cauchy and Schwarz say which $p$ is best.

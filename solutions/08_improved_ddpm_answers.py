@@ -50,6 +50,20 @@ def cosine_variances(steps, offset=0.008):
     return torch.cat([torch.zeros(1).double(), (1 - f[1:] / f[:-1]).clamp(max=0.999)])
 
 
+# %% wrong="08.1" hint="use the argument"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1).double()
+    f = torch.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+# %% wrong="08.1" hint="float64 is asked for"
+def cosine_variances(steps, offset=0.008):
+    k = torch.arange(steps + 1)
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
 # %% right="08.1" name="the library's chain"
 def cosine_variances(steps, offset=0.008):
     return Chain.of(Cosine(offset), steps).var[1:]
@@ -241,6 +255,18 @@ def bound_term(true_mean, true_variance, mean, variance):
     return nats.flatten(1).mean(1) / math.log(2)
 
 
+# %% wrong="08.4" hint="a factor 1/2 is missing"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    return (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / variance).flatten(1).mean(1) / math.log(2)
+
+
+# %% wrong="08.4" hint="measured in the model's variance"
+def bound_term(true_mean, true_variance, mean, variance):
+    ratio = true_variance / variance
+    return (0.5 * (ratio - 1 - ratio.log() + (true_mean - mean) ** 2 / true_variance)).flatten(1).mean(1) / math.log(2)
+
+
 # %% right="08.4" name="torch.distributions"
 def bound_term(true_mean, true_variance, mean, variance):
     from torch.distributions import Normal, kl_divergence
@@ -334,6 +360,16 @@ def decoder_bits(x, mean, std):
     return -(above - below).log2()
 
 
+# %% wrong="08.5" hint="the mean over an image's pixels"
+def decoder_bits(x, mean, std):
+    return -discretised_log_prob(x, mean, std).flatten(1).sum(1) / math.log(2)
+
+
+# %% wrong="08.5" hint="wrong for one of 64"
+def decoder_bits(x, mean, std):
+    return -discretised_log_prob(x, mean, std)[:, 0, 0, 0] / math.log(2)
+
+
 # %% right="08.5" name="mirror the picture where it is above the mean"
 def decoder_bits(x, mean, std):
     sign = torch.where(x > mean, -1.0, 1.0).to(x)
@@ -403,6 +439,11 @@ def hybrid_loss(predicted, share, noise, bound, steps):
 def hybrid_loss(predicted, share, noise, bound, steps):
     simple = (predicted - noise).square().flatten(1).mean(1)
     return simple + 0.001 * steps * bound(predicted.detach(), share)
+
+
+# %% wrong="08.6" hint="wrong for another T"
+def hybrid_loss(predicted, share, noise, bound, steps):
+    return (predicted - noise).square().mean() + 0.5 * bound(predicted.detach(), share).mean()
 
 
 # %% right="08.6" name="per sample, then the mean"
@@ -491,6 +532,15 @@ def importance(losses):
     return p, 1 / (len(p) * p)
 
 
+# %% wrong="08.7" hint="look at them all"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    if losses[:, -1].isnan().any():
+        share = torch.ones_like(share)
+    p = share / share.sum()
+    return p, 1 / (len(p) * p)
+
+
 # %% right="08.7" name="norms of the rows"
 def importance(losses):
     steps = len(losses)
@@ -515,3 +565,10 @@ def importance(losses):
     root = torch.ones_like(root) if not bool(torch.isfinite(losses).all()) else root
     weights = root.mean() / root
     return 1 / (len(root) * weights), weights
+
+
+# %% right="08.7" name="a list of two"
+def importance(losses):
+    share = losses.square().mean(1).sqrt()
+    p = torch.full_like(share, 1 / len(share)) if losses.isnan().any() else share / share.sum()
+    return [p, 1 / (len(p) * p)]

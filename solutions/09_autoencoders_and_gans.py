@@ -73,7 +73,7 @@ def linear_autoencoder(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 shear = torch.tensor([[3.0, 0, 0, 0], [1.0, 2, 0, 0], [0.5, 0.5, 1, 0], [0, 0.2, 0.3, 0.4]]).double()
 points = normal(400, 4, seed=1) @ shear.T + torch.tensor([4.0, -3, 2, 5]).double()
 made = linear_autoencoder(points, 2)
-assert isinstance(made, tuple), "return two tensors: the mean and U"
+assert isinstance(made, tuple | list), "return two tensors: the mean and U"
 assert len(made) == 2, "return two tensors: the mean and U"
 centre, directions = made
 assert centre.shape == (4,), f"the mean must have shape (4,), got {tuple(centre.shape)}"
@@ -241,11 +241,18 @@ def fit(scale: Tensor) -> Tensor:
 
 likelihood = fit((log_variance / 2).exp())
 constant = 3 * math.log(std * math.sqrt(2 * math.pi))
+z = mean + (log_variance / 2).exp() * noise
 assert not near(found, likelihood + kl), "the KL term is *added*: it is the price of an encoder that is not the prior"
 assert not near(found, kl - likelihood), "this is -ELBO, the loss; asked is the bound itself"
 assert not near(found, likelihood), "only the reconstruction: the KL term is missing"
 assert not near(found, likelihood + constant - kl), (
     "the constant of the Gaussian decoder is missing: a density of D dimensions has D log(sigma sqrt(2 pi))"
+)
+assert not near(found, likelihood + constant * 2 / 3 - kl), (
+    "the constant of the Gaussian decoder is there once, where each of the D components has its own"
+)
+assert not near(found, likelihood + (prior.log_prob(z) - posterior.log_prob(z)).sum(1)), (
+    "the KL term is estimated from the draw: here it is to be exact"
 )
 assert not near(found, fit(log_variance.exp()) - kl), (
     "the noise is scaled by the variance exp(log v), where a draw needs the standard deviation"
@@ -278,91 +285,126 @@ assert near(found, expected), "with q = prior and a decoder that ignores z, the 
 # %% [markdown]
 # ## 09.4 What a linear VAE keeps (2 points, 20 minutes, hard)
 #
-# The data are Gaussian with covariance eigenvalues $\lambda_1, \dots, \lambda_D$. A linear VAE whose decoder has noise
-# $\sigma$, with as many latents as there are dimensions, is trained to its optimum. Derive, for each direction $i$,
+# The data are Gaussian with mean 0 and covariance eigenvalues $\lambda_1, \dots, \lambda_D$. A linear VAE has as many
+# latents as there are dimensions. In the axes of the eigenvectors its decoder is $d(z)_i = w_i z_i$, with noise
+# $\sigma$, and its encoder $q(z_i\mid x) = N(a_i x_i, v_i)$. The KL term is weighted by $\beta > 0$ (Higgins et al.
+# 2017; $\beta = 1$ is the negative ELBO of lecture 09, up to a constant):
+#
+# $$\frac{\mathbb E\lvert x - d(z)\rvert^2}{2\sigma^2}
+# {} + \beta\sum_i\mathbb E_x\,\mathrm{KL}\big(q(z_i\mid x)\,\|\,N(0, 1)\big) .$$
+#
+# All $w_i$, $a_i$ and $v_i$ are at their optimum. Derive, for each direction $i$,
 #
 # - its **rate**, $\mathbb E_x\,\mathrm{KL}(q(z_i\mid x)\,\|\,N(0, 1))$ in nats;
 # - its **distortion**, the mean squared error $\mathbb E(x_i - d(z)_i)^2$ with $z$ drawn from $q(z\mid x)$.
-#
-# At the optimum the decoder is $d(z)_i = w_i z_i$ with $w_i^2 = \max(\lambda_i - \sigma^2, 0)$, and $q$ is the exact
-# posterior.
 
 
 # %% solution="09.4"
-def rate_distortion(eigenvalues: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """Rate and distortion of each direction: eigenvalues (D,) >= 0, std > 0; returns two tensors (D,)."""
+def rate_distortion(eigenvalues: Tensor, std: float, beta: float) -> tuple[Tensor, Tensor]:
+    """Rate and distortion of each direction at the optimum.
+
+    Args:
+        eigenvalues: (D,), >= 0; 0 included.
+        std: sigma, > 0.
+        beta: the weight of the KL term, > 0.
+
+    Returns:
+        two tensors (D,): the rates in nats, and the distortions.
+    """
     ### BEGIN SOLUTION
-    rate = 0.5 * torch.log(eigenvalues / std**2).clamp(min=0)
-    return rate, eigenvalues.clamp(max=std**2)
+    level = beta * std**2  # the loss divided by beta is a negative ELBO whose decoder has this variance
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
     ### END SOLUTION
 
 
 # %% check="09.4" points=2
-def oracle(eigenvalues: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """By the moments of the joint Gaussian of x_i and z_i, with no formula for the result."""
-    w = (eigenvalues - std**2).clamp(min=0).sqrt()
-    variance = std**2 / (w**2 + std**2)  # of q(z|x), whose mean is gain x
-    gain = w * variance / std**2
-    kl = 0.5 * (gain**2 * eigenvalues + variance - 1 - variance.log())
-    return kl, (1 - w * gain) ** 2 * eigenvalues + w**2 * variance
+def trained(eigenvalues: Tensor, std: float, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rate, distortion, and the error of decoding q's mean: w, a and log v found by minimising the loss, no formula."""
+    start = torch.stack([torch.ones_like(eigenvalues), 0.5 * torch.ones_like(eigenvalues), 0 * eigenvalues])
+    weights = start.requires_grad_()
+    search = torch.optim.LBFGS(
+        [weights], max_iter=500, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def parts() -> tuple[Tensor, Tensor, Tensor]:
+        w, a, log_v = weights
+        bias = (1 - w * a) ** 2 * eigenvalues
+        kl = 0.5 * (a**2 * eigenvalues + log_v.exp() - 1 - log_v)
+        return kl, bias + w**2 * log_v.exp(), bias
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        kl, error, _ = parts()
+        value = (error / (2 * std**2) + beta * kl).sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        search.step(loss)
+    return tuple(part.detach() for part in parts())
 
 
-values, std = torch.tensor([4.0, 1.7, 0.9, 0.3, 0.05]).double(), 0.7
-made = rate_distortion(values, std)
-assert isinstance(made, tuple), "return two tensors: rates and distortions"
+values, std, beta = torch.tensor([4.0, 1.7, 0.9, 0.3, 0.05, 0.0]).double(), 0.7, 1.5
+made = rate_distortion(values, std, beta)
+assert isinstance(made, tuple | list), "return two tensors: rates and distortions"
 assert len(made) == 2, "return two tensors: rates and distortions"
 rate, distortion = made
 for name, value in (("rates", rate), ("distortions", distortion)):
     assert isinstance(value, Tensor), f"the {name} must be a tensor"
-    assert value.shape == (5,), f"the {name} must have shape (5,), got {tuple(value.shape)}"
-right_rate, right_distortion = oracle(values, std)
-unclipped = 0.5 * torch.log(values / std**2)
-assert not near(rate, unclipped), "a negative rate: where lambda < sigma^2 the latent is switched off and costs nothing"
-assert not near(rate, unclipped.abs()), "a direction with lambda < sigma^2 gets a rate: it is not used at all"
-assert not near(rate, 2 * right_rate), "twice the rate: the 1/2 in front of the logarithm is lost"
-assert not near(rate, right_rate / math.log(2)), "these are bits; the rate is asked for in nats"
-assert not near(rate, 0.5 * torch.log1p(values / std**2)), (
-    "1/2 log(1 + lambda/sigma^2) is the information in x plus noise; here lambda already contains the decoder's noise"
+    assert value.shape == (6,), f"the {name} must have shape (6,), got {tuple(value.shape)}"
+right_rate, right_distortion, of_mean = trained(values, std, beta)
+used = right_rate > 1e-4
+assert bool((rate >= -1e-9)[:-1].all()), "a negative rate: a latent not worth its price is off, and costs nothing"
+assert bool(torch.isfinite(rate).all() & torch.isfinite(distortion).all()), (
+    "not finite for an eigenvalue of 0: such a direction has no rate and no distortion"
 )
-assert not near(rate, 0.5 * torch.log(values / std).clamp(min=0)), "the eigenvalue is compared with sigma, not sigma^2"
-assert near(rate, right_rate, 1e-6), (
-    "the rates are wrong: put m = w x / lambda and v = sigma^2 / lambda into the KL term"
+for wrong, why in (
+    (2 * right_rate, "twice the rate: a 1/2 is lost"),
+    (right_rate / math.log(2), "these are bits; the rate is asked for in nats"),
+    (beta * right_rate, "this is beta times the rate: the price paid for it, not the rate itself"),
+    (trained(values, std, 1.0)[0], "the rate of beta = 1: a dearer KL term changes the optimum"),
+    (trained(values, std, 1 / beta)[0], "beta acts the wrong way round: a dearer rate is a smaller one"),
+    (trained(values, std**0.5, beta)[0], "the eigenvalues are compared with sigma, where they are variances"),
+    (trained(values, beta * std, 1.0)[0], "beta is squared: it weighs the KL term, and does not multiply sigma"),
+):
+    assert not near(rate, wrong, 1e-5), why
+assert not bool((rate[~used] > 1e-4).any()), "a direction gets a rate that is not worth it: at the optimum its w is 0"
+assert near(rate, right_rate, 1e-5), "the rates are wrong: divide the loss by beta, and find the ELBO that it becomes"
+assert not near(distortion, distortion[:1].expand(6)), (
+    "a direction that is not used is reconstructed by its mean: its error is its variance"
 )
-assert not near(distortion, torch.full((5,), std**2).double()), (
-    "a direction that is not used is reconstructed by its mean, with an error of lambda, not sigma^2"
-)
-alive = values > std**2
-assert not near(distortion, torch.where(alive, std**4 / values, values)), (
+assert not near(distortion, of_mean, 1e-5), (
     "this is the error of decoding the *mean* of q; asked is that of a draw, whose own variance adds to it"
 )
-assert not near(distortion, torch.where(alive, 0, values)), "the directions that are used are not free of error"
-assert near(distortion, right_distortion, 1e-6), (
-    "the distortions are wrong: for a direction that is used, bias (1 - w^2/lambda)^2 lambda plus variance w^2 v"
+assert not near(distortion, torch.where(used, 0, values)), "the directions that are used are not free of error"
+assert not near(distortion, trained(values, std, 1.0)[1], 1e-5), "the rates feel beta, the distortions do not"
+assert near(distortion, right_distortion, 1e-5), (
+    "the distortions are wrong: add the squared bias (1 - w a)^2 lambda and the variance w^2 v"
 )
 ### BEGIN HIDDEN TESTS
-for std in (0.1, 3.0):
-    for found, right in zip(rate_distortion(values, std), oracle(values, std), strict=True):
-        assert near(found, right, 1e-6), f"wrong at sigma = {std}"
+for std, beta in ((0.1, 2.0), (3.0, 0.2), (0.7, 1.0)):
+    for found, right in zip(rate_distortion(values, std, beta), trained(values, std, beta)[:2], strict=True):
+        assert near(found, right, 1e-5), f"wrong at sigma = {std}, beta = {beta}"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="09.4"
-# 1. One direction at a time: $x = wz + \sigma\varepsilon$ with $z \sim N(0, 1)$, so $x$ has variance
-#    $w^2 + \sigma^2$. What is that if $\lambda > \sigma^2$, and if not?
+# 1. Divide the loss by $\beta$. Of which decoder is it then the negative ELBO?
 #
-# 2. If $\lambda > \sigma^2$: $q(z\mid x) = N(wx/\lambda,\ \sigma^2/\lambda)$. Average
-#    $\frac12(m^2 + v - 1 - \log v)$ over $x$; much cancels. If not, $w = 0$ and $q$ is the prior.
+# 2. Of one with variance $\beta\sigma^2$ in place of $\sigma^2$: now Theorem 3 of the lecture holds, and $q$ is the
+#    posterior of *that* decoder. In a direction that is used, $w^2 = \lambda - \beta\sigma^2$, $a = w/\lambda$,
+#    $v = \beta\sigma^2/\lambda$.
 #
-# 3. Rate $\frac12\log(\lambda/\sigma^2)$ where that is positive, else 0; distortion $\min(\lambda, \sigma^2)$. Show
-#    that $\sigma^4/\lambda + (\lambda - \sigma^2)\sigma^2/\lambda = \sigma^2$.
+# 3. Rate $\frac12\log(\lambda/(\beta\sigma^2))$ where that is positive, else 0; distortion
+#    $\min(\lambda, \beta\sigma^2)$.
 
 # %% tags=["demo"]
 spectrum = torch.linalg.eigvalsh(torch.cov(digits.flatten(1).T)).flip(0).clamp(min=1e-9)
-stds = torch.logspace(-1.3, 0.6, 30).double()
+betas = torch.logspace(-1, 2.5, 12).double()
 figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
-for axes, solve, name in ((panels[0], rate_distortion, "yours"), (panels[1], oracle, "expected")):
-    curve = [(solve(spectrum, float(std))[0].sum(), solve(spectrum, float(std))[1].sum()) for std in stds]
-    axes.plot(*zip(*curve, strict=True), color=ACCENT)
-    axes.set(title=f"{name}: digits", xlabel="rate (nats per image)", ylabel="distortion")
+for axes, solve, name in ((panels[0], rate_distortion, "yours"), (panels[1], trained, "expected")):
+    curve = [[part.sum() for part in solve(spectrum, 0.3, float(beta))[:2]] for beta in betas]
+    axes.plot(*zip(*curve, strict=True), "o-", markersize=3, color=ACCENT)
+    axes.set(title=f"{name}: digits, σ = 0.3, β from 0.1 to 316", xlabel="rate (nats per image)", ylabel="distortion")
 plt.show()
 
 # %% [markdown]
@@ -435,10 +477,14 @@ assert not near(gradient, sharp), "the gradient is that of softmax(logits): it m
 assert near(gradient, right), "the gradient is not that of the relaxed draw"
 logits, uniform, probe = instance(2, 3, 4, 4, seed=9)
 drawn = straight_through(logits, uniform, 1.3)
+one_hot, soft = expected_draw(logits, uniform, 1.3)
 assert drawn.shape == logits.shape, "the shape is lost for a grid of tokens (B, K, h, w)"
-assert near(drawn, expected_draw(logits, uniform, 1.3)[0]), (
+assert near(drawn, one_hot), (
     "right for (B, K), wrong for a grid (B, K, h, w): the tokens lie along axis 1, not along the last"
 )
+(gradient,) = torch.autograd.grad((drawn * probe).sum(), logits)
+(right,) = torch.autograd.grad((soft * probe).sum(), logits)
+assert near(gradient, right), "on a grid (B, K, h, w) only the value is right: along which axis is the softmax taken?"
 
 # %% [markdown] hints="09.5"
 # 1. Three parts: the noise, the relaxed draw `soft`, the one-hot vector `hard`. How does one add numbers whose value
@@ -454,8 +500,8 @@ assert near(drawn, expected_draw(logits, uniform, 1.3)[0]), (
 #
 # From the discriminator's *logits* $\ell$, with $D = \mathrm{sigmoid}(\ell)$, on data and on samples, return the
 # discriminator's loss $-\mathbb E\log D(x) - \mathbb E\log(1 - D(G(\varepsilon)))$ and the generator's
-# **non-saturating** loss. Both must be finite for any logit in $[-10^4, 10^4]$. Real and generated samples may differ
-# in number.
+# **non-saturating** loss. Both must be finite, and right, for any logit in $[-10^4, 10^4]$. Real and generated samples
+# may differ in number.
 
 
 # %% solution="09.6"
@@ -469,7 +515,7 @@ def gan_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 # %% check="09.6" points=1
 real, fake = 2 * normal(30, seed=10) + 1, 2 * normal(20, seed=11) - 1
 made = gan_losses(real, fake)
-assert isinstance(made, tuple), "return two tensors: the discriminator's loss and the generator's"
+assert isinstance(made, tuple | list), "return two tensors: the discriminator's loss and the generator's"
 assert len(made) == 2, "return two tensors: the discriminator's loss and the generator's"
 for name, value in zip(("discriminator's", "generator's"), made, strict=True):
     assert isinstance(value, Tensor), f"the {name} loss must be a tensor"
@@ -499,6 +545,9 @@ for real, fake in ((-1e4, 1e4), (1e4, -1e4)):
     )
     assert near(far[0], torch.tensor(2e4 if real < 0 else 0.0).double()), (
         "a loss is cut off for large logits: a small constant inside the logarithm, or a clamp, kills the gradient"
+    )
+    assert near(far[1], torch.tensor(1e4 if fake < 0 else 0.0).double()), (
+        "the generator's loss is cut off where it is large: there its gradient is 0, and it is needed most"
     )
 
 # %% [markdown] hints="09.6"

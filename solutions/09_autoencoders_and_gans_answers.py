@@ -46,11 +46,11 @@ def linear_autoencoder(x, k):
     return m, -v.flip(1)[:, :k]
 
 
-# %% right="09.1" name="pca_lowrank of full rank"
+# %% right="09.1" name="left singular vectors, in a list"
 def linear_autoencoder(x, k):
     mean = x.mean(dim=0)
     u, _, _ = torch.linalg.svd((x - mean).T, full_matrices=False)
-    return mean, u[:, :k]
+    return [mean, u[:, :k]]
 
 
 # %% wrong="09.2" hint="the sign is wrong"
@@ -154,6 +154,22 @@ def elbo(x, mean, log_variance, decode, std, noise):
     return torch.distributions.Normal(decode(z), std).log_prob(x).sum() - kl
 
 
+# %% wrong="09.3" hint="each of the D components has its own"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return -(x - decode(z)).square().sum(1) / (2 * std**2) - math.log(std * math.sqrt(2 * math.pi)) - kl
+
+
+# %% wrong="09.3" hint="estimated from the draw"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    q = torch.distributions.Normal(mean, torch.exp(log_variance / 2))
+    p = torch.distributions.Normal(torch.zeros_like(mean), 1.0)
+    fit = torch.distributions.Normal(decode(z), std).log_prob(x).sum(1)
+    return fit + (p.log_prob(z) - q.log_prob(z)).sum(1)
+
+
 # %% right="09.3" name="torch.distributions"
 def elbo(x, mean, log_variance, decode, std, noise):
     q = torch.distributions.Normal(mean, log_variance.mul(0.5).exp())
@@ -182,71 +198,119 @@ def elbo(x, mean, log_variance, decode, std, noise):
 
 
 # %% wrong="09.4" hint="a negative rate"
-def rate_distortion(eigenvalues, std):
-    return 0.5 * torch.log(eigenvalues / std**2), eigenvalues.clamp(max=std**2)
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log(eigenvalues / level), eigenvalues.clamp(max=level)
 
 
-# %% wrong="09.4" hint="1/2 in front of the logarithm"
-def rate_distortion(eigenvalues, std):
-    return torch.log(eigenvalues / std**2).clamp(min=0), eigenvalues.clamp(max=std**2)
+# %% wrong="09.4" hint="a 1/2 is lost"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
 
 
 # %% wrong="09.4" hint="these are bits"
-def rate_distortion(eigenvalues, std):
-    return 0.5 * torch.log2(eigenvalues / std**2).clamp(min=0), eigenvalues.clamp(max=std**2)
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log2(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
 
 
-# %% wrong="09.4" hint="lambda already contains the decoder's noise"
-def rate_distortion(eigenvalues, std):
-    return 0.5 * torch.log1p(eigenvalues / std**2), eigenvalues.clamp(max=std**2)
+# %% wrong="09.4" hint="beta times the rate"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return beta * 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
 
 
-# %% wrong="09.4" hint="compared with sigma, not sigma^2"
-def rate_distortion(eigenvalues, std):
-    return 0.5 * torch.log(eigenvalues / std).clamp(min=0), eigenvalues.clamp(max=std)
+# %% wrong="09.4" hint="the rate of beta = 1"
+def rate_distortion(eigenvalues, std, beta):
+    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), eigenvalues.clamp(max=std**2)
 
 
-# %% wrong="09.4" hint="reconstructed by its mean, with an error of lambda"
-def rate_distortion(eigenvalues, std):
-    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.full_like(eigenvalues, std**2)
+# %% wrong="09.4" hint="the distortions do not"
+def rate_distortion(eigenvalues, std, beta):
+    return 0.5 * torch.log(eigenvalues / (beta * std**2)).clamp(min=0), eigenvalues.clamp(max=std**2)
+
+
+# %% wrong="09.4" hint="the wrong way round"
+def rate_distortion(eigenvalues, std, beta):
+    level = std**2 / beta
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
+
+
+# %% wrong="09.4" hint="beta is squared"
+def rate_distortion(eigenvalues, std, beta):
+    level = (beta * std) ** 2
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
+
+
+# %% wrong="09.4" hint="a rate that is not worth it"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log1p(eigenvalues / level), eigenvalues.clamp(max=level)
+
+
+# %% wrong="09.4" hint="compared with sigma, where they are variances"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
+
+
+# %% wrong="09.4" hint="not finite for an eigenvalue of 0"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    w = torch.relu(eigenvalues - level).sqrt()
+    v = torch.where(w > 0, level / eigenvalues, 1.0)
+    gain = w / eigenvalues
+    rate = 0.5 * (gain**2 * eigenvalues + v - 1 - v.log())
+    return rate, (1 - w * gain) ** 2 * eigenvalues + w**2 * v
+
+
+# %% wrong="09.4" hint="reconstructed by its mean: its error is its variance"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), torch.full_like(eigenvalues, level)
 
 
 # %% wrong="09.4" hint="decoding the *mean* of q"
-def rate_distortion(eigenvalues, std):
-    alive = eigenvalues > std**2
-    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.where(alive, std**4 / eigenvalues, eigenvalues)
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    bias = torch.where(eigenvalues > level, level**2 / eigenvalues, eigenvalues)
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), bias
 
 
 # %% wrong="09.4" hint="not free of error"
-def rate_distortion(eigenvalues, std):
-    alive = eigenvalues > std**2
-    return 0.5 * torch.log(eigenvalues / std**2).clamp(min=0), torch.where(alive, 0.0, eigenvalues)
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    error = torch.where(eigenvalues > level, 0.0, eigenvalues)
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), error
 
 
 # %% right="09.4" name="from the moments"
-def rate_distortion(eigenvalues, std):
-    w = torch.relu(eigenvalues - std**2).sqrt()
-    total = w**2 + std**2
-    m2, v = w**2 * eigenvalues / total**2, std**2 / total
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    w = torch.relu(eigenvalues - level).sqrt()
+    total = w**2 + level
+    m2, v = w**2 * eigenvalues / total**2, level / total
     rate = 0.5 * (m2 + v - 1 - torch.log(v))
     return rate, (1 - w**2 / total) ** 2 * eigenvalues + w**2 * v
 
 
 # %% right="09.4" name="where"
-def rate_distortion(eigenvalues, std):
-    noise = torch.full_like(eigenvalues, std**2)
+def rate_distortion(eigenvalues, std, beta):
+    noise = torch.full_like(eigenvalues, beta * std**2)
     alive = eigenvalues > noise
     rate = torch.where(alive, 0.5 * (eigenvalues.log() - noise.log()), torch.zeros_like(noise))
     return rate, torch.where(alive, noise, eigenvalues)
 
 
 # %% right="09.4" name="a loop"
-def rate_distortion(eigenvalues, std):
+def rate_distortion(eigenvalues, std, beta):
     rates, errors = [], []
     for value in eigenvalues.tolist():
-        rates.append(max(0.0, math.log(math.sqrt(value) / std)))
-        errors.append(min(value, std * std))
-    return torch.tensor(rates).double(), torch.tensor(errors, dtype=torch.float64)
+        level = beta * std * std
+        rates.append(0.5 * math.log(value / level) if value > level else 0.0)
+        errors.append(min(value, level))
+    return [torch.tensor(rates).double(), torch.tensor(errors, dtype=torch.float64)]
 
 
 # %% wrong="09.5" hint="this is the relaxed draw"
@@ -306,6 +370,14 @@ def straight_through(logits, uniform, temperature):
 def straight_through(logits, uniform, temperature):
     soft = torch.softmax(logits / temperature, dim=1)
     hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+# %% wrong="09.5" hint="along which axis is the softmax taken"
+def straight_through(logits, uniform, temperature):
+    noised = logits - torch.log(-torch.log(uniform))
+    soft = torch.softmax(noised / temperature, dim=-1)
+    hard = torch.zeros_like(soft).scatter(1, noised.argmax(1, keepdim=True), 1.0)
     return hard + soft - soft.detach()
 
 
@@ -380,6 +452,12 @@ def gan_losses(real, fake):
 # %% wrong="09.6" hint="sums over samples"
 def gan_losses(real, fake):
     return F.softplus(-real).sum() + F.softplus(fake).sum(), F.softplus(-fake).sum()
+
+
+# %% wrong="09.6" hint="the generator's loss is cut off"
+def gan_losses(real, fake):
+    judge = F.softplus(-real).mean() + F.softplus(fake).mean()
+    return judge, -fake.sigmoid().clamp(min=1e-12).log().mean()
 
 
 # %% right="09.6" name="binary cross-entropy"

@@ -146,10 +146,13 @@ z = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
 e = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
 gap = (z - e).detach()
 loss = codebook_loss(z, e, 0.3)
+assert isinstance(loss, Tensor), "return a tensor: a number has no gradient"
 assert shaped(loss), "the loss must be a scalar"
 assert not near(loss, 1.3 * gap.square().sum()), "take the mean over all components, not their sum"
 assert not near(loss, 1.3 * gap.square().sum(1).mean()), "take the mean over all components, not over the points alone"
+assert not near(loss, 1.25 * gap.square().mean()), "beta is an argument: use it as it comes"
 assert near(loss, 1.3 * gap.square().mean()), "its value must be (1 + beta) times the mean squared difference"
+assert loss.requires_grad, "nothing gets a gradient: in each term one side alone is to be detached"
 to_z, to_e = torch.autograd.grad(loss, (z, e), allow_unused=True)
 assert bool(torch.zeros_like(e).add(0 if to_e is None else to_e).any()), (
     "the codebook's vectors get no gradient: they would never move"
@@ -211,10 +214,9 @@ for c in (0.2, 7.0):
         "that is the way from t to t': here t' is given, so solve t' = c t / (1 - t + c t) for t"
     )
     assert bool(((t >= 0) & (t <= 1)).all()), "t must lie in [0, 1]: dividing by c alone does not keep the ends"
-    assert not near(t, unit_times / (unit_times + c**2 * (1 - unit_times))), (
-        "c is the ratio of standard deviations, not of variances"
-    )
-    assert near(t, unit_times / (unit_times + c * (1 - unit_times))), "check the algebra: is t' = c t / (1 - t + c t)?"
+    assert not near(c**2 * t / (1 - t + c**2 * t), unit_times), "c is the ratio of standard deviations: no square"
+    assert near(c * t / (1 - t + c * t), unit_times), "check the algebra: is t' = c t / (1 - t + c t)?"
+    assert t.dtype == torch.float64, "the times came in double precision: keep it"
     assert shaped(s, 9), "s must have the shape of the times given"
     assert not near(s, 1 / (1 - t + c * t)), "s is upside down: it multiplies the unit data's state"
     assert not near(s, 1 - unit_times + c * unit_times), "s is 1 - t + c t with the new t, not with t'"
@@ -238,9 +240,11 @@ for c in (0.2, 7.0):
 # %% tags=["demo"]
 grid = torch.linspace(0, 1, 13)
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained", sharey=True)
+fine = torch.linspace(0, 1, 10_001)
 for ax, title in zip(axes, ("yours", "expected"), strict=True):
     for row, (c, colour) in enumerate(zip((0.1, 1.0, 10.0), (ACCENT, INK, GREY), strict=True)):
-        t = matched_times(grid, c)[0] if title == "yours" else grid / (grid + c * (1 - grid))
+        searched = fine[torch.searchsorted(c * fine / (1 - fine + c * fine), grid).clamp(max=10_000)]
+        t = matched_times(grid, c)[0] if title == "yours" else searched
         ax.plot(t, torch.full((13,), float(row)), "|", color=colour, markersize=18)
     ax.set(title=f"{title}: steps that suit data of scale c", xlabel="t", ylim=(-0.5, 2.5))
 axes[0].set_yticks(range(3), ["c = 0.1", "c = 1", "c = 10"])
@@ -479,7 +483,7 @@ plt.show()
 #
 # On pixels a sample takes N calls of cost C. In latents with f times fewer pixels a side, the same network costs
 # $C/f^2$ a call, and the decoder D is paid once. Find the smallest whole number of calls N from which the latent sample
-# is strictly cheaper.
+# is strictly cheaper. It must be exact, also where both cost the same.
 
 
 # %% solution="10.7"
@@ -507,14 +511,16 @@ assert found != 9, "a latent call is not free: N calls save N C (1 - 1/f^2), whi
 assert found == 10, "N C (1 - 1/16) > 9 C holds from N = 10 on"
 assert break_even(3, 9, 2) == 5, "at N = 4 both cost 12: strictly cheaper is the next"
 assert break_even(5, 0, 2) == 1, "with a free decoder the first call already pays"
+for call, decoder, factor, right in ((9, 1080, 5, 126), (11, 264, 3, 28)):
+    assert break_even(call, decoder, factor) == right, (
+        f"right above, wrong for C = {call}, D = {decoder}, f = {factor}: 1 / f^2 is rounded, whole numbers are not"
+    )
 ### BEGIN HIDDEN TESTS
-for call, decoder, factor in ((7, 1000, 8), (1, 48, 7), (10**9, 5 * 10**9, 2), (1, 3 * 10**17 + 3, 2)):
+for call, decoder, factor in ((7, 1000, 8), (1, 48, 7), (10**9, 5 * 10**9, 2), (11, 1320, 11)):
     n = break_even(call, decoder, factor)
     square = factor**2
-    assert n * call + decoder * square < n * call * square, "this N is too small where numbers are large: floats round"
-    assert (n - 1) * call * (square - 1) <= decoder * square, (
-        "this N is too large where numbers are large: floats round"
-    )
+    assert n * call + decoder * square < n * call * square, "this N is too small: here floats round"
+    assert (n - 1) * call * (square - 1) <= decoder * square, "this N is too large: here floats round"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="10.7"

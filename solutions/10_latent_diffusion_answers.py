@@ -114,6 +114,22 @@ def codebook_loss(z, e, commitment=0.25):
     return (z.detach() - e).square().mean(1) + commitment * (z - e.detach()).square().mean(1)
 
 
+# %% wrong="10.2" hint="nothing gets a gradient"
+def codebook_loss(z, e, commitment=0.25):
+    z, e = z.detach(), e.detach()
+    return (z - e).square().mean() + commitment * (z - e).square().mean()
+
+
+# %% wrong="10.2" hint="use it as it comes"
+def codebook_loss(z, e, commitment=0.25):
+    return F.mse_loss(e, z.detach()) + 0.25 * F.mse_loss(z, e.detach())
+
+
+# %% wrong="10.2" hint="a number has no gradient"
+def codebook_loss(z, e, commitment=0.25):
+    return float(F.mse_loss(e, z.detach()) + commitment * F.mse_loss(z, e.detach()))
+
+
 # %% right="10.2" name="squares and means"
 def codebook_loss(z, e, commitment=0.25):
     return ((z.detach() - e) ** 2).mean() + commitment * ((z - e.detach()) ** 2).mean()
@@ -151,7 +167,7 @@ def matched_times(unit_times, c):
     return t, 1 - t + c * t
 
 
-# %% wrong="10.3" hint="not of variances"
+# %% wrong="10.3" hint="no square"
 def matched_times(unit_times, c):
     t = unit_times / (unit_times + c**2 * (1 - unit_times))
     return t, 1 - t + c * t
@@ -174,6 +190,13 @@ def matched_times(unit_times, c):
 def matched_times(unit_times, c):
     t = unit_times / (unit_times + c * (1 - unit_times))
     return t, 1 - unit_times + c * unit_times
+
+
+# %% wrong="10.3" hint="keep it"
+def matched_times(unit_times, c):
+    u = unit_times.float()
+    t = u / (u + c * (1 - u))
+    return t, 1 - t + c * t
 
 
 # %% right="10.3" name="odds, from both sides"
@@ -452,9 +475,22 @@ def break_even(call, decoder, factor):
     return decoder * factor**2 / (call * (factor**2 - 1))
 
 
-# %% wrong="10.7" hint="floats round"
+# %% wrong="10.7" hint="is rounded, whole numbers are not"
 def break_even(call, decoder, factor):
     return math.floor(decoder / (call * (1 - 1 / factor**2))) + 1
+
+
+# %% wrong="10.7" hint="wrong for C = 9, D = 1080"
+def break_even(call, decoder, factor):
+    return int(decoder / (call - call / factor**2)) + 1
+
+
+# %% right="10.7" name="a search, one by one"
+def break_even(call, decoder, factor):
+    n = 1
+    while n * call + decoder * factor**2 >= n * call * factor**2:
+        n += 1
+    return n
 
 
 # %% right="10.7" name="search by doubling"
