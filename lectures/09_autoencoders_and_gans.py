@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 09. Autoencoders and GANs
 #
-# Flows and diffusions ask a network hundreds of times for one sample, each time about every pixel. Older generative
-# models ask once. **What do autoencoders and GANs give us, what do they lack, and why does latent diffusion (lecture
-# 10) begin with both of them?**
+# Flows and diffusions ask a network tens to hundreds of times for one sample, each time about every pixel. Older
+# generative models ask once. **What do autoencoders and GANs give us, what do they lack, and why does latent diffusion
+# (lecture 10) begin with both of them?**
 #
 # You will be able to
 #
@@ -113,9 +113,9 @@ plt.show()
 # The weights satisfy $0 \le c_i = \lvert Pv_i\rvert^2 \le 1$ and $\sum_i c_i = \operatorname{tr}P \le k$. Under these
 # constraints $\sum_i\lambda_i c_i$ is largest if the first $k$ weights are 1 and all others 0. $\blacksquare$
 #
-# Gradient descent finds this minimum: every other stationary point of the loss is a saddle (Baldi & Hornik 1989). Check
-# it. In the loss the data appear through $S$ alone:
-# $\mathbb E\lvert x - Ax\rvert^2 = \operatorname{tr}[(I - A)S(I - A)^{\mathsf T}]$.
+# Gradient descent finds this minimum from almost every start: if the eigenvalues are positive and distinct, every other
+# stationary point of the loss is a saddle (Baldi & Hornik 1989). Check it. In the loss the data appear through $S$
+# alone: $\mathbb E\lvert x - Ax\rvert^2 = \operatorname{tr}[(I - A)S(I - A)^{\mathsf T}]$.
 
 # %%
 flat = digits.flatten(1).double()
@@ -143,7 +143,7 @@ fit(pair, lambda step: linear_error(pair), 50 if fast else 1500, lr=0.02)
 with torch.no_grad():
     error, least = float(linear_error(pair)), float(spectrum[k:].sum())
     off = pair.W @ pair.V - directions[:, :k] @ directions[:, :k].T
-    away = float(((off @ covariance * off).sum() / spectrum.sum()).sqrt())  # where the data are: E|off x|^2 / E|x|^2
+    away = float(((off @ covariance * off).sum() / spectrum.sum()).sqrt())  # on the data: root of E|off x|^2 / E|x|^2
 print(f"error after training {error:.6f}, sum of the eigenvalues left out {least:.6f}")
 print(f"difference of WV from the projector, on the data: {away:.1e}")
 if not fast:
@@ -178,8 +178,8 @@ if not fast:
 # %% [markdown]
 # ## 3. The denoising autoencoder is a score model
 #
-# Vincent et al. (2008) damaged the input, $x = z + \sigma\varepsilon$, and asked the network $r$ to repair it. Their
-# hope was better features. What they found is larger.
+# Vincent et al. (2008) damaged the input and asked the network $r$ to repair it, in the hope of better features. They
+# set pixels to zero. With Gaussian noise for damage, $x = z + \sigma\varepsilon$, there is more to find than features.
 #
 # > **Theorem 2.** Let $p_\sigma$ be the density of $x = z + \sigma\varepsilon$. The minimiser of
 # > $\mathbb E\lvert r(x) - z\rvert^2$ is $r(x) = \mathbb E[z\mid x]$, and
@@ -239,7 +239,7 @@ plt.show()
 # %% [markdown]
 # Why is one noise level not a generator? Follow the arrows: at this $\sigma$ they lead to the right places, but blurred
 # by $\sigma$. At a small $\sigma$ they would be sharp, but known only near the data, where training points lie, and a
-# walk would never cross from one island to the next. All levels in turn, from large to small, is diffusion.
+# walk would hardly ever cross from one island to the next. All levels in turn, from large to small, is diffusion.
 
 # %% [markdown]
 # ## 4. The evidence lower bound
@@ -377,8 +377,8 @@ if not fast:
     assert used == above == 10
 
 # %% [markdown]
-# (At the optimum the axes are free to turn among themselves only as far as the encoder's independent components allow;
-# here, with distinct eigenvalues, they settle on the eigenvectors.)
+# (The encoder's components are independent, so the latents cannot be turned among themselves as in section 2: with
+# distinct eigenvalues each settles on one eigenvector.)
 #
 # Now the nonlinear one, for five KL weights. Rate and distortion are measured on held-out digits, with drawn latents.
 # The grey line is (5) for Gaussian data with the digits' covariance.
@@ -466,7 +466,7 @@ for axes, network, name in zip(panels, (flat_ae, flat_vae), ("autoencoder", "VAE
     shown = axes.scatter(*z.T, s=4, c=labels, cmap="tab10", linewidths=0, rasterized=True)
     circle = torch.linspace(0, 2 * math.pi, 100)
     axes.plot(2 * circle.cos(), 2 * circle.sin(), color=INK, linewidth=0.8)
-    axes.set(title=f"latents of the {name}; circle: two standard deviations of N(0, I)", aspect="equal")
+    axes.set(title=f"latents of the {name}; circle: 2 std of N(0, I)", aspect="equal")
     axes.title.set_fontsize(9)
 figure.colorbar(shown, ax=panels, label="digit")
 plt.show()
@@ -476,11 +476,10 @@ plt.show()
 # around the origin, wider than the prior: at this KL weight nats are cheap, and ten digits want many from two
 # latents. A larger weight draws it in.
 #
-# To measure
-# it apart from the decoder's blur, compare decoded draws with decoded *encodings* of held-out digits: through the same
-# decoder, what differs is the distribution of the latents. The autoencoder gets three chances: $N(0, I)$, a
-# Gaussian with full covariance fitted to its latents, and a flow trained on them. The floor is the same distance
-# between the reconstructions of held-out digits and of as many training digits.
+# To measure how well a distribution of latents fits, apart from the decoder's blur, compare decoded draws with decoded
+# *encodings* of held-out digits: through the same decoder, what differs is the distribution of the latents. The
+# autoencoder gets three chances: $N(0, I)$, a Gaussian with full covariance fitted to its latents, and a flow trained
+# on them. The floor is the VAE's distance with the latents of 1,000 training digits in place of draws.
 
 # %%
 
@@ -535,9 +534,17 @@ for axes, (name, (network, draws)) in zip(panels, samplers.items(), strict=True)
         axes.imshow(tile(network.decode(draws[:30, :, None, None]), 6)[..., 0], cmap="gray_r", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     axes.set_title(name, fontsize=9)
-if not fast:
-    figure.savefig("images/09.png", dpi=50)
 plt.show()
+if not fast:
+    thumbnail, panels = plt.subplots(2, 2, figsize=(6.4, 4), layout="constrained")
+    names = ("latents from N(0, I)", "from a Gaussian", "from a flow", "VAE, from N(0, I)")
+    for axes, (network, draws), name in zip(panels.flat, samplers.values(), names, strict=True):
+        with torch.no_grad():
+            axes.imshow(tile(network.decode(draws[:28, :, None, None]), 7)[..., 0], cmap="gray_r", vmin=0, vmax=1)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=16)
+    thumbnail.savefig("images/09.png", dpi=50)
+    plt.close(thumbnail)
 
 # %% [markdown]
 # From $N(0, I)$ the autoencoder does not sample at all: nothing fixed even the scale of its latents. The VAE does. But
@@ -581,10 +588,10 @@ print(f"shares {[round(v, 4) for v in share.tolist()]}, softmax {[round(v, 4) fo
 assert chi2 < 30.7  # three degrees of freedom: more with probability 1e-6
 
 # %% [markdown]
-# **What the gradient is worth.** Let $f$ be a loss on one-hot vectors. The true gradient is
-# $\partial_{\ell_j}\sum_kq_kf_k = q_j(f_j - \sum_kq_kf_k)$. The relaxed estimate is the gradient of another function,
-# of $f$ in the inside of the simplex, where no code ever lies: it is biased. With smaller $\tau$ there is less bias,
-# and more noise, for almost all draws have almost no gradient and a few near ties have a huge one.
+# **What the gradient is worth.** Let $f$ be a loss on one-hot vectors, $f_k$ its value at token $k$. The true gradient
+# is $\partial_{\ell_j}\sum_kq_kf_k = q_j(f_j - \sum_kq_kf_k)$. The relaxed estimate is the gradient of another
+# function, the mean of $f$ over points inside the simplex, where no code ever lies: it is biased. With smaller $\tau$
+# there is less bias, and more noise, for almost all draws have almost no gradient and a few near ties have a huge one.
 
 # %%
 target = torch.tensor([0.9, -0.6, 0.4, 0.1], dtype=torch.float64)
@@ -623,7 +630,8 @@ if not fast:
 # The straight-through estimate is the quieter one when cold, but its bias stays: there the forward and the backward
 # pass speak of different codes. So one starts warm and cools down. A discrete VAE on digits, with a grid of 4 × 4
 # tokens out of 32 (at most $16\log_2 32 = 80$ bits): once annealed from $\tau = 1$ to $1/16$, once left at $\tau = 1$.
-# The second learns to read *mixtures* of codes, which a grid of true tokens is not.
+# The second learns to read *mixtures* of codes, which a grid of true tokens is not. The **perplexity** of the tokens,
+# $e$ to the entropy of how often each occurs, says how many of them are in use: from 1 to 32.
 
 # %%
 dvaes, ends = {}, {"annealed to 1/16": 1 / 16, "kept at 1": 1.0}
@@ -665,9 +673,9 @@ print("tokens of the first digit:\n", tokens[0])
 # %% [markdown]
 # (Most of the codebook lies idle. Nothing in the loss asks that all of it be used.)
 #
-# The last row of the picture is the message of section 6 again: tokens drawn from the *prior* are no digits, since a
-# decoder with so many of them leaves their arrangement to others. DALL·E trains an autoregressive transformer on the
-# tokens; that model, not the dVAE, is the generator.
+# The last row of the picture is the message of section 6 again: tokens drawn from the *prior* make no digits, since
+# the uniform prior does not know which tokens go together. DALL·E (Ramesh et al. 2021) trains an autoregressive
+# transformer on the tokens; that model, not the dVAE, is the generator.
 
 # %% [markdown]
 # ## 8. GANs: a loss that is learned
@@ -686,8 +694,8 @@ print("tokens of the first digit:\n", tokens[0])
 # $V(D^*) = \int p\log\frac{p}{p + p_G} + p_G\log\frac{p_G}{p + p_G}\,dx$, and
 # $\log\frac{p}{p + p_G} = \log\frac{p}{(p + p_G)/2} - \log 2$, twice. $\blacksquare$
 #
-# In logits: $D = \mathrm{sigmoid}(h)$ with $h^* = \log p - \log p_G$. Where the data score would come from $\log p$
-# alone, a GAN learns a *ratio*; it never needs to know how to normalise either density.
+# In logits: $D = \mathrm{sigmoid}(h)$ with $h^* = \log p - \log p_G$. The discriminator learns a *ratio* of densities,
+# so neither of the two need be known or normalised: samples are enough.
 #
 # Check both statements on a grid, with expectations as weighted sums:
 
@@ -738,9 +746,11 @@ assert all(value(best + 0.3 * torch.sin(frequency * axis)) < value(best) for fre
 # held fixed, which is that of $\mathbb E_{p_\theta}\log(1 - D^*)$. Subtract. $\blacksquare$
 #
 # $\mathrm{KL}(p_\theta\,\|\,p)$ is large where the generator puts mass and the data have none: an ugly sample is
-# expensive. Where the data have mass and the generator none, the integrand is 0: **a missing mode costs nothing.** The
-# other term, $-2\,\mathrm{JS}$, even rewards being different. Maximum likelihood is $\mathrm{KL}(p\,\|\,p_\theta)$,
-# with the opposite manners. Which Gaussian is best for two humps? Try 1,400 of them on the grid, without any network:
+# expensive. Where the data have mass and the generator none, the integrand is 0: **a missing mode costs little.** A
+# generator that is perfect on one of two equal, separate modes and ignores the other pays $\log 2$ for it, and the
+# other term, $-2\,\mathrm{JS}$, refunds more than half of that. Maximum likelihood, $\mathrm{KL}(p\,\|\,p_\theta)$,
+# has the opposite manners: there a mode without any mass costs infinitely much, an ugly sample little. Which Gaussian
+# is best for two humps? Try some 1,400 of them on the grid, without any network:
 
 # %%
 saturating = generator_loss(torch.tensor([-8.0]), saturating=True), generator_loss(torch.tensor([-8.0]))
@@ -767,6 +777,10 @@ axes.fill_between(axis, p, color=PALE, label="data")
 for (name, i), colour, style in zip(chosen.items(), (INK, GREY, ACCENT), ("-", "--", "-"), strict=True):
     axes.plot(axis, density[i], color=colour, linestyle=style, label=name)
     print(f"{name:36} mean {float(means[i]):.1f}, std {float(widths[i]):.2f}")
+i = chosen["KL(p_G | p) - 2 JS: non-saturating"]
+print(f"there KL(p_G | p) = {float(reverse[i]):.4f} (log 2 = {math.log(2):.4f}), less 2 JS = {float(2 * js[i]):.4f}")
+assert abs(float(reverse[i]) - math.log(2)) < 1e-3
+assert math.log(2) / 2 < float(2 * js[i]) < math.log(2)  # more than half of it is refunded
 axes.set(xlim=(-5, 5), yticks=[], title="One Gaussian for two humps: what each divergence prefers")
 axes.legend(fontsize=8)
 plt.show()
@@ -774,6 +788,8 @@ assert abs(means[chosen["KL(p | p_G): likelihood"]]) < 0.01
 assert abs(means[chosen["KL(p_G | p) - 2 JS: non-saturating"]] - 2) < 0.01  # one hump; the other is forgotten
 
 # %% [markdown]
+# Here the game itself, JS, covers both humps, as likelihood does. It is the non-saturating loss that forgets one.
+#
 # **Does training converge?** Mescheder et al. (2018) ask it of the smallest game: the data are one point at 0, the
 # generator is one point at $\theta$, the discriminator's logit is $\psi x$. With the non-saturating loss and
 # $D = \mathrm{sigmoid}(\psi\theta)$, gradient descent by both in continuous time is
@@ -784,8 +800,8 @@ assert abs(means[chosen["KL(p_G | p) - 2 JS: non-saturating"]] - 2) < 0.01  # on
 # Near the goal $D \approx \frac12$ and the players circle it. What pulls them inwards is of *fourth* order: there is
 # no linear convergence, and steps of finite length push outwards. A penalty on the discriminator's gradient at the
 # data, **R1** $= \frac\gamma2\mathbb E_p\lvert\nabla_xh(x)\rvert^2$, here $\frac\gamma2\psi^2$, adds $-\gamma\psi$
-# to $\dot\psi$, and the circle becomes a spiral: the linearised system has eigenvalues
-# $-\frac\gamma2 \pm \sqrt{\frac{\gamma^2}4 - \frac14}$.
+# to $\dot\psi$. The linearised system has eigenvalues $-\frac\gamma2 \pm \sqrt{\frac{\gamma^2}4 - \frac14}$, whose real
+# parts are negative for every $\gamma > 0$: the players converge, for $\gamma < 1$ along a spiral.
 
 # %%
 
@@ -930,16 +946,17 @@ if not fast:
 # ![The generator's samples chase the eight modes](images/09_gan.gif)
 #
 # The samples arrive as a sheet that is torn towards the modes: a continuous map of one blob of noise cannot split it,
-# so threads remain between the islands (a flow has the same difficulty, but hundreds of small steps to stretch with).
-# Precision is no worse than the flow's. Recall is clearly lower: within each mode the samples keep to a part of it, and
-# that costs the generator nothing that Theorem 6 counts. One evaluation of the network instead of forty is what it
-# gets in return.
+# so threads remain between the islands (a flow has the same difficulty, but many small steps to stretch with).
+# Precision is no worse than the flow's. Recall is clearly lower: within each mode the samples keep to a part of it, for
+# which, by Theorem 6, the generator pays little. One evaluation of the network instead of forty is what it gets in
+# return.
 
 # %% [markdown]
 # ## 10. An experiment to change
 #
 # Without the penalty and with the momentum that is usual elsewhere, the same game forgets most modes, as the numbers
-# below show. Which of the two is to blame? And what does the saturating loss do? Predict first, then run.
+# below show after a third of the steps. Which of the two is to blame? And what does the saturating loss do? Predict
+# first, then run.
 
 # %%
 maker, judge = fresh(Maker, 3), fresh(Judge, 3)
@@ -965,11 +982,11 @@ print(f"on a mode {hit:.3f}, unequal {unequal:.3f}, precision {precision:.3f}, r
 # |---|---|---|
 # | sampling an autoencoder's latents | nobody asked for a distribution | a KL term, or a flow (lecture 10) |
 # | a VAE's pictures are soft | a mean over all $x$ of one $z$ | small KL weight; perceptual, adversarial loss |
-# | latents collapse | their direction varies less than the decoder's noise | smaller $\sigma$, that is KL weight |
+# | latents collapse | their direction varies less than the decoder's noise | smaller $\sigma$: a smaller KL weight |
 # | a dVAE trained warm | it reads mixtures of codes | anneal the temperature |
 # | tokens from the uniform prior | the tokens of an image depend on each other | an autoregressive prior |
 # | a GAN circles or blows up | no gradient leads inwards | R1, no momentum |
-# | a GAN's recall | a missing mode costs it nothing | measure recall; likelihood-based models |
+# | a GAN's low recall | a missing mode costs it little | measure recall; likelihood-based models |
 #
 # Precision, recall and rate–distortion on MNIST, with seeds and spread: `python benchmarks/autoencoders.py`.
 #
