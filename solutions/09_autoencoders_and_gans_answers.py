@@ -111,7 +111,7 @@ def elbo(x, mean, log_variance, decode, std, noise):
     return kl - torch.distributions.Normal(decode(z), std).log_prob(x).sum(1)
 
 
-# %% wrong="09.3" hint="the constant of the Gaussian decoder"
+# %% wrong="09.3" hint="the constant of the Gaussian decoder is missing"
 def elbo(x, mean, log_variance, decode, std, noise):
     z = mean + torch.exp(log_variance / 2) * noise
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)

@@ -477,11 +477,6 @@ def break_even(call, decoder, factor):
 
 # %% wrong="10.7" hint="is rounded, whole numbers are not"
 def break_even(call, decoder, factor):
-    return math.floor(decoder / (call * (1 - 1 / factor**2))) + 1
-
-
-# %% wrong="10.7" hint="wrong for C = 9, D = 1080"
-def break_even(call, decoder, factor):
     return int(decoder / (call - call / factor**2)) + 1
 
 
