@@ -1,6 +1,7 @@
 """What tables of sample quality share: operations, trainings of equal cost, spread over seeds, results kept on disk."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -84,8 +85,11 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float((10 * torch.log10(4 / error)).mean())
 
 
-def publish(rows: list[dict[str, str]], command: str, path: Path | None) -> None:
-    """Print a table, and write it to `path` with the command that made it."""
+def publish(rows: list[dict[str, str]], script: str, arguments: Sequence[str], path: Path | None) -> None:
+    """Print a table, and write it to `path` with the command that made it, less where its files were to lie."""
+    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write")]
+    told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
+    command = f"python benchmarks/{script} {shlex.join(told)}"
     print(format_table(rows), flush=True)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ Trainings and measurements are kept in --out: an interrupted command goes on whe
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, test = load("mnist", "train"), load("mnist", "test")
     rows = (networks if arguments.table == "network" else guidances)(arguments, data, test)
-    publish(rows, f"python benchmarks/adm.py {shlex.join(sys.argv[1:])}", arguments.write)
+    publish(rows, "adm.py", sys.argv[1:], arguments.write)
 
 
 def wanted_labels(data: Dataset, count: int) -> Tensor:

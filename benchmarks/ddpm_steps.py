@@ -1,7 +1,7 @@
 """DDPM and DDIM: what the chains keep of the data, and quality against steps, on the same weights.
 
     python benchmarks/ddpm_steps.py chains
-    FLOWLIB_DATA=... python benchmarks/ddpm_steps.py quality --small --all --samples 500
+    FLOWLIB_DATA=... python benchmarks/ddpm_steps.py quality --small --steps 600 --samples 500
 
 `chains` prints abar, the signal-to-noise ratio and the information kept of DDPM's linear and improved DDPM's cosine
 chain; it takes seconds. Two kinds of information: what one number of unit variance would keep, log2(1 + SNR) / 2 bits,
@@ -12,7 +12,7 @@ stopped goes on) and measures every sampler at every number of network evaluatio
 a multiple of the training data's own, and accuracy of the labels. E[z|x] is clipped to [-1, 1] in every step, as DDPM
 does: where alpha_T = 5e-5, as on the cosine chain, a network that predicts noise is lost without. With --all, ancestral
 sampling also takes all steps of the chain, from the first seed alone. Each result is a line in OUT/results.jsonl and is
-not computed again. On MNIST with --small it takes an hour on two cores; with --data digits, minutes.
+not computed again. On MNIST this takes half an hour on two cores; with --data digits, minutes.
 """
 
 import argparse

@@ -13,7 +13,6 @@ Trainings and measurements are kept in --out: an interrupted command goes on whe
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, test = load("mnist", "train"), load("mnist", "test")
     rows = (quality if arguments.table == "quality" else guides)(arguments, data, test)
-    publish(rows, f"python benchmarks/latent.py {shlex.join(sys.argv[1:])}", arguments.write)
+    publish(rows, "latent.py", sys.argv[1:], arguments.write)
 
 
 def recipe_of(factor: int, arguments: argparse.Namespace) -> Recipe:
