@@ -27,6 +27,7 @@ from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.metrics import evaluate_images
 from flowlib.nets.classifier import TimeClassifier, classifier_loss
 from flowlib.systems.adm import mean_shift
+from flowlib.systems.ddim import Clipped
 from flowlib.systems.ddpm import sample_ancestral
 from flowlib.train import train
 from flowlib.training.order import stream
@@ -145,15 +146,19 @@ def guidances(arguments: argparse.Namespace, data: Dataset, test: Dataset) -> li
 
 
 def samplers(model: Model, classifier: TimeClassifier) -> dict[str, Callable[[float], Callable[..., Tensor]]]:
-    """For each kind of guidance, a sampler at strength w; 0 of a classifier's and 1 without one are no guidance."""
+    """For each kind of guidance, a sampler at strength w; 0 of a classifier's and 1 without one are no guidance.
+
+    D is clipped to the range of pixels, as in DDPM: on the cosine chain a network that predicts noise is lost without.
+    """
+    clipped = Clipped(model)
 
     def ancestral(field: object, **fixed: object) -> Callable[..., Tensor]:
         return lambda noise, y, **given: sample_ancestral(field, noise, y, **fixed, **given)  # type: ignore[arg-type]
 
     return {
-        "shift": lambda w: ancestral(model, variance=mean_shift(model, classifier.log_prob, w)),
-        "score": lambda w: ancestral(EnergyGuidance(model, classifier.log_prob, w)),
-        "free": lambda w: ancestral(ClassifierFreeGuidance(model, w)),
+        "shift": lambda w: ancestral(clipped, variance=mean_shift(clipped, classifier.log_prob, w)),
+        "score": lambda w: ancestral(Clipped(EnergyGuidance(model, classifier.log_prob, w))),
+        "free": lambda w: ancestral(Clipped(ClassifierFreeGuidance(model, w))),
     }
 
 
