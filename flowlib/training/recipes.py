@@ -17,7 +17,7 @@ _ALL = (
         lr=3e-3,
         ema=0.995,
     ),
-    # The budget is ten core-minutes. At equal operations, more steps of a small network beat fewer of a large one, and
+    # Five to six minutes on two cores. At equal operations, more steps of a small network beat fewer of a large one, and
     # it samples three times as fast; benchmarks/sweep.py varies one setting at a time.
     Recipe(
         name="mnist",
