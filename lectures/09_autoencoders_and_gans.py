@@ -988,7 +988,8 @@ print(f"on a mode {hit:.3f}, unequal {unequal:.3f}, precision {precision:.3f}, r
 # | a GAN circles or blows up | no gradient leads inwards | R1, no momentum |
 # | a GAN's low recall | a missing mode costs it little | measure recall; likelihood-based models |
 #
-# Precision, recall and rate–distortion on MNIST, with seeds and spread: `python benchmarks/autoencoders.py`.
+# Sampling, rate–distortion and codebook use on MNIST, over three seeds, with the command:
+# [`tables/09_autoencoders.md`](tables/09_autoencoders.md).
 #
 # ## What to read next
 #
