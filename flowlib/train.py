@@ -105,10 +105,7 @@ def flow_task(
 ) -> Task:
     """Learning the flow of `field` from `count` samples and labels `batch(index, generator)`, by the recipe's loss.
 
-    `levels` is how many values a pixel may have, None for samples that are no pixels.
-
-    Raises:
-        ValueError: if samples are to be dequantised that are no pixels.
+    `levels` is how many values a pixel may have, None for no pixels; a ValueError if these are to be dequantised.
     """
     model = network_model(field)
     if recipe.dequantise and levels is None:
