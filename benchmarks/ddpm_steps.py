@@ -12,7 +12,7 @@ stopped goes on) and measures every sampler at every number of network evaluatio
 a multiple of the training data's own, and accuracy of the labels. E[z|x] is clipped to [-1, 1] in every step, as DDPM
 does: where alpha_T = 5e-5, as on the cosine chain, a network that predicts noise is lost without. With --all, ancestral
 sampling also takes all steps of the chain, from the first seed alone. Each result is a line in OUT/results.jsonl and is
-not computed again. On MNIST this takes half an hour on two cores; with --data digits, minutes.
+not computed again. On MNIST this takes about forty minutes of one core; with --data digits, minutes.
 """
 
 import argparse
