@@ -38,7 +38,10 @@ from flowlib.training.settings import Training
 from flowlib.training.task import Task
 from flowlib.training.trainer import Trainer
 
-PLAIN = ["net.channels=[32,64]", "net.depth=1", "net.attention=[1]", "net.heads=1", "net.adagn=false"]
+PLAIN = [
+    *("net.channels=[32,64]", "net.depth=1", "net.attention=[1]", "net.heads=1", "net.adagn=false", "net.gates=false"),
+    *("predicts=data", "time_mean=-0.2", "dropout=0.1", "matrix_lr=0.02", "ema=0.995", "stable_until=0"),
+]
 CHANGES = {
     "plain": [],
     "deeper, as wide": ["net.depth=2"],

@@ -22,6 +22,7 @@ from flowlib.fields import Model
 from flowlib.losses import drop_guide, logit_normal_time, optimal_transport, prediction_error, uniform_time
 from flowlib.plotting import draw_samples, save_figure
 from flowlib.runs import RECIPE, Run, RunError, load_run, read_recipe
+from flowlib.stable import StableTargets
 from flowlib.systems.autoencoder import Autoencoder, draw
 from flowlib.systems.first_stage import Rivals, first_stage_objective
 from flowlib.systems.improved_ddpm import LearnedVariance, variational_loss
@@ -29,6 +30,7 @@ from flowlib.systems.latent import LatentModel
 from flowlib.training.devices import autocast, pick_device
 from flowlib.training.distributed import join_world
 from flowlib.training.files import write_whole
+from flowlib.training.order import stream
 from flowlib.training.recipe import Recipe, to_dict
 from flowlib.training.settings import FirstStage
 from flowlib.training.task import Task
@@ -113,6 +115,14 @@ def flow_task(
     time = uniform_time if recipe.time == "uniform" else logit_normal_time(recipe.time_mean, recipe.time_std)
     if recipe.chain:
         time = grid_time(recipe.chain)
+    stable = None
+    if recipe.stable_until:
+        shuffle = stream(recipe.seed, "stable targets")
+        everything, labels = batch(torch.arange(count), shuffle)
+        stable = StableTargets(
+            everything, labels if recipe.guided else None, until=recipe.stable_until, count=recipe.references,
+            generator=shuffle,
+        )  # fmt: skip
 
     def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
         z, y = batch(index, generator)
@@ -128,7 +138,11 @@ def flow_task(
             z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (levels - 1)
         if recipe.coupling == "optimal-transport":
             noise = optimal_transport(noise, z.cpu())
-        return prediction_error(model, z[part], guide, t[part].to(z), noise[part].to(z), recipe.measure).mean()
+        z, t, noise = z[part], t[part].to(z), noise[part].to(z)
+        if stable is not None:
+            start = float(torch.rand((), generator=generator))
+            z, noise = stable(model.path, index[part].to(z.device), z, guide, t, noise, start)
+        return prediction_error(model, z, guide, t, noise, recipe.measure).mean()
 
     return Task(field, loss, count, model.net)
 

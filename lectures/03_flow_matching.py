@@ -20,6 +20,7 @@
 # at $t = 0$ to data at $t = 1$, and $w_t = \dot\alpha_t \beta_t - \alpha_t \dot\beta_t > 0$.
 
 # %%
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -51,6 +52,8 @@ from flowlib.losses import prediction_error, prediction_loss
 from flowlib.nets.mlp import MLP
 from flowlib.plotting import ACCENT, GREY, INK, PALE
 from flowlib.schedules import VP
+from flowlib.stable import StableTargets, stable_target
+from flowlib.tables import format_table
 
 
 def seeded(seed):
@@ -310,6 +313,67 @@ for t in torch.tensor([0.5, 0.8, 0.9, 0.95, 0.99, 1.0], dtype=torch.float64):
 # It falls to almost 0 and rises back to 1 in the last moment, when $\beta_t$ is no larger than the data are wide:
 # only then are noise and data confused again. For eight *points* it does go to 0 and stays there. The narrower the
 # data, the more abruptly the velocity changes, in space and in time, and the harder it is to learn.
+#
+# ### The same expectation, less noise
+#
+# The floor is noise: nothing of it can be learned, and all of it is in the gradient. Can a target have the same mean
+# given $x$, and less variance?
+#
+# **Proposition** (stable targets, after Xu, Tong, Jaakkola 2023). *Let $z_0, \dots, z_n$ be drawn independently from
+# the data, $x = \alpha_t z_0 + \beta_t \varepsilon$ with $\beta_t > 0$, and*
+# $$\bar z = \sum_{i=0}^n w_i z_i, \qquad w_i = \frac{p_t(x|z_i)}{\sum_j p_t(x|z_j)} .$$
+# *Then $\mathbb{E}[\bar z \mid x] = \mathbb{E}[z_0 \mid x]$, and
+# $\operatorname{tr}\operatorname{Cov}(\bar z|x) \le \operatorname{tr}\operatorname{Cov}(z_0|x)$.*
+#
+# *Proof.* Let $S$ be the drawn data without their order. Before $x$ is seen, each of them is as likely as the others to
+# be $z_0$. By Bayes' rule it is $z_i$ with probability $w_i$ once $x$ is seen, so
+# $\bar z = \mathbb{E}[z_0 \mid S, x]$. Average over $S$: the means agree. And
+# $\operatorname{Cov}(z_0|x) = \operatorname{Cov}(\bar z|x) + \mathbb{E}[\operatorname{Cov}(z_0|S, x) \mid x]$, whose
+# last term is positive semidefinite. $\blacksquare$
+#
+# The pair $(\bar z, \bar\varepsilon)$ with $\bar\varepsilon = (x - \alpha \bar z)/\beta$ makes the same $x$. Put it in
+# the place of $(z, \varepsilon)$, and every loss of this lecture has the gradient it had, in expectation.
+
+# %%
+show_source(stable_target)
+
+# %%
+points, times = field.sample(200, seeded(14))[0], (0.05, 0.1, 0.2, 0.4, 0.6)
+finite = MixtureField(points, 0.0, labels=torch.zeros(200, dtype=torch.long))  # these 200 points are all the data
+
+few, x, t = points[:5], torch.tensor([[0.3, -0.2]], dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
+mean, total = torch.zeros(1, 2, dtype=torch.float64), 0.0
+for i, j in itertools.permutations(range(5), 2):  # every z_0 and z_1 that may have been drawn
+    likelihood = float(torch.exp(-0.5 * ((x - 0.4 * few[i]) / 0.6).square().sum()))  # of x being made of z_0
+    mean += likelihood * stable_target(finite.path, x, t, few[[i]], few[[j]])
+    total += likelihood
+exact = MixtureField(few, 0.0, labels=torch.zeros(5, dtype=torch.long)).data(x, t)
+assert torch.allclose(mean / total, exact)  # the mean is that of the plain target, to rounding
+
+index, noise = torch.arange(200), torch.randn(200, 2, generator=seeded(15), dtype=torch.float64)
+rows = []
+for now in times:
+    t = torch.full((200,), now, dtype=torch.float64)
+    best = finite.data(finite.path.sample(points, t, noise), t)
+    left = {"plain": float((points - best).square().mean())}
+    for name, count in (("n = 5", 5), ("n = 20", 20), ("all", 200)):
+        target, _ = StableTargets(points, until=0.99, count=count, generator=seeded(16))(
+            finite.path, index, points, None, t, noise, start=0.0
+        )
+        left[name] = float((target - best).square().mean())
+    assert left["all"] < 1e-20 < left["n = 20"] < left["n = 5"] < left["plain"]
+    rows.append({"t": f"{now}"} | {name: f"{value:.3f}" for name, value in left.items()})
+print("the target's variance given x, per component")
+print(format_table(rows))
+
+# %% [markdown]
+# With all data in the set nothing random is left, and the target is the exact field of the *training data*. Is that a
+# danger? A network that reached it would draw nothing but training data. But the plain target has the same minimiser
+# on the same data; the noise is not what keeps a network from memorising (Bertrand et al. 2025).
+#
+# Where does it pay? While several data compete for $x$. For images of MNIST that is over by $t \approx 0.25$: the
+# nearest rival is then so unlikely that $\bar z = z$. But before, at equal steps, it is worth more than any other
+# choice that we tried for the recipe `mnist`, where `stable_until=0.25` turns it on (`benchmarks/sweep.py`).
 #
 # ## 4. All predictions are one loss, with a weight
 #
@@ -1049,6 +1113,8 @@ assert fast or blown.std() > 1.5
 # - Chen, Rubanova, Bettencourt, Duvenaud (2018). *Neural Ordinary Differential Equations.* arXiv:1806.07366.
 #   Grathwohl et al. (2019). *FFJORD.* arXiv:1810.01367. Hutchinson (1989). *A stochastic estimator of the trace of
 #   the influence matrix for Laplacian smoothing splines.* Likelihood of flows.
+# - Xu, Tong, Jaakkola (2023). *Stable Target Field for Reduced Variance Score Estimation in Diffusion Models.*
+#   arXiv:2302.00670.
 # - Bertrand, Gagneux, Massias, Emonet (2025). *On the Closed-Form of Flow Matching: Generalization Does Not Arise
 #   from Target Stochasticity.* arXiv:2506.03719.
 # - Holderrieth, Erives (2025). *An Introduction to Flow Matching and Diffusion Models.* arXiv:2506.02070. A course in

@@ -495,7 +495,7 @@ show_source(UNet.forward)
 # Not all of this is used here. `words`, `context` and `read` belong to networks that are guided by a sentence instead
 # of a label: their pixels read its words by cross-attention. Without words, `context` is `None` and nothing happens.
 # `downs` and `ups` are handed the condition because a resizing residual block may stand in their place; the plain
-# convolutions ignore it.
+# convolutions ignore it. `gates` comes below.
 
 # %%
 one = (torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1, dtype=torch.long))
@@ -529,6 +529,36 @@ print(f"\nin all {totals[0]:.0f} and {totals[1]:.0f} MFLOP: {ratio:.2f} times ch
 # %% [markdown]
 # Encoders cost the same at each level: half the side, twice the channels, $\tfrac14 \cdot 2 \cdot 2 = 1$.
 # Decoders cost more, for they read the skips as well.
+#
+# **A gate for each pixel.** How much of $x$ should the guess of a pixel keep? Let the guess be affine, $a + b x$. Least
+# squares wants
+# $$b = \frac{\operatorname{Cov}(z, x)}{\operatorname{Var}(x)}
+# = \frac{\alpha_t \operatorname{Var}(z)}{\alpha_t^2 \operatorname{Var}(z) + \beta_t^2},$$
+# nothing where a pixel is always blank, about $1 / \alpha_t$ where it varies much. One gate for the whole image must
+# settle for the mean variance. What does that cost?
+
+
+# %%
+def keep(variance: Tensor, t: float) -> Tensor:
+    """The best b of a pixel with that variance on the linear path."""
+    return t * variance / (t**2 * variance + (1 - t) ** 2)
+
+
+variance = load("digits").images.var(dim=0)  # of each pixel: (1, 8, 8)
+rows = []
+for now in (0.5, 0.8, 0.9, 0.95):
+    errors = {
+        name: float(((1 - b * now) ** 2 * variance + b**2 * (1 - now) ** 2).mean())  # E (a + b x - z)^2
+        for name, b in (("one gate", keep(variance.mean(), now)), ("a gate a pixel", keep(variance, now)))
+    }
+    assert errors["a gate a pixel"] < 0.9 * errors["one gate"]
+    rows.append({"t": f"{now}"} | {name: f"{error:.4f}" for name, error in errors.items()})
+print(format_table(rows))
+
+# %% [markdown]
+# And this is before the network has looked at the image. With `gates=True` its head gives an $a$ and a $b$ for each
+# pixel from what it sees around it: at the edge of a stroke $x$ is worth keeping, inside and outside it is not.
+# Without, all that the edges need has to pass through the blocks. The recipe `mnist` uses these gates.
 #
 # **Starting at zero.** The head starts at zero, so the untrained network says 0 everywhere. For a target of mean zero
 # that is the best constant guess, and the first loss is the variance of the target instead of something larger and

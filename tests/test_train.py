@@ -21,16 +21,17 @@ DIGITS = Recipe(name="d", data="digits", steps=8, **SMALL)
 LATENT = Recipe(
     name="l", data="digits", steps=6, first_stage=FirstStage(steps=5, batch_size=8, channels=8, factor=2), **SMALL
 )
+STABLE = Recipe(name="s", data="digits", steps=6, stable_until=0.5, references=20, **SMALL)
 POINTS = Recipe(name="p", data="moons", net="mlp", steps=8, net_args={"width": 8, "depth": 1, "dim": 8})
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    return {recipe.name: train(recipe, folder / recipe.name) for recipe in (DIGITS, LATENT, POINTS)}
+    return {recipe.name: train(recipe, folder / recipe.name) for recipe in (DIGITS, LATENT, STABLE, POINTS)}
 
 
-@pytest.mark.parametrize("name", ["d", "l", "p"])
+@pytest.mark.parametrize("name", ["d", "l", "s", "p"])
 def test_a_run_comes_back_from_its_folder_with_the_same_samples(runs, name):
     made, found = runs[name], load_run(runs[name].folder)
     y = torch.tensor([0, 1, 1])
@@ -94,7 +95,7 @@ def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alo
     assert not torch.equal(one.net.stem.weight, other.net.stem.weight)
 
 
-@pytest.mark.parametrize("recipe", [DIGITS, LATENT], ids=["pixels", "latents"])
+@pytest.mark.parametrize("recipe", [DIGITS, LATENT, STABLE], ids=["pixels", "latents", "stable targets"])
 def test_a_run_that_was_cut_goes_on_to_the_same_bits(tmp_path, runs, recipe, monkeypatch):
     from flowlib.training import Trainer
 

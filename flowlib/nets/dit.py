@@ -89,6 +89,7 @@ class DiT(nn.Module):
         heads: attention heads.
         classes: number of labels, or None for a network without a guide.
         expand: how many times wider than a token the hidden layer of a block is.
+        gates: whether the head gives each pixel a gate on x, besides what is added to it, as in `UNet`.
 
     H and W must be multiples of patch.
 
@@ -108,6 +109,7 @@ class DiT(nn.Module):
         heads: int = 4,
         classes: int | None = 10,
         expand: int = 4,
+        gates: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "image_size": image_size, "patch": patch, "width": width, "depth": depth}
@@ -124,7 +126,8 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(width, heads, expand) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero_init(nn.Linear(width, 2 * width))
-        self.head = zero_init(nn.Linear(width, in_channels * patch**2))
+        self.gates = gates
+        self.head = zero_init(nn.Linear(width, (1 + gates) * in_channels * patch**2))
         self.carry = zero_init(nn.Linear(width, in_channels))
 
     @property
@@ -150,4 +153,8 @@ class DiT(nn.Module):
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)  # (B, 1, width)
         out = unpatchify(self.head(torch.addcmul(shift, self.norm(h), 1 + scale)), self.patch, height, width)
         # The noise in x is most of a velocity early on. A gate on x itself spares the blocks from carrying it through.
-        return out + self.carry(condition)[:, :, None, None] * x
+        gate = self.carry(condition)[:, :, None, None]
+        if self.gates:
+            out, each = out.chunk(2, dim=1)
+            gate = gate + each
+        return out + gate * x

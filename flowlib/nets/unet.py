@@ -43,6 +43,9 @@ class UNet(nn.Module):
             The stages of the levels in `attention` end with cross-attention. It is built last, so that the rest of the
             network draws the same first weights as one without.
         length: tokens in a guide of words.
+        gates: whether the head gives each pixel a gate on x, besides what is added to it: a + b x, where b is else one
+            number for the whole image. Near the data the best guess of a pixel is x at the edge of a stroke, and a
+            constant beside it.
 
     H and W must be multiples of patch * 2^(levels - 1).
 
@@ -65,6 +68,7 @@ class UNet(nn.Module):
         biggan: bool = False,
         words: int = 0,
         length: int = 8,
+        gates: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
@@ -81,6 +85,7 @@ class UNet(nn.Module):
         if check_count("words", words, 0) and (classes is not None or not attention):
             raise ValueError("words need classes = None and a level in attention, where they are read")
         self.in_channels, self.patch, self.multiple = in_channels, patch, patch * 2 ** (len(channels) - 1)
+        self.gates = gates
         self.condition = Condition(dim, classes)
         self.stem = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
@@ -100,7 +105,7 @@ class UNet(nn.Module):
                 self.ups.insert(0, Up(after, before))
         self.midcoder = Stage([channels[-1]] * 2, dim, at[-1], adagn)
         self.norm = nn.GroupNorm(8, channels[0])
-        self.head = zero_init(nn.Conv2d(channels[0], in_channels * patch**2, 3, padding=1))
+        self.head = zero_init(nn.Conv2d(channels[0], (1 + gates) * in_channels * patch**2, 3, padding=1))
         self.carry = zero_init(nn.Linear(dim, in_channels))
         self.words = WordEmbedding(words, length, dim) if words else None
         for stage in [*self.encoders, self.midcoder, *self.decoders] if words else []:
@@ -136,4 +141,8 @@ class UNet(nn.Module):
             h = decoder(torch.cat([h, skips.pop()], dim=1), condition, context)
         out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
         # The noise in x is most of a velocity early on. A gate on x itself spares the blocks from carrying it through.
-        return out + self.carry(condition)[:, :, None, None] * x
+        gate = self.carry(condition)[:, :, None, None]
+        if self.gates:
+            out, each = out.chunk(2, dim=1)
+            gate = gate + each
+        return out + gate * x

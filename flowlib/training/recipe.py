@@ -55,6 +55,8 @@ class Recipe(Training):
         dropout: the probability that a sample's guide is dropped, in [0, 1].
         coupling: how noise and data are paired, "independent" or "optimal-transport" (for a network without guide:
             pairing across labels makes the noise depend on the label).
+        stable_until: the time before which the loss regresses on stable targets (`flowlib.stable`), among `references`
+            data of the same label; 0 for never.
         dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
             in bits/dim wants it.
         loss: "simple", the error of the prediction; or improved DDPM's "hybrid" or "vlb" on a chain, whose network of
@@ -77,6 +79,8 @@ class Recipe(Training):
     time_std: float = 1.0
     dropout: float = 0.1
     coupling: str = "independent"
+    stable_until: float = 0.0
+    references: int = 1000
     dequantise: bool = False
     loss: str = "simple"
     importance: bool = False
@@ -105,6 +109,11 @@ class Recipe(Training):
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
         if self.coupling == "optimal-transport" and self.guided:
             raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
+        check_count("references", self.references)
+        if check_number("stable_until", self.stable_until, 0, 1, high_open=True):
+            for name, value in {"coupling": "independent", "dequantise": False, "loss": "simple"}.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name} must be {value!r} with stable targets, got {getattr(self, name)!r}")
         if check_flag("dequantise", self.dequantise) and self.first_stage is not None:
             raise ValueError("dequantise must be false with a first stage, whose latents have no bins")
         if check_choice("loss", self.loss, ["simple", "hybrid", "vlb"]) != "simple":

@@ -18,6 +18,7 @@ OPTIONS = {
     "head_channels": {"attention": (0, 1), "head_channels": 8},
     "added": {"adagn": False},
     "biggan": {"biggan": True},
+    "gates": {"gates": True},
     "all": {"depth": 2, "attention": (0, 1), "head_channels": 8, "biggan": True},
 }
 

@@ -30,6 +30,16 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
         (2, 8, 8),
     ),
 }
+NETWORKS["unet, gates"] = (
+    lambda classes=CLASSES: UNet(in_channels=2, channels=(16, 32), depth=1, classes=classes, dim=32, gates=True),
+    (2, 8, 8),
+)
+NETWORKS["dit, gates"] = (
+    lambda classes=CLASSES: DiT(
+        in_channels=2, image_size=8, patch=2, width=32, depth=2, heads=2, classes=classes, gates=True
+    ),
+    (2, 8, 8),
+)
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -64,6 +74,19 @@ def test_output_is_zero_at_initialisation(name: str) -> None:
         out = net(x, t, guide)
         assert out.shape == x.shape
         assert not out.any()
+
+
+@pytest.mark.parametrize("name", ["unet, gates", "dit, gates"])
+def test_the_head_gates_each_pixel_of_each_channel(name: str) -> None:
+    """The rest of the head is silent: of x there remains what the gates keep, in place."""
+    net = make(name)
+    x, t, y = inputs(name)
+    bias = net.head.bias.data.view(2, 2, 2, 2)  # (what is added or the gate, channel, row, column in the patch)
+    bias[1, 0, 0, 1], bias[1, 1, 1, 0] = 2.0, 3.0
+    expected = torch.zeros_like(x)
+    expected[:, 0, 0::2, 1::2] = 2 * x[:, 0, 0::2, 1::2]
+    expected[:, 1, 1::2, 0::2] = 3 * x[:, 1, 1::2, 0::2]
+    torch.testing.assert_close(net(x, t, y), expected)
 
 
 @pytest.mark.parametrize("name", ["mlp", "dit"])

@@ -91,6 +91,8 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("time_std=0", "time_std"),
         ("dropout=1.1", "dropout"),
         ("coupling=optimal-transport", "guided"),
+        ("stable_until=1", "stable_until"),
+        ("references=0", "references must be an integer >= 1, got 0"),
         ("guided=maybe", "guided must be true or false"),
         ("first_stage.steps=3", "first_stage"),
         ("first_stage=3", "first_stage must be a FirstStage or None, got 3"),
@@ -102,6 +104,12 @@ def test_a_wrong_setting_is_named_in_one_line(setting, message):
     with pytest.raises(ValueError, match=message) as caught:
         override(BASE, [setting])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["dequantise=true", "coupling=optimal-transport"])
+def test_stable_targets_are_of_plain_pairs(other):
+    with pytest.raises(ValueError, match=r"with stable targets, got"):
+        override(BASE, ["guided=false", "stable_until=0.2", other])
 
 
 def test_a_wrong_setting_of_the_first_stage_is_named():
