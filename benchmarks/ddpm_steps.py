@@ -179,7 +179,7 @@ def main() -> None:
     second.add_argument("--recipes", nargs="+", default=["ddpm-linear", "iddpm-hybrid"], metavar="NAME")
     second.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     second.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
-    second.add_argument("--small", action="store_true", help="the `mnist` recipe's network, of 0.3 of the operations")
+    second.add_argument("--small", action="store_true", help="a network of 0.3 of the operations")
     second.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000)")
     second.add_argument(
         "--evaluations", nargs="+", type=int, default=[10, 25, 50, 100], help="of the network, a sample"

@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run for each (default 0 1 2)")
     parser.add_argument("--steps", type=int, help="training steps (default: MNIST 1270, digits 500)")
     parser.add_argument("--chain", type=int, help="T (default: MNIST 1000, digits 200)")
-    parser.add_argument("--small", action="store_true", help="the `mnist` recipe's network, of 0.3 of the operations")
+    parser.add_argument("--small", action="store_true", help="a network of 0.3 of the operations")
     parser.add_argument("--images", type=int, default=100, help="test images to measure (default 100)")
     parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale (default 40)")
     parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale (default 60)")

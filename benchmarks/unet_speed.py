@@ -4,7 +4,7 @@
     python benchmarks/unet_speed.py
 
 Both are the plain convolutional network: two levels, two residual blocks each, scale and shift from time and label.
-Ours is the `mnist` recipe's, without its attention. The peer's widths are searched for the parameter count of ours. It
+Ours is the `mnist` recipe's. The peer's widths are searched for the parameter count of ours. It
 works at full size, as its users run it; and once more behind our 2 x 2 patch stem, which tells what of the difference
 the stem makes and what the rest. Training is forward, backward and a fused AdamW step; sampling counts 50 evaluations
 an image.
@@ -113,7 +113,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    net_args = {**find_recipe("mnist").net_args, "attention": ()}
+    net_args = find_recipe("mnist").net_args
     ours = UNet(in_channels=1, classes=CLASSES, **net_args)
     nets: dict[str, nn.Module] = {OURS: ours}
     for name, patch in (("diffusers UNet2DModel", 1), ("the same, patch stem", ours.patch)):

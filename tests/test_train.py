@@ -227,3 +227,10 @@ def test_a_run_of_another_architecture_is_refused(tmp_path, runs):
     with pytest.raises(CheckpointError, match=r"of another architecture: net\."):
         load_run(tmp_path)
     assert isinstance(load_run(folder), Run)
+
+
+def test_the_flow_of_a_v_lands_on_what_it_denoises_to(tmp_path):
+    """Near t = 1, where the network has seen next to nothing, no velocity is asked for."""
+    run = train(dataclasses.replace(POINTS, predicts="v", precision="fp32", steps=2), tmp_path)
+    y = torch.tensor([0, 1])
+    torch.testing.assert_close(run.sample(y, steps=1), run.field.data(run.noise(2), 0.0, y))
