@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"paths"},
     {"fields"},
     {"requests"},
-    {"guidance", "losses", "samplers", "likelihood"},
+    {"guidance", "losses", "stable", "samplers", "likelihood"},
     {"chains"},
     {"nets.embeddings", "nets.attention"},
     {"nets.blocks", "nets.words"},  # what networks are made of
