@@ -4,10 +4,9 @@
     python benchmarks/unet_speed.py
 
 Both are the plain convolutional network: two levels, two residual blocks each, scale and shift from time and label.
-Ours is the `mnist` recipe's. The peer's widths are searched for the parameter count of ours. It
-works at full size, as its users run it; and once more behind our 2 x 2 patch stem, which tells what of the difference
-the stem makes and what the rest. Training is forward, backward and a fused AdamW step; sampling counts 50 evaluations
-an image.
+Ours is the `mnist` recipe's. The peer's widths are searched for the parameter count of ours. It works at full size, as
+its users run it; and once more behind our 2 x 2 patch stem, which tells what of the difference the stem makes and what
+the rest. Training is forward, backward and a fused AdamW step; sampling counts 50 evaluations an image.
 """
 
 import argparse

@@ -68,11 +68,8 @@ def test_late_times_and_other_guides_stay_as_they_are() -> None:
 
 def test_a_sample_counts_once_among_its_references() -> None:
     z = draw(3, 2)
-    stable, t, noise = (
-        StableTargets(z, until=0.5, count=3),
-        torch.full((3,), 0.2, dtype=torch.float64),
-        draw(3, 2, seed=1),
-    )
+    stable = StableTargets(z, until=0.5, count=3)
+    t, noise = torch.full((3,), 0.2, dtype=torch.float64), draw(3, 2, seed=1)
     data, _ = stable(GaussianPath(), torch.arange(3), z, None, t, noise, 0.0)
     others = torch.stack([z[[1, 2]], z[[0, 2]], z[[0, 1]]])
     x = GaussianPath().sample(z, t, noise)

@@ -29,17 +29,17 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
         ),
         (2, 8, 8),
     ),
-}
-NETWORKS["unet, gates"] = (
-    lambda classes=CLASSES: UNet(in_channels=2, channels=(16, 32), depth=1, classes=classes, dim=32, gates=True),
-    (2, 8, 8),
-)
-NETWORKS["dit, gates"] = (
-    lambda classes=CLASSES: DiT(
-        in_channels=2, image_size=8, patch=2, width=32, depth=2, heads=2, classes=classes, gates=True
+    "unet, gates": (
+        lambda classes=CLASSES: UNet(in_channels=2, channels=(16, 32), depth=1, classes=classes, dim=32, gates=True),
+        (2, 8, 8),
     ),
-    (2, 8, 8),
-)
+    "dit, gates": (
+        lambda classes=CLASSES: DiT(
+            in_channels=2, image_size=8, patch=2, width=32, depth=2, heads=2, classes=classes, gates=True
+        ),
+        (2, 8, 8),
+    ),
+}
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
