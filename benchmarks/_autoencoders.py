@@ -8,17 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.data import Dataset, load
-from flowlib.evaluator import evaluate, load_evaluator
-from flowlib.features import frechet_distance, precision_recall
-from flowlib.metrics import label_accuracy
-from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss, kl_to_normal
-from flowlib.systems.denoising import denoising_loss
-from flowlib.systems.dvae import DiscreteAutoencoder, annealed_temperature, codebook_use, dvae_loss
-from flowlib.systems.gan import ConvDiscriminator, ConvGenerator, train_gan
-from flowlib.train import train
+from flowlib.metrics import evaluate, frechet_distance, label_accuracy, load_evaluator, precision_recall
+from flowlib.nets import Autoencoder, ConvDiscriminator, ConvGenerator, DiscreteAutoencoder
+from flowlib.nets.autoencoder import draw
+from flowlib.recipes import find_recipe, override
+from flowlib.runs import train
+from flowlib.systems.denoiser import denoising_loss
+from flowlib.systems.dvae import annealed_temperature, codebook_use, dvae_loss
+from flowlib.systems.gan import train_gan
+from flowlib.systems.vae import elbo_loss, kl_to_normal
 from flowlib.training.journal import read_metrics
-from flowlib.training.override import override
-from flowlib.training.recipes import find_recipe
 from flowlib.training.trainer import METRICS
 
 Scores = dict[str, float]

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib.runs import build, latent_shape, network_model
-from flowlib.tables import format_table
-from flowlib.training.recipe import Recipe
+from flowlib.plotting import format_table
+from flowlib.recipes import Recipe
+from flowlib.systems.building import build, latent_shape, network_model
 
 MNIST = (1, 28, 28)
 SMALL = {"channels": (32, 64), "depth": 1, "attention": (1,)}  # 0.3 of the operations of the recipes for chains

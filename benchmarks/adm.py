@@ -21,19 +21,16 @@ import torch
 from _quality import SMALL, call_flops, kept, publish, spread, training_flops, within
 from torch import Tensor
 
+from flowlib.chains import Clipped, mean_shift, sample_ancestral
 from flowlib.data import Dataset, load
 from flowlib.fields import Model
 from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.metrics import evaluate_images
-from flowlib.nets.classifier import TimeClassifier, classifier_loss
-from flowlib.systems.adm import mean_shift
-from flowlib.systems.ddim import Clipped
-from flowlib.systems.ddpm import sample_ancestral
-from flowlib.train import train
+from flowlib.nets.classifier import TimeClassifier
+from flowlib.recipes import find_recipe, override, to_dict
+from flowlib.runs import train
+from flowlib.systems.classifier import classifier_loss
 from flowlib.training.order import stream
-from flowlib.training.override import override
-from flowlib.training.recipe import to_dict
-from flowlib.training.recipes import find_recipe
 from flowlib.training.settings import Training
 from flowlib.training.task import Task
 from flowlib.training.trainer import Trainer

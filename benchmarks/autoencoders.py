@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from _autoencoders import Bench
 
-from flowlib.tables import format_table
+from flowlib.plotting import format_table
 
 WEIGHTS = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 VARIANTS: dict[str, list[str]] = {

@@ -28,24 +28,20 @@ import torch
 from _quality import SMALL, spread
 from torch import Tensor
 
-from flowlib.chains import Chain
+from flowlib.chains import Chain, Clipped, sample_ancestral
+from flowlib.chains.ancestral import Reverse
 from flowlib.data import Dataset, load
-from flowlib.evaluator import evaluate, load_evaluator
 from flowlib.fields import Field, MixtureField
-from flowlib.metrics import frechet_distance, label_accuracy
+from flowlib.metrics import evaluate, fit_reader, frechet_distance, label_accuracy, load_evaluator
 from flowlib.paths import GaussianPath
-from flowlib.report import fit_reader
-from flowlib.runs import Run, network_model
+from flowlib.plotting import format_table
+from flowlib.recipes import find_recipe, override
+from flowlib.runs import Run, train
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import Cosine
-from flowlib.systems.ddim import Clipped
-from flowlib.systems.ddpm import Reverse, sample_ancestral
+from flowlib.systems.building import network_model
 from flowlib.systems.improved_ddpm import LearnedVariance
-from flowlib.tables import format_table
-from flowlib.train import train
 from flowlib.training.devices import autocast
-from flowlib.training.override import override
-from flowlib.training.recipes import find_recipe
 
 Sampler = Callable[[Field, Tensor, Tensor, int, torch.Generator], Tensor]  # noise, labels, evaluations
 LEARNED = "ancestral, learned"

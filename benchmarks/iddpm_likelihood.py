@@ -24,17 +24,13 @@ import torch
 from _quality import SMALL, spread
 from torch import Tensor
 
-from flowlib.bits import bound_of_test_set
+from flowlib.chains import LossSecondMoment, variational_bound
 from flowlib.data import load
-from flowlib.runs import Run
-from flowlib.systems.bound import variational_bound
+from flowlib.plotting import format_table
+from flowlib.recipes import Recipe, find_recipe, override
+from flowlib.runs import Run, train
+from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.improved_ddpm import LearnedVariance, variational_loss
-from flowlib.systems.resampling import LossSecondMoment
-from flowlib.tables import format_table
-from flowlib.train import train
-from flowlib.training.override import override
-from flowlib.training.recipe import Recipe
-from flowlib.training.recipes import find_recipe
 
 CHAINS = {"linear": "vp", "cosine": "cosine"}
 LOSSES = {

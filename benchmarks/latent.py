@@ -24,17 +24,19 @@ from torch import Tensor
 
 from flowlib.data import Dataset, load
 from flowlib.fields import Model
-from flowlib.losses import logit_normal_time, prediction_loss
+from flowlib.losses import prediction_loss
 from flowlib.metrics import evaluate_images
+from flowlib.nets import Concatenated
 from flowlib.nets.unet import UNet
 from flowlib.plotting import picture_grid, save_figure
+from flowlib.recipes import Recipe, to_dict
+from flowlib.runs import train
 from flowlib.samplers import sample_ode
-from flowlib.systems.concatenation import Concatenated, inpainting_guide, latent_guide, superresolution_guide
+from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel
-from flowlib.train import train
+from flowlib.times import logit_normal_time
 from flowlib.training.order import stream
-from flowlib.training.recipe import FirstStage, Recipe, to_dict
-from flowlib.training.settings import Training
+from flowlib.training.settings import FirstStage, Training
 from flowlib.training.task import Task
 from flowlib.training.trainer import Trainer
 

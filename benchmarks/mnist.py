@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib.report import evaluate_run
-from flowlib.runs import Run, network_model
+from flowlib.recipes import find_recipe
+from flowlib.runs import Run, evaluate_run, train
+from flowlib.systems.building import network_model
 from flowlib.systems.latent import LatentModel
-from flowlib.train import train
 from flowlib.training.journal import read_metrics
-from flowlib.training.recipes import find_recipe
 
 FOLDERS = ("first_stage", ".")  # whose training times add up
 

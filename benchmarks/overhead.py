@@ -21,11 +21,10 @@ from _common import interleave, ratio
 from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, sample_ode, sample_sde
-from flowlib.train import flow_task
+from flowlib.recipes import Recipe, find_recipe
+from flowlib.runs.train import flow_task
 from flowlib.training.devices import autocast
 from flowlib.training.optimisers import make_optimisers
-from flowlib.training.recipe import Recipe
-from flowlib.training.recipes import find_recipe
 from flowlib.training.trainer import Trainer
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowlib import VP, Field, GaussianPath, MixtureField, sample_ode
-from flowlib.distances import energy_distance
+from flowlib.metrics import energy_distance
 
 TOLERANCES = [10 ** (-k / 2) for k in range(1, 15)]
 

@@ -16,12 +16,9 @@ import torch
 from _quality import training_flops, within
 
 from flowlib.data import load
-from flowlib.evaluator import evaluate, load_evaluator
-from flowlib.features import frechet_distance
-from flowlib.metrics import label_accuracy
-from flowlib.train import train
-from flowlib.training.override import override
-from flowlib.training.recipes import find_recipe
+from flowlib.metrics import evaluate, frechet_distance, label_accuracy, load_evaluator
+from flowlib.recipes import find_recipe, override
+from flowlib.runs import train
 
 VARIANTS: dict[str, list[str]] = {
     "recipe": [],

@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from flowlib.data import mnist
-from flowlib.evaluator import Evaluator, evaluate
+from flowlib.metrics import Evaluator, evaluate
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:

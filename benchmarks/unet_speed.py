@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib.nets.unet import UNet
-from flowlib.training.recipes import find_recipe
+from flowlib.recipes import find_recipe
 
 OURS, SIZE, CLASSES, EVALUATIONS = "flowlib UNet", 28, 10, 50
 

@@ -196,3 +196,10 @@ class MixtureField(Field):
             other = (self.labels != y[:, None]) & y[:, None].ne(self.null)  # type: ignore[arg-type]
             log_weights = torch.log_softmax(log_weights.masked_fill(other, -torch.inf), dim=1)
         return log_weights + log_normal, gap, variance, alpha, beta
+
+
+def check_field(value: object) -> Field:
+    """Return `value` if it is a field; the ValueError says how a network becomes one."""
+    if not isinstance(value, Field):
+        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
+    return value

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
-from flowlib.fields import Field
+from flowlib.fields import Field, check_field
 from flowlib.paths import expand_time
-from flowlib.requests import check_field
 
 
 class _Guided(Field):

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowlib.checks import check_choice, check_count, check_tensor
-from flowlib.fields import Field
-from flowlib.requests import check_field
+from flowlib.fields import Field, check_field
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
 

@@ -7,15 +7,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowlib.checks import check_count, check_tensor
-from flowlib.fields import Field
+from flowlib.fields import Field, check_field
 from flowlib.solvers import time_grid
-
-
-def check_field(value: object) -> Field:
-    """Return `value` if it is a field; the ValueError says how a network becomes one."""
-    if not isinstance(value, Field):
-        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
-    return value
 
 
 def prepare(

@@ -15,7 +15,13 @@ from flowlib.paths import GaussianPath, expand_time
 
 
 def stable_target(
-    path: GaussianPath, x: Tensor, t: Tensor, z: Tensor, references: Tensor, same: Tensor | None = None
+    path: GaussianPath,
+    x: Tensor,
+    t: Tensor,
+    z: Tensor,
+    references: Tensor,
+    same: Tensor | None = None,
+    squares: Tensor | None = None,
 ) -> Tensor:
     """The posterior mean over the set of z and the references, for each x.
 
@@ -24,6 +30,7 @@ def stable_target(
         x: noisy samples (B, D), made of `z` (B, D) at times `t` (B,), where beta_t > 0.
         references: other data (N, D).
         same: (B, N) true where a reference is z itself, which then counts once.
+        squares: the references' |z|^2 (N,), where they are known.
 
     Returns:
         (B, D).
@@ -34,7 +41,8 @@ def stable_target(
         """log p_t(x|z) up to what does not depend on z."""
         return (alpha * product - 0.5 * alpha**2 * square) / beta**2
 
-    others = fit(x @ references.T, references.square().sum(1))  # (B, N)
+    squares = references.square().sum(1) if squares is None else squares
+    others = fit(x @ references.T, squares)  # (B, N)
     if same is not None:
         others = others.masked_fill(same, -torch.inf)
     own = fit((x * z).sum(1, keepdim=True), z.square().sum(1, keepdim=True))  # (B, 1)
@@ -76,6 +84,7 @@ class StableTargets:
         order = torch.randperm(len(z), generator=generator).to(z.device)
         self.order = order[labels[order].argsort(stable=True)]  # shuffled within each label
         self.z = z[self.order].flatten(1)
+        self.squares = self.z.square().sum(1)
         ends = labels.bincount().cumsum(0).tolist()
         self.ranges = list(zip([0, *ends[:-1]], ends, strict=True))
 
@@ -109,7 +118,7 @@ class StableTargets:
                 block = slice(begin, min(end, begin + self.count))
                 same = self.order[block] == index[rows, None]
                 flat = x[rows].flatten(1), t[rows], z[rows].flatten(1), self.z[block]
-                data[rows] = stable_target(path, *flat, same).view_as(z[rows])
+                data[rows] = stable_target(path, *flat, same, self.squares[block]).view_as(z[rows])
         times = expand_time(t, z)
         alpha, beta = path.schedule.alpha(times), path.schedule.beta(times)
         late = ~early.reshape(times.shape)

@@ -37,8 +37,8 @@ from torch import Tensor
 from flowlib import GaussianPath, MixtureField, Trigonometric, sample_ode, sample_sde, solvers
 from flowlib.course.notebook import fast, show_source
 from flowlib.data import toy
-from flowlib.distances import energy_distance
-from flowlib.plotting import ACCENT, GREY, INK, PALE
+from flowlib.metrics import energy_distance
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.solvers import EVALUATIONS, STEPS, time_grid
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})

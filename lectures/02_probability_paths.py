@@ -41,10 +41,10 @@ from flowlib import (
     sample_ode,
 )
 from flowlib.course.notebook import fast, show_source
-from flowlib.distances import energy_distance
 from flowlib.likelihood import divergence
+from flowlib.metrics import energy_distance
 from flowlib.paths import PREDICTIONS, expand_time
-from flowlib.plotting import ACCENT, GREY, INK
+from flowlib.plotting.figures import ACCENT, GREY, INK
 
 torch.set_default_dtype(torch.float64)  # this lecture is about identities: see them hold to the last digits
 

@@ -42,18 +42,17 @@ from flowlib import (
     sample_sde,
     uniform_time,
 )
-from flowlib.animation import animate
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import toy
-from flowlib.distances import energy_distance
 from flowlib.fields import Field
 from flowlib.likelihood import divergence
 from flowlib.losses import prediction_error, prediction_loss
+from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
-from flowlib.plotting import ACCENT, GREY, INK, PALE
+from flowlib.plotting import animate, format_table
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.schedules import VP
 from flowlib.stable import StableTargets, stable_target
-from flowlib.tables import format_table
 
 
 def seeded(seed):
@@ -371,9 +370,9 @@ print(format_table(rows))
 # danger? A network that reached it would draw nothing but training data. But the plain target has the same minimiser
 # on the same data; the noise is not what keeps a network from memorising (Bertrand et al. 2025).
 #
-# Where does it pay? While several data compete for $x$. For images of MNIST that is over by $t \approx 0.25$: the
-# nearest rival is then so unlikely that $\bar z = z$. But before, at equal steps, it is worth more than any other
-# choice that we tried for the recipe `mnist`, where `stable_until=0.25` turns it on (`benchmarks/sweep.py`).
+# It pays while several data compete for $x$, and costs a product of $x$ with all of the set. The recipe `mnist` uses it
+# before $t = 0.25$, among 1,000 images of the same label (`stable_until`, `references`); `benchmarks/sweep.py` has the
+# recipe without it, with fewer and with more among its variants.
 #
 # ## 4. All predictions are one loss, with a weight
 #

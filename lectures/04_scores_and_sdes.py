@@ -44,9 +44,9 @@ from flowlib import (
 )
 from flowlib.course.notebook import fast, show_source
 from flowlib.data import toy
-from flowlib.distances import energy_distance
+from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
-from flowlib.plotting import ACCENT, GREY, INK, PALE
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.samplers import langevin_step
 
 torch.set_default_dtype(torch.float64)  # identities should hold to the last digits

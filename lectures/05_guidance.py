@@ -46,10 +46,12 @@ from flowlib.fields import Field
 from flowlib.likelihood import log_likelihood
 from flowlib.losses import drop_guide
 from flowlib.metrics import frechet_distance, label_accuracy, precision_recall
-from flowlib.nets.classifier import TimeClassifier, classifier_loss
+from flowlib.nets.classifier import TimeClassifier
 from flowlib.paths import expand_time
-from flowlib.plotting import ACCENT, GREY, INK, PALE, picture_grid
+from flowlib.plotting import picture_grid
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.schedules import Linear, Trigonometric
+from flowlib.systems.classifier import classifier_loss
 
 images_folder = Path("images")
 
@@ -644,7 +646,7 @@ count = 290 if not mnist else 150 if fast else 400
 solver_steps = 3 if fast else 12
 
 if mnist:
-    from flowlib.evaluator import evaluate, load_evaluator
+    from flowlib.metrics import evaluate, load_evaluator
 
     evaluator = load_evaluator()  # 99.6 % right on MNIST's test set
 
@@ -652,7 +654,7 @@ if mnist:
         """Features (N, 128) and logits (N, 10) of images."""
         return evaluate(evaluator, images.clamp(-1, 1))
 else:
-    from flowlib.report import fit_reader
+    from flowlib.metrics import fit_reader
 
     reader = fit_reader(train_set)
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib import Field, MixtureField, Model, flow_matching_loss, sample_ode
-from flowlib.animation import animate
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load, mnist, toy
 from flowlib.losses import prediction_error
@@ -31,13 +30,14 @@ from flowlib.nets.blocks import Down, ResidualBlock, Stage, Up
 from flowlib.nets.dit import DiT, DiTBlock, patchify, position_table, unpatchify
 from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, zero_init
 from flowlib.nets.unet import UNet
-from flowlib.plotting import ACCENT, GREY, INK, tile
-from flowlib.runs import build, latent_shape, network_model
-from flowlib.systems.autoencoder import elbo_loss
+from flowlib.plotting import animate, format_table, tile
+from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.recipes import Recipe
+from flowlib.systems.building import build, latent_shape, network_model
 from flowlib.systems.latent import LatentModel, latent_statistics
-from flowlib.tables import format_table
+from flowlib.systems.vae import elbo_loss
 from flowlib.training.journal import read_metrics
-from flowlib.training.recipe import FirstStage, Recipe
+from flowlib.training.settings import FirstStage
 
 torch.set_grad_enabled(False)  # turned on where something is trained
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
@@ -909,14 +909,14 @@ plt.show()
 
 # %%
 if on_mnist:
-    from flowlib.evaluator import evaluate, load_evaluator
+    from flowlib.metrics import evaluate, load_evaluator
 
     evaluator = load_evaluator()
 
     def features_and_logits(x: Tensor) -> tuple[Tensor, Tensor]:
         return evaluate(evaluator, x.clamp(-1, 1))
 else:
-    from flowlib.report import fit_reader
+    from flowlib.metrics import fit_reader
 
     reader = fit_reader(data)
 

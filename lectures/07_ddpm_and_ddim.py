@@ -27,17 +27,13 @@ import torch
 from torch import Tensor
 
 from flowlib import VP, Cosine, GaussianPath, MixtureField, sample_ddim, sample_ode
-from flowlib.animation import animate
-from flowlib.chains import Chain
+from flowlib.chains import Chain, Clipped, encode_ddim, forward, posterior, reverse, sample_ancestral, simple_loss
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load, toy
-from flowlib.distances import energy_distance
-from flowlib.features import frechet_distance
-from flowlib.plotting import ACCENT, INK, PALE, tile
-from flowlib.report import fit_reader
+from flowlib.metrics import energy_distance, fit_reader, frechet_distance
+from flowlib.plotting import animate, tile
+from flowlib.plotting.figures import ACCENT, INK, PALE
 from flowlib.samplers import ddim_step
-from flowlib.systems.ddim import Clipped, encode_ddim
-from flowlib.systems.ddpm import forward, posterior, reverse, sample_ancestral, simple_loss
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
 

@@ -30,17 +30,22 @@ import torch
 from torch import Tensor
 
 from flowlib import Cosine, GaussianPath, MixtureField, sample_ddim
-from flowlib.bits import bound_of_test_set
-from flowlib.chains import Chain
+from flowlib.chains import (
+    Chain,
+    LossSecondMoment,
+    discretised_log_prob,
+    fixed_reverse,
+    forward,
+    posterior,
+    reverse,
+    variational_bound,
+)
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load
-from flowlib.distances import energy_distance
-from flowlib.features import frechet_distance
-from flowlib.plotting import ACCENT, GREY, INK
-from flowlib.systems.bound import discretised_log_prob, fixed_reverse, variational_bound
-from flowlib.systems.ddpm import forward, posterior, reverse
+from flowlib.metrics import energy_distance, frechet_distance
+from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.improved_ddpm import LearnedVariance, step_losses, variational_loss
-from flowlib.systems.resampling import LossSecondMoment
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
 

@@ -27,21 +27,17 @@ from torch import nn
 from flowlib import Model, flow_matching_loss, sample_ode
 from flowlib.course.notebook import fast, show_source
 from flowlib.data import load, toy
-from flowlib.distances import energy_distance
-from flowlib.features import precision_recall
 from flowlib.fields import MixtureField
+from flowlib.metrics import energy_distance, precision_recall
+from flowlib.nets import Autoencoder, DiscreteAutoencoder
+from flowlib.nets.autoencoder import draw
 from flowlib.nets.mlp import MLP
-from flowlib.plotting import ACCENT, GREY, INK, PALE, tile
-from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss, kl_to_normal
-from flowlib.systems.denoising import denoiser_score, denoising_loss, gaussian_noise
-from flowlib.systems.dvae import (
-    DiscreteAutoencoder,
-    annealed_temperature,
-    codebook_use,
-    dvae_loss,
-    gumbel_softmax,
-)
+from flowlib.plotting import tile
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.systems.denoiser import denoiser_score, denoising_loss, gaussian_noise
+from flowlib.systems.dvae import annealed_temperature, codebook_use, dvae_loss, gumbel_softmax
 from flowlib.systems.gan import discriminator_loss, generator_loss, train_gan
+from flowlib.systems.vae import elbo_loss, kl_to_normal
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -24,23 +24,23 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib import ClassifierFreeGuidance, MixtureField, Model, sample_ode
-from flowlib.animation import animate
 from flowlib.course.notebook import fast, show_source
 from flowlib.data import load, mnist, toy
-from flowlib.evaluator import evaluate, load_evaluator
-from flowlib.losses import logit_normal_time, prediction_loss
-from flowlib.metrics import frechet_distance, label_accuracy
+from flowlib.losses import prediction_loss
+from flowlib.metrics import evaluate, frechet_distance, label_accuracy, load_evaluator
+from flowlib.nets import Autoencoder, Codebook, CodebookAutoencoder, Concatenated, PatchDiscriminator, perplexity
 from flowlib.nets.attention import CrossAttention
 from flowlib.nets.blocks import CrossAttentionBlock
 from flowlib.nets.unet import UNet
-from flowlib.nets.words import DIGITS, Vocabulary, WordEmbedding
-from flowlib.plotting import ACCENT, GREY, INK, PALE, tile
-from flowlib.systems.autoencoder import Autoencoder, kl_to_normal
-from flowlib.systems.codebook import Codebook, CodebookAutoencoder, perplexity
-from flowlib.systems.concatenation import Concatenated, inpainting_guide, latent_guide, superresolution_guide
-from flowlib.systems.first_stage import PatchDiscriminator, first_stage_loss, perceptual_distance
+from flowlib.nets.words import WordEmbedding
+from flowlib.plotting import animate, format_table, tile
+from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.systems.first_stage import first_stage_loss, perceptual_distance
+from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel, latent_statistics
-from flowlib.tables import format_table
+from flowlib.systems.vae import kl_to_normal
+from flowlib.text import DIGITS, Vocabulary
+from flowlib.times import logit_normal_time
 from flowlib.training.optimisers import learning_rate_factor, make_optimisers, set_learning_rates
 from flowlib.training.settings import Training
 

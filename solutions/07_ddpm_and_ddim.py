@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from flowlib import GaussianPath, MixtureField, sample_ddim
-from flowlib.chains import Chain
+from flowlib.chains import Chain, encode_ddim, sample_ancestral
+from flowlib.chains import ancestral as ddpm
 from flowlib.course.notebook import exercise
 from flowlib.data import load, toy
-from flowlib.plotting import ACCENT, GREY, INK, tile
-from flowlib.systems import ddpm
-from flowlib.systems.ddim import encode_ddim
-from flowlib.systems.ddpm import sample_ancestral
+from flowlib.plotting import tile
+from flowlib.plotting.figures import ACCENT, GREY, INK
 
 hint = exercise("07_ddpm_and_ddim").hint
 chain = Chain.linear(100)  # the library's: its tables are `chain.abar` and `chain.var`

@@ -20,11 +20,9 @@ import torch
 from torch import Tensor
 
 from flowlib import Cosine
-from flowlib.chains import Chain
+from flowlib.chains import Chain, discretised_log_prob, kl_normal, posterior
 from flowlib.course.notebook import exercise
-from flowlib.plotting import ACCENT, GREY, INK
-from flowlib.systems.bound import discretised_log_prob, kl_normal
-from flowlib.systems.ddpm import posterior
+from flowlib.plotting.figures import ACCENT, GREY, INK
 
 hint = exercise("08_improved_ddpm").hint
 

@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import flowlib
-from flowlib import likelihood, losses, solvers
+from flowlib import likelihood, losses, solvers, times
 from flowlib.fields import MixtureField, Model
 from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.paths import GaussianPath
@@ -197,8 +197,8 @@ CALLS = {
         {"rate": numbers_outside(0, 1)},
         {"rate": "dropout"},
     ),
-    "uniform_time": Call(losses.uniform_time, lambda: {"count": 3}, {"count": BAD_COUNTS}),
-    "logit_normal_time": Call(losses.logit_normal_time, dict, {"mean": NO_NUMBERS, "std": numbers_outside(0)}),
+    "uniform_time": Call(times.uniform_time, lambda: {"count": 3}, {"count": BAD_COUNTS}),
+    "logit_normal_time": Call(times.logit_normal_time, dict, {"mean": NO_NUMBERS, "std": numbers_outside(0)}),
     "optimal_transport": Call(
         losses.optimal_transport,
         lambda: {"noise": points(), "z": points(1)},

@@ -14,8 +14,8 @@ from PIL import Image
 
 import flowlib
 from flowlib.cli import app, main
-from flowlib.tables import format_table
-from flowlib.training import RECIPES
+from flowlib.plotting import format_table
+from flowlib.recipes import RECIPES
 
 TINY = ["--steps", "2", "--no-pictures", "--set", "net.channels=[8]", "--set", "batch_size=8"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from examples import SCHEDULES, mixture, normal, seeded
 
-from flowlib.distances import energy_distance
 from flowlib.fields import MixtureField
+from flowlib.metrics import energy_distance
 from flowlib.paths import GaussianPath
 from flowlib.samplers import ddim_step, sample_ddim
 from flowlib.schedules import VP, Schedule

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowlib.distances import energy_distance, sliced_wasserstein
+from flowlib.metrics import energy_distance, sliced_wasserstein
 
 
 def generator(seed: int) -> torch.Generator:
@@ -118,7 +118,7 @@ def test_blocks_change_neither(monkeypatch: pytest.MonkeyPatch) -> None:
         return sliced_wasserstein(a, b, 20, generator(0)), energy_distance(a, b)
 
     whole = both()
-    monkeypatch.setattr("flowlib.distances.BLOCK_ENTRIES", 300)
+    monkeypatch.setattr("flowlib.metrics.distances.BLOCK_ENTRIES", 300)
     assert both() == pytest.approx(whole, rel=1e-12)
 
 

@@ -6,15 +6,8 @@ from examples import normal, seeded
 from torch import Tensor, nn
 
 from flowlib.fields import Model
-from flowlib.losses import (
-    drop_guide,
-    flow_matching_loss,
-    logit_normal_time,
-    optimal_transport,
-    prediction_loss,
-    score_matching_loss,
-    uniform_time,
-)
+from flowlib.losses import drop_guide, flow_matching_loss, optimal_transport, prediction_loss, score_matching_loss
+from flowlib.times import logit_normal_time, uniform_time
 
 
 class Labelled(nn.Module):

@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowlib.evaluator import CLASSES, FEATURES, WEIGHTS, Evaluator, evaluate, load_evaluator
+from flowlib.metrics import Evaluator, evaluate, load_evaluator
+from flowlib.metrics.evaluator import CLASSES, FEATURES
+from flowlib.weights import FOLDER, describe_weights
+
+WEIGHTS = FOLDER / "evaluator.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +46,40 @@ def test_it_reads_digits_that_were_drawn_by_hand(evaluator: Evaluator) -> None:
     assert float(logits.softmax(dim=1).max(dim=1).values.min()) > 0.9
 
 
-def test_a_file_with_one_flipped_bit_is_refused(tmp_path: Path) -> None:
-    content = bytearray(WEIGHTS.read_bytes())
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the weights and of what is on record of them."""
+    for name in ("evaluator.safetensors", "evaluator.json"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    return tmp_path / "evaluator.safetensors"
+
+
+def test_a_file_with_one_flipped_bit_is_refused(copy: Path) -> None:
+    content = bytearray(copy.read_bytes())
     content[-1] ^= 1
-    copy = tmp_path / "evaluator.safetensors"
     copy.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged or were exchanged: SHA-256 [0-9a-f]{64}, expected") as caught:
-        load_evaluator(copy)
+        load_evaluator(copy.parent)
     assert str(copy) in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_a_truncated_file_is_refused(tmp_path: Path, size: int) -> None:
-    copy = tmp_path / "evaluator.safetensors"
+def test_a_truncated_file_is_refused(copy: Path, size: int) -> None:
     copy.write_bytes(WEIGHTS.read_bytes()[:size])
     with pytest.raises(ValueError, match="damaged or were exchanged"):
-        load_evaluator(copy)
+        load_evaluator(copy.parent)
 
 
-def test_an_untouched_copy_is_accepted(tmp_path: Path, evaluator: Evaluator) -> None:
-    copy = tmp_path / "copy"
-    copy.write_bytes(WEIGHTS.read_bytes())
-    assert torch.equal(load_evaluator(str(copy))(images(3)), evaluator(images(3)))
+def test_an_untouched_copy_is_accepted(copy: Path, evaluator: Evaluator) -> None:
+    assert torch.equal(load_evaluator(copy.parent)(images(3)), evaluator(images(3)))
+    assert "command" in describe_weights("evaluator")
 
 
-@pytest.mark.parametrize("name", ["absent.safetensors", "."])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FileNotFoundError, match="weights are missing: no file"):
-        load_evaluator(tmp_path / name)
+@pytest.mark.parametrize("name", ["evaluator.safetensors", "evaluator.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy.parent / name).unlink()
+    with pytest.raises(FileNotFoundError, match="weights 'evaluator' are missing: no file"):
+        load_evaluator(copy.parent)
 
 
 def test_logits_are_the_head_of_the_features(evaluator: Evaluator) -> None:

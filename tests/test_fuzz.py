@@ -19,7 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flowlib import losses, solvers
+from flowlib import losses, solvers, times
 from flowlib.fields import MixtureField, Model
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.paths import GaussianPath
@@ -128,7 +128,7 @@ def test_losses_are_finite_whatever_is_predicted_and_measured(data: st.DataObjec
     kind, measure = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(KINDS))
     batch = data.draw(st.integers(1, 6))
     shape = data.draw(st.sampled_from([(2,), (1, 3, 3)]))
-    time = data.draw(st.sampled_from([losses.uniform_time, losses.logit_normal_time(0.0, 3.0)]))
+    time = data.draw(st.sampled_from([times.uniform_time, times.logit_normal_time(0.0, 3.0)]))
     model, y = Model(Net(), GaussianPath(schedule), kind), torch.arange(batch) % CLASSES
     z = normal(0, batch, *shape)
     value = losses.prediction_loss(

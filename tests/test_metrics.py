@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowlib.evaluator import CLASSES, FEATURES, evaluate, load_evaluator
 from flowlib.metrics import (
+    evaluate,
     evaluate_images,
     frechet_distance,
     frechet_distance_of_moments,
     inception_score,
     label_accuracy,
+    load_evaluator,
     precision_recall,
 )
+from flowlib.metrics.evaluator import CLASSES, FEATURES
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -200,7 +202,7 @@ def test_a_larger_k_only_adds_to_both() -> None:
 def test_blocks_do_not_change_precision_and_recall(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = normal(0, 101, 8), normal(1, 77, 8) + 0.5
     whole = precision_recall(real, fake)
-    monkeypatch.setattr("flowlib.features.BLOCK_ENTRIES", 300)
+    monkeypatch.setattr("flowlib.metrics.features.BLOCK_ENTRIES", 300)
     assert precision_recall(real, fake) == whole
 
 

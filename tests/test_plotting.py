@@ -5,8 +5,7 @@ import torch
 from examples import normal
 from PIL import Image
 
-from flowlib.animation import animate
-from flowlib.plotting import draw_samples, loss_curve, picture_grid, point_cloud, save_figure, tile
+from flowlib.plotting import animate, draw_samples, loss_curve, picture_grid, point_cloud, save_figure, tile
 
 
 def test_tiles_lie_row_by_row_with_gaps_of_background():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from flowlib.data import load, mnist
-from flowlib.report import evaluate_run, fit_reader, likelihood_of_test_set
-from flowlib.runs import RunError
-from flowlib.train import train
-from flowlib.training import FirstStage, Recipe
+from flowlib.metrics import fit_reader
+from flowlib.recipes import Recipe
+from flowlib.runs import RunError, evaluate_run, likelihood_of_test_set, train
+from flowlib.training.settings import FirstStage
 
 NET = {"channels": (8,), "depth": 1, "patch": 2, "dim": 16}
 DIGITS = Recipe(name="d", data="digits", steps=2, batch_size=8, net_args=NET)

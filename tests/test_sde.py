@@ -9,8 +9,8 @@ from examples import gaussian, mixture, normal, seeded
 from torch import Tensor
 
 from flowlib import samplers
-from flowlib.distances import energy_distance
 from flowlib.fields import Field, MixtureField
+from flowlib.metrics import energy_distance
 from flowlib.paths import GaussianPath
 from flowlib.samplers import langevin_step, sample_sde
 from flowlib.schedules import Linear, Trigonometric

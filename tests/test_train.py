@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from flowlib.fields import Model
-from flowlib.losses import prediction_loss, uniform_time
-from flowlib.runs import METHODS, Run, RunError, build, latent_shape, load_run
+from flowlib.losses import prediction_loss
+from flowlib.recipes import Recipe
+from flowlib.runs import Run, RunError, load_run, train
+from flowlib.runs.run import METHODS
+from flowlib.runs.train import flow_task
 from flowlib.solvers import ADAPTIVE
+from flowlib.systems.building import build, latent_shape
 from flowlib.systems.latent import LatentModel
-from flowlib.train import flow_task, train
-from flowlib.training import CheckpointError, FirstStage, Recipe, read_metrics
+from flowlib.times import uniform_time
+from flowlib.training import CheckpointError, read_metrics
 from flowlib.training.checkpoint import load
 from flowlib.training.order import stream
+from flowlib.training.settings import FirstStage
 
 SMALL = {"batch_size": 16, "net_args": {"channels": (8,), "depth": 1, "patch": 1, "dim": 16}}
 DIGITS = Recipe(name="d", data="digits", steps=8, **SMALL)

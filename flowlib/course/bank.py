@@ -22,7 +22,7 @@ import flowlib
 from flowlib.course.pool import Outcome, try_all
 from flowlib.course.questions import read_questions
 from flowlib.course.source import Cell, SourceError, read_cells
-from flowlib.tables import format_table
+from flowlib.plotting import format_table
 
 SECONDS = 60.0  # for one answer; checks take under three
 KEYS = ("wrong", "right", "hint", "name")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree
 
 from flowlib.course.grade import Graded
-from flowlib.tables import format_table
+from flowlib.plotting import format_table
 
 
 def as_table(graded: Graded) -> str:

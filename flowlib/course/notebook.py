@@ -17,12 +17,9 @@ from typing import Any
 
 import flowlib
 from flowlib.checks import check_choice
-from flowlib.runs import Run, RunError, load_run
-from flowlib.train import train
-from flowlib.training.checkpoint import CheckpointError
-from flowlib.training.journal import read_metrics
-from flowlib.training.recipe import Recipe, from_dict, to_dict
-from flowlib.training.recipes import find_recipe
+from flowlib.recipes import Recipe, find_recipe, from_dict, to_dict
+from flowlib.runs import Run, RunError, load_run, train
+from flowlib.training import CheckpointError, read_metrics
 from flowlib.training.trainer import METRICS
 
 FAST_STEPS = 20

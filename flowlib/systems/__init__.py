@@ -1,1 +1,5 @@
-"""Published systems, one file each, composed from the core."""
+"""Published systems, one file each."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,82 +10,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowlib.checks import check_count, check_number, check_tensor
-from flowlib.systems.autoencoder import Autoencoder
-from flowlib.systems.codebook import perplexity
-
-
-class DiscreteAutoencoder(nn.Module):
-    """Images (B, in_channels, H, W) to logits of tokens (B, tokens, H / factor, W / factor), and back from tokens.
-
-    Args:
-        tokens: K, the size of the codebook.
-        code_channels: the length of its vectors.
-        in_channels, channels, factor, depth: those of `Autoencoder`, whose encoder and decoder these are.
-
-    Raises:
-        ValueError: for a size that does not fit, naming it.
-    """
-
-    def __init__(
-        self,
-        tokens: int = 64,
-        code_channels: int = 16,
-        in_channels: int = 1,
-        channels: int = 32,
-        factor: int = 4,
-        depth: int = 1,
-    ) -> None:
-        super().__init__()
-        check_count("tokens", tokens, 2)
-        check_count("code_channels", code_channels)
-        self.tokens, self.in_channels, self.factor = tokens, in_channels, factor
-        self.layers = Autoencoder(in_channels, code_channels, channels, factor, depth)
-        self.layers.encoder[-1] = nn.Conv2d(channels, tokens, 1)  # logits where the VAE has means and variances
-        self.codebook = nn.Parameter(torch.randn(tokens, code_channels))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The logits of q(token | x) at each place: (B, tokens, h, w).
-
-        Raises:
-            ValueError: for images (B, in_channels, H, W) of another shape or dtype; H and W are multiples of factor.
-        """
-        check_tensor("x", x, finite=False)
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.factor or x.shape[3] % self.factor:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.factor}, "
-                f"got {tuple(x.shape)}"
-            )
-        return self.layers.encoder(F.pixel_unshuffle(x, self.layers.patch))
-
-    def decode(self, code: Tensor) -> Tensor:
-        """Weights over the codebook (B, tokens, h, w), one-hot or relaxed -> images, not clipped to [-1, 1].
-
-        Raises:
-            ValueError: for weights of another shape or dtype.
-        """
-        check_tensor("code", code, finite=False)
-        if code.ndim != 4 or code.shape[1] != self.tokens:
-            raise ValueError(f"code must have shape (batch, {self.tokens}, h, w), got {tuple(code.shape)}")
-        return self.layers.decode(torch.einsum("bkhw,kc->bchw", code, self.codebook.to(code.dtype)))
-
-    def decode_tokens(self, index: Tensor) -> Tensor:
-        """Tokens (B, h, w), integers 0 ... tokens - 1 -> images.
-
-        Raises:
-            ValueError: for tokens of another shape, dtype or range.
-        """
-        _check_tokens("index", index, self.tokens)
-        if index.ndim != 3:
-            raise ValueError(f"index must have shape (batch, h, w), got {tuple(index.shape)}")
-        return self.decode(F.one_hot(index.long(), self.tokens).movedim(-1, 1).to(self.codebook.dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images -> their reconstructions from the most probable tokens."""
-        return self.decode_tokens(self.encode(x).argmax(1))
+from flowlib.nets import DiscreteAutoencoder, perplexity
+from flowlib.nets.discrete import check_tokens
 
 
 def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -183,12 +112,5 @@ def codebook_use(index: Tensor, tokens: int) -> CodebookUse:
     Raises:
         ValueError: for tokens that are no integers, none, or out of range.
     """
-    _check_tokens("index", index, check_count("tokens", tokens))
+    check_tokens("index", index, check_count("tokens", tokens))
     return CodebookUse(len(index.unique()) / tokens, perplexity(index, tokens))
-
-
-def _check_tokens(name: str, index: object, tokens: int) -> None:
-    if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise ValueError(f"{name} must be a tensor of integers, got {getattr(index, 'dtype', type(index).__name__)}")
-    if not index.numel() or int(index.min()) < 0 or int(index.max()) >= tokens:
-        raise ValueError(f"{name} must hold tokens 0 ... {tokens - 1}, got shape {tuple(index.shape)} with others")

@@ -13,50 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from flowlib.checks import check_count, check_number, check_tensor
-from flowlib.evaluator import Evaluator, check_images, load_evaluator
-from flowlib.systems.autoencoder import Autoencoder, draw, kl_to_normal
-from flowlib.systems.codebook import CodebookAutoencoder
+from flowlib.checks import check_number
+from flowlib.metrics import Evaluator, load_evaluator
+from flowlib.metrics.evaluator import check_images
+from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
+from flowlib.nets.autoencoder import draw
+from flowlib.systems.vae import kl_to_normal
 from flowlib.training.order import stream
 from flowlib.training.settings import FirstStage
-
-
-class PatchDiscriminator(nn.Module):
-    """A logit for each patch, high where it looks real: (B, in_channels, H, W) -> (B, 1, H / 4, W / 4).
-
-    Each logit sees 18 x 18 pixels, whatever the image's size (Isola et al. 2017, section 3.2).
-
-    Args:
-        in_channels: image channels.
-        channels: width of the first layer, a multiple of 4.
-
-    H and W must be multiples of 4.
-
-    Raises:
-        ValueError: for a size that does not fit, naming it.
-    """
-
-    def __init__(self, in_channels: int = 1, channels: int = 32) -> None:
-        super().__init__()
-        if check_count("channels", channels) % 4:
-            raise ValueError(f"channels must be a multiple of 4, got {channels}")
-        self.in_channels = check_count("in_channels", in_channels)
-        self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
-            nn.GroupNorm(8, 2 * channels),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * channels, 1, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_tensor("x", x, finite=False)
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % 4 or x.shape[3] % 4:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W), multiples of 4, got {tuple(x.shape)}"
-            )
-        return self.layers(x)
 
 
 class Rivals(nn.Module):

@@ -10,14 +10,13 @@ that is L_hybrid. L_vlb is the bound alone.
 import torch
 from torch import Tensor, nn
 
-from flowlib.chains import Chain
+from flowlib.chains import Chain, LossSecondMoment, decoder_variance, forward, posterior, term_at
+from flowlib.chains.ancestral import Step
 from flowlib.checks import check_choice, check_number, check_tensor
 from flowlib.fields import Field, Model
-from flowlib.losses import drop_guide, uniform_time
+from flowlib.losses import drop_guide
 from flowlib.paths import GaussianPath
-from flowlib.systems.bound import decoder_variance, term_at
-from flowlib.systems.ddpm import Step, forward, posterior
-from flowlib.systems.resampling import LossSecondMoment
+from flowlib.times import uniform_time
 
 LOSSES = ("hybrid", "vlb")
 

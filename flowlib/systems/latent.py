@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.fields import Field
-from flowlib.systems.autoencoder import Autoencoder, draw
+from flowlib.nets import Autoencoder
+from flowlib.nets.autoencoder import draw
 
 
 class LatentModel(nn.Module, Field):

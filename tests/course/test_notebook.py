@@ -11,7 +11,7 @@ import flowlib.course.notebook as notebook
 from flowlib.losses import flow_matching_loss
 from flowlib.nets.mlp import MLP
 from flowlib.paths import GaussianPath
-from flowlib.training.recipe import Recipe
+from flowlib.recipes import Recipe
 from flowlib.training.trainer import Trainer
 
 TINY = Recipe(name="tiny", data="moons", net="mlp", net_args={"width": 8, "depth": 1}, steps=40, batch_size=16)

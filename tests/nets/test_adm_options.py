@@ -7,9 +7,7 @@ import torch
 
 from flowlib.nets.blocks import ResidualBlock
 from flowlib.nets.unet import UNet
-from flowlib.training.override import override
-from flowlib.training.recipe import from_dict, to_dict
-from flowlib.training.recipes import find_recipe
+from flowlib.recipes import find_recipe, from_dict, override, to_dict
 
 OPTIONS = {
     "plain": {},

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from flowlib import EnergyGuidance, GaussianPath, MixtureField, Model, sample_ode
-from flowlib.nets.classifier import TimeClassifier, classifier_loss
+from flowlib.nets.classifier import TimeClassifier
 from flowlib.nets.unet import UNet
+from flowlib.systems.classifier import classifier_loss
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from flowlib import ClassifierFreeGuidance, Model, flow_matching_loss, sample_od
 from flowlib.losses import drop_guide
 from flowlib.nets.attention import CrossAttention
 from flowlib.nets.unet import UNet
-from flowlib.nets.words import DIGITS, PADDING, START, Vocabulary, WordEmbedding
+from flowlib.nets.words import WordEmbedding
+from flowlib.text import DIGITS, PADDING, START, Vocabulary
 
 VOCABULARY = Vocabulary(("bold", "thin", *DIGITS), length=5)
 TEXTS = ["bold seven", "three", "", "thin thin nine zero"]

@@ -7,13 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowlib.chains import Chain
+from flowlib.chains import Chain, Clipped, encode_ddim, forward, reverse
 from flowlib.fields import MixtureField
 from flowlib.paths import GaussianPath
 from flowlib.samplers import sample_ddim
 from flowlib.schedules import Cosine
-from flowlib.systems.ddim import Clipped, encode_ddim
-from flowlib.systems.ddpm import forward, reverse
 
 CHAINS = {"linear": Chain.linear(1000), "squaredcos_cap_v2": Chain.of(Cosine(), 1000)}
 CURVES = pytest.mark.parametrize("curve", CHAINS)

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowlib.chains import Chain
+from flowlib.chains import Chain, mean_shift, reverse, sample_ancestral
 from flowlib.fields import MixtureField
 from flowlib.guidance import EnergyGuidance
 from flowlib.paths import GaussianPath
 from flowlib.samplers import ddim_step
 from flowlib.schedules import VP, Linear
-from flowlib.systems.adm import mean_shift
-from flowlib.systems.ddpm import reverse, sample_ancestral
 
 G = torch.Generator().manual_seed(0)
 MEANS = torch.randn(4, 3, generator=G, dtype=torch.float64)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from flowlib.systems.autoencoder import Autoencoder, draw, elbo_loss, kl_to_normal
+from flowlib.nets import Autoencoder
+from flowlib.nets.autoencoder import draw
+from flowlib.systems.vae import elbo_loss, kl_to_normal
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,22 @@ from examples import gaussian, mixture, normal, seeded
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from flowlib.chains import Chain
-from flowlib.fields import MixtureField
-from flowlib.paths import GaussianPath
-from flowlib.schedules import Cosine
-from flowlib.systems.bound import (
+from flowlib.chains import (
     Bound,
+    Chain,
     discretised_log_prob,
     fixed_reverse,
+    forward,
     kl_normal,
+    posterior,
     prior_term,
+    reverse,
     term_at,
     variational_bound,
 )
-from flowlib.systems.ddpm import forward, posterior, reverse
+from flowlib.fields import MixtureField
+from flowlib.paths import GaussianPath
+from flowlib.schedules import Cosine
 
 CHAINS = {"linear": Chain.linear(1000), "cosine": Chain.of(Cosine(), 1000), "short": Chain.of(Cosine(), 30)}
 ALL = pytest.mark.parametrize("chain", CHAINS.values(), ids=list(CHAINS))

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from flowlib import Model, flow_matching_loss, sample_ode
+from flowlib.nets import Codebook, CodebookAutoencoder, perplexity
 from flowlib.nets.unet import UNet
-from flowlib.systems.codebook import Codebook, CodebookAutoencoder, perplexity
 from flowlib.systems.first_stage import first_stage_loss
 from flowlib.systems.latent import LatentModel
 

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, flow_matching_loss, sample_ode, sample_sde
 from flowlib.losses import drop_guide
+from flowlib.nets import Autoencoder, Concatenated
 from flowlib.nets.unet import UNet
 from flowlib.paths import GaussianPath
-from flowlib.systems.autoencoder import Autoencoder
-from flowlib.systems.concatenation import Concatenated, inpainting_guide, latent_guide, superresolution_guide
+from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel
 
 RHO = 0.8  # z = RHO c + sqrt(1 - RHO^2) n where c is known, and plain Gaussian where it is not

@@ -6,14 +6,12 @@ import pytest
 import torch
 from examples import Converted, mixture, normal, seeded
 
-from flowlib.chains import Chain
+from flowlib.chains import Chain, Clipped, encode_ddim, sample_ancestral
 from flowlib.fields import MixtureField
 from flowlib.paths import GaussianPath
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import VE, VP, Cosine, Linear, Schedule, Trigonometric
 from flowlib.solvers import time_grid
-from flowlib.systems.ddim import Clipped, encode_ddim
-from flowlib.systems.ddpm import sample_ancestral
 
 CHAIN = Chain.linear(1000)
 

@@ -8,15 +8,14 @@ from examples import Converted, mixture, normal, seeded
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from flowlib.chains import Chain
-from flowlib.distances import energy_distance
+from flowlib.chains import Chain, chain_of, forward, posterior, reverse, sample_ancestral, simple_loss
 from flowlib.fields import Field, MixtureField, Model
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.losses import prediction_error
+from flowlib.metrics import energy_distance
 from flowlib.paths import GaussianPath
 from flowlib.samplers import sample_ddim, sample_sde
 from flowlib.schedules import VP, Cosine, Linear
-from flowlib.systems.ddpm import chain_of, forward, posterior, reverse, sample_ancestral, simple_loss
 
 CHAINS = {"linear": Chain.linear(1000), "cosine": Chain.of(Cosine(), 1000), "short": Chain.linear(50)}
 ALL = pytest.mark.parametrize("chain", CHAINS.values(), ids=list(CHAINS))

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from flowlib.chains import Chain
-from flowlib.runs import Run, load_run
+from flowlib.recipes import Recipe, find_recipe
+from flowlib.runs import Run, load_run, train
 from flowlib.solvers import STEPS
-from flowlib.train import train
-from flowlib.training import Recipe, find_recipe
 
 NET = {"channels": (8,), "depth": 1, "patch": 2, "dim": 16}
 RECIPE = Recipe(

@@ -6,9 +6,9 @@ from examples import mixture, normal, seeded
 from torch import Tensor, nn
 
 from flowlib.fields import MixtureField
+from flowlib.nets import Autoencoder
 from flowlib.schedules import Linear
-from flowlib.systems.autoencoder import Autoencoder
-from flowlib.systems.denoising import denoiser_score, denoising_loss, gaussian_noise, masking_noise
+from flowlib.systems.denoiser import denoiser_score, denoising_loss, gaussian_noise, masking_noise
 
 
 def noised_score(field: MixtureField, x: Tensor, std: float) -> Tensor:

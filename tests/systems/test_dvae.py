@@ -9,8 +9,8 @@ from examples import normal, seeded
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
+from flowlib.nets import DiscreteAutoencoder
 from flowlib.systems.dvae import (
-    DiscreteAutoencoder,
     annealed_temperature,
     codebook_use,
     dvae_loss,
@@ -96,7 +96,8 @@ def test_the_loss_is_its_formula() -> None:
 
 
 def test_it_overfits_one_batch_and_its_tokens_alone_are_enough() -> None:
-    dvae, x = make(tokens=16, code_channels=8), normal(0, 8, 1, 8, 8, dtype=torch.float32).tanh()
+    # Two pixels a side for each token: with four, rounding decides on some processors whether training succeeds.
+    dvae, x = make(tokens=16, code_channels=8, factor=2), normal(0, 8, 1, 8, 8, dtype=torch.float32).tanh()
     optimiser, generator = torch.optim.Adam(dvae.parameters(), 1e-2), seeded(0)
     for step in range(400):
         loss = dvae_loss(dvae, x, temperature=annealed_temperature(step, 400), generator=generator)

@@ -11,7 +11,7 @@ from examples import normal, seeded
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from flowlib.systems.autoencoder import elbo_loss, kl_to_normal
+from flowlib.systems.vae import elbo_loss, kl_to_normal
 
 STD, DIMENSION, DRAWS = 0.6, 5, 40_000
 

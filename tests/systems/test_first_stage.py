@@ -9,19 +9,14 @@ import torch
 from torch import Tensor
 
 from flowlib.data import Dataset
-from flowlib.evaluator import load_evaluator
-from flowlib.runs import build
-from flowlib.systems.autoencoder import Autoencoder, elbo_loss
-from flowlib.systems.codebook import CodebookAutoencoder
-from flowlib.systems.first_stage import (
-    PatchDiscriminator,
-    Rivals,
-    first_stage_loss,
-    hinge_loss,
-    perceptual_distance,
-)
-from flowlib.train import autoencoder_task
-from flowlib.training.recipe import FirstStage, Recipe
+from flowlib.metrics import load_evaluator
+from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
+from flowlib.recipes import Recipe
+from flowlib.runs.train import autoencoder_task
+from flowlib.systems.building import build
+from flowlib.systems.first_stage import Rivals, first_stage_loss, hinge_loss, perceptual_distance
+from flowlib.systems.vae import elbo_loss
+from flowlib.training.settings import FirstStage
 from flowlib.training.trainer import Trainer
 
 

@@ -8,14 +8,8 @@ import torch.nn.functional as F
 from examples import normal, seeded
 from torch import Tensor, nn
 
-from flowlib.systems.gan import (
-    ConvDiscriminator,
-    ConvGenerator,
-    discriminator_loss,
-    generator_loss,
-    r1_penalty,
-    train_gan,
-)
+from flowlib.nets import ConvDiscriminator, ConvGenerator
+from flowlib.systems.gan import discriminator_loss, generator_loss, r1_penalty, train_gan
 
 
 def networks(size: int = 8, classes: int | None = 10) -> tuple[ConvGenerator, ConvDiscriminator]:

@@ -8,19 +8,25 @@ import torch
 from examples import mixture, normal, seeded
 from torch import Tensor, nn
 
-from flowlib.bits import bound_of_test_set
-from flowlib.chains import Chain
+from flowlib.chains import (
+    Chain,
+    Clipped,
+    LossSecondMoment,
+    fixed_reverse,
+    forward,
+    posterior,
+    sample_ancestral,
+    simple_loss,
+)
 from flowlib.fields import Model
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.nets.mlp import MLP
 from flowlib.paths import GaussianPath
-from flowlib.report import likelihood_of_test_set
-from flowlib.runs import RunError, load_run
+from flowlib.recipes import Recipe, find_recipe, from_dict
+from flowlib.runs import RunError, likelihood_of_test_set, load_run, train
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import VP, Cosine
-from flowlib.systems.bound import fixed_reverse
-from flowlib.systems.ddim import Clipped
-from flowlib.systems.ddpm import forward, posterior, sample_ancestral, simple_loss
+from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.improved_ddpm import (
     LearnedVariance,
     TwoOutputs,
@@ -28,10 +34,6 @@ from flowlib.systems.improved_ddpm import (
     step_losses,
     variational_loss,
 )
-from flowlib.systems.resampling import LossSecondMoment
-from flowlib.train import train
-from flowlib.training.recipe import Recipe, from_dict
-from flowlib.training.recipes import find_recipe
 
 CHAIN = Chain.of(Cosine(), 50)
 PATH = GaussianPath(CHAIN)
@@ -256,8 +258,7 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, loss: str) -> None:
     def stop(*_: object) -> None:
         raise Stop
 
-    import flowlib.train as module
-    from flowlib.training.trainer import Trainer
+    from flowlib.training import Trainer
 
     def interrupted(self: Trainer) -> None:
         if self.done == 33:
@@ -271,7 +272,7 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, loss: str) -> None:
             train(recipe, tmp_path / "parts", pictures=False, checkpoint_every=20)
     finally:
         Trainer.step = original  # type: ignore[method-assign]
-    parts = module.train(recipe, tmp_path / "parts", pictures=False, resume=True, checkpoint_every=20)
+    parts = train(recipe, tmp_path / "parts", pictures=False, resume=True, checkpoint_every=20)
     for ours, theirs in zip(whole.field.parameters(), parts.field.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     if loss == "vlb":

@@ -18,8 +18,8 @@ from flowlib import (
     sample_ode,
     sample_sde,
 )
+from flowlib.nets import Autoencoder
 from flowlib.nets.dit import DiT
-from flowlib.systems.autoencoder import Autoencoder
 from flowlib.systems.latent import LatentModel, latent_statistics
 
 SHAPE = (2, 2, 2)  # of a latent of an image (1, 8, 8)

@@ -5,7 +5,7 @@ import torch
 from examples import normal, seeded
 from torch import Tensor
 
-from flowlib.systems.resampling import LossSecondMoment
+from flowlib.chains import LossSecondMoment
 
 STEPS = 40
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from flowlib.training import Recipe, Task
+from flowlib.recipes import Recipe
+from flowlib.training import Task
 
 
 def settings(**changes: object) -> Recipe:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from flowlib.recipes import Recipe
 from flowlib.training.muon import Muon, orthogonalise
 from flowlib.training.optimisers import make_optimisers
-from flowlib.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 144), (144, 16)])

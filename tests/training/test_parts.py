@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowlib.training import Recipe
+from flowlib.recipes import Recipe
 from flowlib.training.devices import autocast, computes_in_bf16, pick_device
 from flowlib.training.distributed import World
 from flowlib.training.ema import EMA

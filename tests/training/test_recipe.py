@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from flowlib.training import RECIPES, FirstStage, Recipe, find_recipe, from_dict, override, to_dict
+from flowlib.recipes import RECIPES, Recipe, find_recipe, from_dict, override, to_dict
+from flowlib.training.settings import FirstStage
 
 BASE = Recipe(name="r", data="digits", steps=10)
 LATENT = Recipe(name="l", data="digits", steps=10, first_stage=FirstStage(steps=5))

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from flowlib.course.notebook import fast, show_source
-from flowlib.losses import uniform_time
+from flowlib.times import uniform_time
 
 # %% [markdown]
 # Times are drawn by

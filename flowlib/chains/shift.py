@@ -1,0 +1,72 @@
+"""ADM's classifier guidance in its own form: the mean of each DDPM step is shifted (Dhariwal & Nichol 2021, section 4).
+
+The DDPM family counts the other way: k = T is noise, k = 0 data, and `t = 1 - k/T`. ADM's network is the one U-Net with
+its options as arguments: depth against width (`depth`, `channels`), attention at several sizes (`attention`), heads by
+number or width (`heads`, `head_channels`), `biggan` and `adagn`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.chains.ancestral import Reverse, chain_of, forward, reverse
+from flowlib.checks import check_choice, check_number
+from flowlib.fields import Field, check_field
+from flowlib.paths import expand_time
+
+LogProb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def mean_shift(
+    field: Field,
+    log_prob: LogProb,
+    scale: float = 1.0,
+    *,
+    variance: str = "small",
+    shift: str = "variance",
+    conditional: bool = False,
+    steps: int | None = None,
+) -> Reverse:
+    """The step N(mean + scale shift grad log p(y|x_k), variance), for `sample_ancestral(field, ..., variance=...)`.
+
+    To first order in x_j, p(x_j | x_k) p(y|x_j) is the Gaussian p(x_j | x_k) with its mean moved by variance times
+    grad log p(y|x) (Dhariwal & Nichol 2021, equation 10 and algorithm 1). `EnergyGuidance` moves the score instead, and
+    so D, and the posterior's mean with D: by v / sqrt(1 - v) times the gradient, v = 1 - abar_k / abar_j. The shifts
+    agree in the limit of small steps; with `shift = "score"` they are the same, to the last digit.
+
+    Args:
+        field: whose steps are guided, on a path that preserves variance.
+        log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x: a classifier of noised data.
+        scale: w; 0 guides nothing, 1 is Bayes' rule.
+        variance: the step's, "small" or "large", as in `sample_ancestral`.
+        shift: "variance", the paper's, or "score".
+        conditional: whether the field is given y too; by default it is asked for its null guide.
+        steps: of the chain, for a field whose schedule is none; as given to `sample_ancestral`.
+
+    Returns:
+        (x_k (B, ...), y, k, j) -> mean (B, ...) and variance of x_j.
+
+    Raises:
+        ValueError: naming the argument that does not fit; in calls for a `log_prob` whose result is not (B,).
+    """
+    chain = chain_of(check_field(field), steps)
+    check_number("scale", scale)
+    check_choice("variance", variance, ["small", "large"])
+    check_choice("shift", shift, ["variance", "score"])
+
+    def step(x: Tensor, y: Tensor | None, k: int, j: int) -> tuple[Tensor, Tensor]:
+        mean, spread = reverse(field, chain, x, y if conditional else None, k, j, variance)
+        size = spread
+        if shift == "score":
+            shrunk, added = forward(chain, torch.ones_like(x), k, j)  # sqrt(1 - v), v
+            size = added / shrunk
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = log_prob(x, expand_time(chain.time(k), x).reshape(-1).expand(len(x)), y)
+            if value.shape != (len(x),):
+                raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(value.shape)}")
+            gradient = torch.autograd.grad(value.sum(), x)[0]
+        return mean + scale * size * gradient, spread
+
+    return step

@@ -1,0 +1,140 @@
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`.
+
+What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
+on standard error and exit status 2; Ctrl-C is exit status 130.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from flowlib import __version__
+from flowlib.cli.commands import demo, evaluate, sample, train
+from flowlib.course.command import grade
+from flowlib.plotting import format_table
+
+# The base class of all errors in arguments, whichever copy of click typer was built on.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="flowlib",
+    help="Flow matching and diffusion: train a recipe, sample it, measure it. Start with `flowlib demo`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"flowlib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+for command in (demo, train, sample, evaluate, grade):
+    app.command()(command)
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one in full, as JSON.")] = None) -> None:
+    """List the recipes that can be trained, or print one.
+
+    \b
+    Examples:
+      flowlib recipes
+      flowlib recipes mnist
+    """
+    import json
+
+    from flowlib.recipes import RECIPES, find_recipe, to_dict
+
+    if name is not None:
+        typer.echo(json.dumps(to_dict(find_recipe(name)), indent=2))
+        return
+    rows = [
+        {
+            "recipe": recipe.name,
+            "data": recipe.data,
+            "network": recipe.net + (", on latents" if recipe.first_stage else ""),
+            "predicts": recipe.predicts,
+            "steps": f"{recipe.steps:,}",
+            "batch": recipe.batch_size,
+        }
+        for recipe in RECIPES.values()
+    ]
+    typer.echo(format_table(rows))
+    typer.echo("\nTrain one with `flowlib train NAME`, see all of it with `flowlib recipes NAME`.")
+
+
+@data_app.callback(invoke_without_command=True)
+def _data(context: typer.Context) -> None:
+    """List the data sets and where they were found, or fetch one.
+
+    \b
+    Examples:
+      flowlib data
+      flowlib data fetch mnist
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from flowlib.data import digits, mnist, toy
+
+    found = mnist.find()
+    where = "not found: flowlib data fetch mnist" if found is None else str(found)
+    size = f"{toy.SIZES['train']:,} + {toy.SIZES['test']:,}"
+    lines: list[tuple[str, str, str, int, str]] = [
+        ("digits", "1,500 + 297", "1 x 8 x 8", digits.CLASSES, "in scikit-learn"),
+        ("mnist", "60,000 + 10,000", "1 x 28 x 28", mnist.CLASSES, where),
+        *((name, size, "2", entry.classes, "computed") for name, entry in toy.SETS.items()),
+    ]
+    columns = ("data", "samples", "shape", "labels", "where")
+    typer.echo(format_table([dict(zip(columns, line, strict=True)) for line in lines]))
+
+
+@data_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="The data set, such as mnist.")]) -> None:
+    """Fetch a data set, verify it and say where it lies."""
+    from flowlib.checks import check_choice
+    from flowlib.data import available, load, mnist
+
+    check_choice("data", name, available())
+    for split in ("train", "test"):
+        load(name, split)
+    typer.echo(f"{name} is in {mnist.find()}" if name == "mnist" else f"{name} needs no fetching: it is here already")
+
+
+app.add_typer(data_app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    try:
+        status = typer.main.get_command(app)(args=arguments, prog_name="flowlib", standalone_mode=False)
+    except _UsageError as error:
+        return _fail(error.format_message() + " (flowlib --help says more)")  # type: ignore[attr-defined]
+    except OSError as error:  # without the number that the system gives it
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except ValueError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print("flowlib: " + " ".join(message.split()), file=sys.stderr)
+    return status

@@ -1,0 +1,188 @@
+"""The commands that make runs and use them: demo, train, sample, evaluate."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowlib.plotting import format_table
+
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 ...")]
+Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]
+Method = Annotated[
+    str,
+    typer.Option(help="euler, midpoint, heun, rk4, dopri5 (adaptive) ..., ddim, sde, ddpm, ddpm-large, ddpm-learned."),
+]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
+    steps: Annotated[int | None, typer.Option(help="Training steps, instead of the recipe's.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Learn real handwritten digits in a minute and draw new ones. Needs no network and no data set.
+
+    \b
+    Examples:
+      flowlib demo
+      flowlib demo --out elsewhere --seed 1
+    """
+    from flowlib.cli.demo import demo as run_demo
+    from flowlib.data import mnist
+
+    typer.echo("Training a flow on scikit-learn's 1,500 handwritten digits ...")
+    made = run_demo(out, steps=steps, seed=seed, device=device)
+    typer.echo(f"Trained for {made.run.step} steps in {made.seconds:.0f} s. Look at:\n")
+    for path, what in made.pictures.items():
+        typer.echo(f"  {path}   {what}")
+    typer.echo(f"\nA classifier of real digits reads {made.read_right:.0%} of the new ones as the label asked for.")
+    typer.echo(f"\nNext:\n  flowlib sample {out} --label 3 --scale 2 --out threes.png")
+    found = mnist.find()
+    if found is None:
+        typer.echo("  flowlib data fetch mnist   then  flowlib train mnist   for digits of 28 x 28 pixels")
+    else:
+        typer.echo(f"  flowlib train mnist   for digits of 28 x 28 pixels: MNIST was found in {found}")
+
+
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe: see `flowlib recipes`.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    device: Device = "auto",
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 20 in a run.")] = None,
+    log_every: Annotated[int | None, typer.Option(help="Steps between lines of metrics; 200 in a run.")] = None,
+    pictures: Annotated[bool, typer.Option(help="Draw samples at each quarter of the run.")] = True,
+) -> None:
+    """Train a recipe. A run that was stopped or killed goes on with --resume, to the same bits.
+
+    \b
+    Examples:
+      flowlib train mnist
+      flowlib train mnist --out runs/wide --set net.channels=[64,128] --set batch_size=128
+      flowlib train mnist --resume
+      torchrun --nproc-per-node 2 -m flowlib train mnist
+    """
+    from flowlib.recipes import find_recipe, override
+    from flowlib.runs import train as run_training
+    from flowlib.runs.run import RECIPE, read_recipe
+    from flowlib.training.checkpoint import latest_step
+    from flowlib.training.trainer import CHECKPOINTS
+
+    out = Path("runs") / name if out is None else out
+    recipe = find_recipe(name)
+    if resume and (out / RECIPE).exists():
+        recipe = read_recipe(out)[0]
+        if recipe.name != name:
+            raise ValueError(f"{out} holds a run of {recipe.name!r}, not of {name!r}: choose another --out")
+    named = {"steps": steps, "seed": seed}
+    given = [f"{key}={value}" for key, value in named.items() if value is not None]
+    recipe = override(recipe, [*(settings or []), *given])
+    try:
+        run = run_training(
+            recipe, out, resume=resume, overwrite=overwrite, device=device, log_every=log_every,
+            checkpoint_every=checkpoint_every, pictures=pictures,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        saved = latest_step(out / CHECKPOINTS)
+        state = "nothing is saved yet" if saved is None else f"step {saved} of {recipe.steps} is saved"
+        typer.echo(f"flowlib: interrupted; {state}; go on with: flowlib train {name} --out {out} --resume", err=True)
+        raise typer.Exit(130) from None
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
+        typer.echo(f"Trained {name} for {run.step} steps: {out}\nNext:")
+        typer.echo(f"  flowlib sample {out} --out samples.png\n  flowlib evaluate {out}")
+
+
+def sample(
+    run: RunFolder,
+    label: Annotated[list[int] | None, typer.Option(help="A label; may be repeated. All labels by default.")] = None,
+    count: Annotated[int | None, typer.Option(help="Samples in all; 10 of each label by default.")] = None,
+    scale: Annotated[float, typer.Option(help="Guidance scale: 1 is none, more is closer to the label.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 50,
+    method: Method = "heun",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="File to write: .png, .gif (the way there), .npz or .pt.")] = Path(
+        "samples.png"
+    ),
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Samples at a time, to bound memory.")] = 500,
+) -> None:
+    """Draw samples from a run.
+
+    \b
+    Examples:
+      flowlib sample runs/mnist
+      flowlib sample runs/mnist --label 3 --count 16 --scale 2 --out threes.png
+      flowlib sample runs/mnist --method sde --steps 250 --count 10000 --out samples.npz
+    """
+    from flowlib.runs import choose_labels, export_samples, load_run
+
+    if out.suffix not in (".png", ".gif", ".npz", ".pt"):
+        raise ValueError(f"--out must end in .png, .gif, .npz or .pt, got {str(out)!r}")
+    trained = load_run(run, device)
+    y, count = choose_labels(trained, label or [], count)
+    moving = out.suffix == ".gif"
+    states = trained.sample(
+        y, count=count, scale=scale, steps=steps, method=method, seed=seed, batch_size=batch_size, trajectory=moving
+    )
+    export_samples(states.cpu(), y, out, columns=max(1, count // len(set(label or range(trained.classes)))))
+    typer.echo(f"{count} samples: {out}")
+
+
+def evaluate(
+    run: RunFolder,
+    samples: Annotated[int, typer.Option(help="Samples to measure.")] = 10_000,
+    scale: Annotated[
+        list[float] | None, typer.Option(help="A guidance scale; may be repeated. 1 and 2 by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 50,
+    method: Method = "heun",
+    seed: Seed = 0,
+    likelihood: Annotated[
+        int,
+        typer.Option(metavar="N", help="Also the bits/dim of N test images (runs on pixels): of a chain, its bound."),
+    ] = 0,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Samples at a time, to bound memory.")] = 500,
+    out: Annotated[Path | None, typer.Option(help="Also write the table, as JSON.")] = None,
+) -> None:
+    """Measure a run's samples beside real ones.
+
+    Digits: accuracy of the labels, Fréchet distance to the test set and its ratio to that of training images,
+    precision, recall, inception score. On MNIST by the shipped evaluator; on the 8 x 8 digits on pixels, with labels
+    read by a support vector machine. Points: sliced Wasserstein and energy distance to the test set. And the cost:
+    network evaluations a sample (nfe) and samples a second.
+
+    \b
+    Examples:
+      flowlib evaluate runs/mnist
+      flowlib evaluate runs/mnist --samples 2000 --scale 1 --scale 1.5 --scale 2 --likelihood 100
+    """
+    import json
+
+    from flowlib.runs import evaluate_run, likelihood_of_test_set, load_run
+
+    trained = load_run(run, device)
+    bits = likelihood_of_test_set(trained, images=likelihood, seed=seed) if likelihood else None
+    scales = tuple(scale) if scale else (1.0, 2.0)
+    rows = evaluate_run(
+        trained, samples=samples, scales=scales, steps=steps, method=method, seed=seed, batch_size=batch_size
+    )
+    typer.echo(format_table(rows))
+    if bits is not None:
+        what = "variational bound" if trained.recipe.chain else "likelihood"
+        typer.echo(f"\n{what}: {bits[0]:.3f} +- {bits[1]:.3f} bits/dim on {likelihood} test images")
+    if out is not None:
+        named = {"bits_per_dim": bits[0], "standard_error": bits[1]} if bits else {}
+        out.write_text(json.dumps({"samples": rows, **named}, indent=2))

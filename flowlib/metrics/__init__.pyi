@@ -1,0 +1,12 @@
+from .distances import energy_distance as energy_distance
+from .distances import sliced_wasserstein as sliced_wasserstein
+from .evaluator import Evaluator as Evaluator
+from .evaluator import evaluate as evaluate
+from .evaluator import load_evaluator as load_evaluator
+from .features import frechet_distance as frechet_distance
+from .features import frechet_distance_of_moments as frechet_distance_of_moments
+from .features import precision_recall as precision_recall
+from .images import evaluate_images as evaluate_images
+from .images import inception_score as inception_score
+from .images import label_accuracy as label_accuracy
+from .judges import fit_reader as fit_reader

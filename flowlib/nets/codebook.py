@@ -1,0 +1,107 @@
+"""Vector quantisation: an autoencoder whose latents are entries of a learned codebook (van den Oord et al. 2017).
+
+In a latent model the quantisation belongs to the decoder, as in Rombach et al. 2022, section 3.1: the flow learns the
+encoder's own output, which is continuous, and `decode` moves it to the nearest entries first.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.checks import check_count, check_number, check_tensor
+from flowlib.nets.autoencoder import Autoencoder
+
+
+class Codebook(nn.Module):
+    """Each pixel of a latent to the nearest of `size` vectors, with a gradient that goes straight through.
+
+    Args:
+        size: vectors in the codebook, 2 or more.
+        dim: of a vector: the latent's channels.
+        commitment: how much more slowly the latents move to their vectors than the reverse, >= 0.
+
+    Raises:
+        ValueError: for a number that does not fit; in calls for latents of another shape or dtype.
+    """
+
+    def __init__(self, size: int, dim: int, commitment: float = 0.25) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.randn(check_count("size", size, 2), check_count("dim", dim)))
+        self.commitment = check_number("commitment", commitment, 0)
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The index of the nearest vector: (B, dim, h, w) -> (B, h, w) in 0 ... size - 1."""
+        check_tensor("z", z, finite=False)
+        if z.ndim != 4 or z.shape[1] != self.codebook.shape[1]:
+            raise ValueError(f"z must have shape (batch, {self.codebook.shape[1]}, h, w), got {tuple(z.shape)}")
+        points = z.movedim(1, -1).reshape(-1, z.shape[1])
+        # |z - e|^2 without |z|^2, which is the same for all e.
+        score = self.codebook.square().sum(1) - 2 * points @ self.codebook.T.to(z)
+        return score.argmin(1).reshape(len(z), *z.shape[2:])
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """The vectors of indices: (B, h, w) -> (B, dim, h, w)."""
+        return self.codebook[index].movedim(-1, 1)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantise latents (B, dim, h, w).
+
+        Returns:
+            e, the nearest vectors (B, dim, h, w), whose gradient is handed to z as if e were z;
+            the loss |sg(z) - e|^2 + commitment |z - sg(e)|^2, a mean over components, where sg stops the gradient
+            (ibid., equation 3): the first term moves the vectors to the latents, the second the latents to the vectors;
+            the indices (B, h, w).
+        """
+        index = self.nearest(z)
+        e = self.look_up(index).to(z)
+        loss = (z.detach() - e).square().mean() + self.commitment * (z - e.detach()).square().mean()
+        return e.detach() + (z - z.detach()), loss, index
+
+
+def perplexity(index: Tensor, size: int) -> float:
+    """exp of the entropy of how often each vector is used: from 1, one for all, to `size`, all alike.
+
+    Args:
+        index: integers 0 ... size - 1, any shape.
+        size: vectors in the codebook.
+
+    Raises:
+        ValueError: for indices outside that range.
+    """
+    if index.is_floating_point() or int(index.min()) < 0 or int(index.max()) >= check_count("size", size):
+        raise ValueError(f"index must hold integers 0 ... {size - 1}, got {index.min()} ... {index.max()}")
+    share = torch.bincount(index.flatten(), minlength=size).double() / index.numel()
+    return float(torch.special.entr(share).sum().exp())
+
+
+class CodebookAutoencoder(Autoencoder):
+    """An autoencoder that decodes the nearest entries of a codebook; other arguments as in `Autoencoder`.
+
+    Args:
+        size: vectors in the codebook.
+        commitment: as in `Codebook`.
+
+    Raises:
+        ValueError: for a size that does not fit, naming it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        latent_channels: int = 4,
+        channels: int = 32,
+        factor: int = 4,
+        depth: int = 1,
+        size: int = 256,
+        commitment: float = 0.25,
+    ) -> None:
+        super().__init__(in_channels, latent_channels, channels, factor, depth)
+        self.codes = Codebook(size, latent_channels, commitment)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The latent before it is quantised, and minus infinity as the logarithm of its variance: it is certain."""
+        mean, _ = super().encode(x)
+        return mean, torch.full_like(mean, -torch.inf)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Quantise latents (B, latent_channels, h, w), then decode them; errors as in `Autoencoder.decode`."""
+        return super().decode(self.codes(z)[0])

@@ -1,0 +1,52 @@
+"""Animations of samples on their way from noise to data, as GIFs that any browser shows."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from flowlib.checks import check_tensor
+from flowlib.plotting.figures import INK, image_axes, point_axes
+
+
+def animate(
+    states: Tensor,
+    path: Path | str,
+    *,
+    labels: Tensor | None = None,
+    columns: int = 10,
+    rows: Sequence[str] | None = None,
+    seconds: float = 4.0,
+) -> None:
+    """Write a GIF of samples on their way from noise to data, with the time on each frame; the last one stays longer.
+
+    Args:
+        states: a trajectory at evenly spaced times from 0 to 1: images (T, N, C, H, W) or points (T, N, 2).
+        path: the file to write.
+        labels: colours of points.
+        columns, rows: of images, as in `picture_grid`.
+        seconds: how long the way takes.
+
+    Raises:
+        ValueError: for states of another shape, or fewer than two.
+    """
+    from PIL import Image
+
+    check_tensor("states", states, finite=False)
+    if states.ndim not in (3, 5) or len(states) < 2:
+        raise ValueError(f"states must have shape (T, N, C, H, W) or (T, N, 2) with T >= 2, got {tuple(states.shape)}")
+    update: Callable[[Tensor], None]
+    if states.ndim == 5:
+        figure, axes, update = image_axes(states[0], columns, rows)
+    else:
+        figure, axes, update = point_axes(states[0], labels, 3.0)
+    frames = []
+    for i, state in enumerate(states):
+        update(state)
+        axes.set_title(f"t = {i / (len(states) - 1):.2f}", loc="left", color=INK, fontsize=11, family="monospace")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=80)
+        frames.append(Image.open(buffer).convert("RGB").quantize(32))
+    times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)

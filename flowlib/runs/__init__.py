@@ -1,0 +1,5 @@
+"""Runs: a recipe trained in a folder, sampled, measured and exported."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
