@@ -105,3 +105,10 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     if value not in names:
         raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}")
     return str(value)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` if it is true or false; a ValueError if not."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value

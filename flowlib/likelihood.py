@@ -129,10 +129,12 @@ def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tens
     return (pixels + inside - 0.5) / 127.5 - 1
 
 
-def bits_per_dim(log_density: Tensor, dims: int) -> Tensor:
-    """Nats of density (B,) of dequantised images -> bits/dim (B,) of their 8-bit pixels, an upper bound in the mean.
+def bits_per_dim(log_density: Tensor, dims: int, levels: int = 256) -> Tensor:
+    """Nats of density (B,) of dequantised images -> bits/dim (B,) of their pixels, an upper bound in the mean.
 
-    A bin is 2/255 wide, so a pixel's probability is its density times that; a uniform model costs 8 bits.
+    Pixels have `levels` values in [-1, 1]. A bin is 2 / (levels - 1) wide, so a pixel's probability is its density
+    times that; of 8-bit pixels a uniform model costs 8 bits.
     """
     check_count("dims", dims)
-    return -(log_density / dims + math.log(2 / 255)) / math.log(2)
+    width = 2 / (check_count("levels", levels, 2) - 1)
+    return -(log_density / dims + math.log(width)) / math.log(2)

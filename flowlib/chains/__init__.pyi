@@ -17,5 +17,7 @@ from .chain import grid_time as grid_time
 from .chain import named_chain as named_chain
 from .ddim import Clipped as Clipped
 from .ddim import encode_ddim as encode_ddim
+from .learned import LearnedVariance as LearnedVariance
+from .learned import TwoOutputs as TwoOutputs
 from .resampling import LossSecondMoment as LossSecondMoment
 from .shift import mean_shift as mean_shift

@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`.
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`, and what systems bring.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -13,6 +13,7 @@ import typer
 
 from flowlib import __version__
 from flowlib.cli.commands import demo, evaluate, sample, train
+from flowlib.cli.systems import SystemCommands
 from flowlib.course.command import grade
 from flowlib.plotting import format_table
 
@@ -21,6 +22,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="flowlib",
+    cls=SystemCommands,
     help="Flow matching and diffusion: train a recipe, sample it, measure it. Start with `flowlib demo`.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -61,6 +63,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one in f
     import json
 
     from flowlib.recipes import RECIPES, find_recipe, to_dict
+    from flowlib.systems.system import name_of
 
     if name is not None:
         typer.echo(json.dumps(to_dict(find_recipe(name)), indent=2))
@@ -69,10 +72,10 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one in f
         {
             "recipe": recipe.name,
             "data": recipe.data,
-            "network": recipe.net + (", on latents" if recipe.first_stage else ""),
-            "predicts": recipe.predicts,
-            "steps": f"{recipe.steps:,}",
-            "batch": recipe.batch_size,
+            "system": name_of(recipe.system),
+            "network": getattr(recipe.system, "net", ""),
+            "steps": f"{recipe.training.steps:,}",
+            "batch": recipe.training.batch_size,
         }
         for recipe in RECIPES.values()
     ]

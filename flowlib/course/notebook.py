@@ -10,16 +10,16 @@ import os
 import textwrap
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import flowlib
 from flowlib.checks import check_choice
-from flowlib.recipes import Recipe, find_recipe, from_dict, to_dict
+from flowlib.recipes import Recipe, change, find_recipe, to_dict
 from flowlib.runs import Run, RunError, load_run, train
-from flowlib.training import CheckpointError, read_metrics
+from flowlib.training import CheckpointError, Training, read_metrics
 from flowlib.training.trainer import METRICS
 
 FAST_STEPS = 20
@@ -81,21 +81,21 @@ def trained(recipe: str | Recipe, **changes: Any) -> Run:
         if run is None:
             run = _train(recipe, folder)
     seconds = read_metrics(folder / METRICS)[-1]["seconds"]
-    print(f"{recipe.name}: {recipe.steps:,} steps, {seconds:.0f} s of training")
+    print(f"{recipe.name}: {recipe.training.steps:,} steps, {seconds:.0f} s of training")
     return run
 
 
 def resolve(recipe: str | Recipe, **changes: Any) -> Recipe:
     """The recipe that `trained` trains: with its changes, and shortened when `fast`. Errors as in `trained`."""
-    values = to_dict(find_recipe(recipe) if isinstance(recipe, str) else recipe)
-    if changes.get("net", values["net"]) != values["net"]:
-        values["net_args"] = {}  # they were another network's
-    recipe = from_dict({**values, **changes})
+    recipe = change(find_recipe(recipe) if isinstance(recipe, str) else recipe, **changes)
     if not fast:
         return recipe
-    stage = recipe.first_stage
-    stage = None if stage is None else replace(stage, steps=min(stage.steps, FAST_STEPS))
-    return replace(recipe, steps=min(recipe.steps, FAST_STEPS), first_stage=stage)
+    stages = {  # earlier trainings, which have settings of their own
+        part.name: replace(stage, steps=min(stage.steps, FAST_STEPS))
+        for part in fields(recipe.system)  # type: ignore[arg-type]
+        if isinstance(stage := getattr(recipe.system, part.name), Training)
+    }
+    return change(recipe, steps=min(recipe.training.steps, FAST_STEPS), **stages)
 
 
 def runs_folder() -> Path:
@@ -111,7 +111,7 @@ def _finished(folder: Path, recipe: Recipe) -> Run | None:
         run = load_run(folder, "cpu")
     except (RunError, CheckpointError):
         return None
-    return run if run.step == recipe.steps else None
+    return run if run.step == recipe.training.steps else None
 
 
 def _train(recipe: Recipe, folder: Path) -> Run:

@@ -2,9 +2,9 @@
 
 from flowlib.checks import check_choice
 from flowlib.data import digits, mnist, toy
-from flowlib.data.dataset import SPLITS, DataError, Dataset
+from flowlib.data.dataset import SPLITS, DataError, Dataset, Spec
 
-__all__ = ["SPLITS", "DataError", "Dataset", "available", "digits", "load", "mnist", "toy"]
+__all__ = ["SPLITS", "DataError", "Dataset", "Spec", "available", "digits", "load", "mnist", "open_data", "toy"]
 
 
 def available() -> tuple[str, ...]:
@@ -29,3 +29,7 @@ def load(name: str, split: str = "train") -> Dataset:
     if name == "mnist":
         return mnist.load(split)
     return toy.load(name, split)
+
+
+def open_data(text: str, split: str = "train") -> Dataset:
+    return load(text, split)

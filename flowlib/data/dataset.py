@@ -14,6 +14,19 @@ class DataError(ValueError):
     """Data that is missing, damaged or cannot be stored; the message names the file and the ways out."""
 
 
+@dataclass(frozen=True)
+class Spec:
+    shape: tuple[int, ...]
+    classes: int
+    levels: int | None = None
+    columns: tuple[str, ...] = ("x", "label")
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for n in ("shape", "columns", "names"):
+            object.__setattr__(self, n, tuple(getattr(self, n)))
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples and their labels, each in one tensor.
@@ -48,6 +61,13 @@ class Dataset:
         if low < 0 or high >= self.classes:
             raise ValueError(f"labels must lie in 0 ... {self.classes - 1}, got {low} ... {high}")
 
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.shape, self.classes, self.levels)
+
+    def digest(self) -> str:
+        return "x"
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -56,7 +76,7 @@ class Dataset:
         """The shape of one sample: (C, H, W) or (2,)."""
         return tuple(self.images.shape[1:])
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
         """Return the samples (B, ...) and labels (B,) at `index`, as new tensors.
 
         Args:
@@ -68,7 +88,7 @@ class Dataset:
         if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32) or index.ndim != 1:
             raise ValueError(f"index must be an integer tensor of shape (batch,), got {_describe(index)}")
         try:
-            return self.images[index], self.labels[index]
+            return {"x": self.images[index], "label": self.labels[index]}
         except IndexError as error:  # on a CPU the indexing itself checks the range: no second pass over it
             raise ValueError(f"index must lie in 0 ... {len(self) - 1}: {error}") from None
 

@@ -1,19 +1,22 @@
-"""Changing a recipe by text, as the command line does: "batch_size=32", "net.depth=3", "first_stage.steps=500"."""
+"""Changing a recipe: by keyword, or by text as the command line does: "batch_size=32", "net.depth=3"."""
 
 import ast
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any
 
+from flowlib.checks import check_choice
 from flowlib.recipes.recipe import Recipe, from_dict, to_dict
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return `recipe` with each setting "key=value" replaced.
 
-    A key is a field of the recipe, `net.` and an argument of its network, or `first_stage.` and a field of that. A
-    value is read as JSON or as a Python literal, and is a string if it is neither: 32, 1e-3, true, [32,64], cosine.
-    Settings are taken in order; another `net` starts with no arguments.
+    A key is a setting of the training or of the system, or `name` or `data`; with a dot, a setting inside one:
+    `net.depth`, an argument of the network, `first_stage.steps`, `parts.classifier`. A value is read as JSON or as a
+    Python literal, and is a string if it is neither: 32, 1e-3, true, [32,64], cosine. Settings are taken in order;
+    another `net` starts with no arguments.
 
     Raises:
         ValueError: for a setting without "=", an unknown key or a value of the wrong type, naming it.
@@ -23,18 +26,53 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise ValueError(f"a setting must look like key=value, got {setting!r}")
-        head, dot, tail = key.partition(".")
-        if key == "net" and text != values["net"]:
-            values["net_args"] = {}  # they were another network's
-        if not dot:
-            values[key] = parse(text)
-        elif head == "net":
-            values["net_args"] = {**values["net_args"], tail: parse(text)}
-        elif head == "first_stage" and values["first_stage"] is not None:
-            values["first_stage"][tail] = parse(text)
-        else:
-            raise ValueError(f"a recipe's setting must be a field, net.NAME or first_stage.NAME, got {key!r}")
+        _put(values, key, parse(text))
     return from_dict(values)
+
+
+def change(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return `recipe` with settings replaced, each called by its own name: `change(recipe, steps=500, predicts="v")`.
+
+    `system` and `training` may be replaced as a whole.
+
+    Raises:
+        ValueError: for an unknown setting or a value that does not fit, naming it.
+    """
+    whole = {key: changes.pop(key) for key in ("system", "training") if key in changes}
+    values = to_dict(dataclasses.replace(recipe, **whole))
+    for key, value in changes.items():
+        _put(values, key, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
+    return from_dict(values)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Replace the setting `key` of a recipe as plain data."""
+    system, training = values["system"], values["training"]
+    head, dot, tail = key.partition(".")
+    if head in ("system", "training") and dot:
+        return _put_in(values[head], tail, value)
+    if key == "net" and value != system.get("net"):
+        system["net_args"] = {}  # they were another network's
+    if head == "net" and dot and "net_args" in system:
+        system["net_args"] = {**system["net_args"], tail: value}
+        return None
+    for place in (training, system, values):
+        if head in place and key not in ("system", "training"):
+            return _put_in(place, key, value)
+    known = [*training, *(name for name in system if name != "system"), "name", "data"]
+    check_choice("a setting", head, known)
+    return None
+
+
+def _put_in(place: dict[str, Any], key: str, value: Any) -> None:
+    head, dot, tail = key.partition(".")
+    if not dot:
+        place[head] = value
+    elif isinstance(place.get(head), dict):
+        place[head] = dict(place[head])
+        _put_in(place[head], tail, value)
+    else:
+        raise ValueError(f"a setting must be a field, or NAME.FIELD of one that holds settings; got {key!r}")
 
 
 def parse(text: str) -> Any:

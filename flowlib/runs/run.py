@@ -1,181 +1,156 @@
-"""Runs: what a training leaves in its folder, as a field that is ready to be sampled.
+"""Runs: what a training leaves in its folder, as a model that is ready to be used.
 
     run = load_run("runs/digits")
     images = run.sample(torch.arange(10), scale=2.0)
 
-A folder holds `recipe.json`, `metrics.jsonl`, `checkpoints`, `samples` and, for a latent model, its `first_stage`.
+A folder holds `recipe.json`, `metrics.jsonl`, `checkpoints`, `samples` and a folder for each earlier stage.
 """
 
-import json
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from flowlib.chains import Clipped, sample_ancestral
-from flowlib.chains.ancestral import Reverse
-from flowlib.checks import check_choice, check_count
-from flowlib.fields import Field, Model
-from flowlib.guidance import ClassifierFreeGuidance
-from flowlib.recipes import Recipe, from_dict
-from flowlib.samplers import sample_ddim, sample_ode, sample_sde
-from flowlib.solvers import ADAPTIVE, STEPS
-from flowlib.systems.building import build, latent_shape, network_model
-from flowlib.systems.improved_ddpm import LearnedVariance
-from flowlib.systems.latent import LatentModel
+from flowlib.data import Spec
+from flowlib.recipes import Recipe
+from flowlib.runs.folder import RunError, read_record
+from flowlib.systems.system import SampleRequest, System, name_of, parts_of
 from flowlib.training import checkpoint
-from flowlib.training.devices import autocast, pick_device
+from flowlib.training.devices import pick_device
 from flowlib.training.order import stream
 from flowlib.training.trainer import CHECKPOINTS
 
-RECIPE = "recipe.json"
-METHODS = (*STEPS, *ADAPTIVE, "ddim", "sde", "ddpm", "ddpm-large", "ddpm-learned")
-
-
-class RunError(ValueError):
-    """A folder that holds no run, or another one than was asked for; the message says what to do."""
+__all__ = ["Run", "RunError", "load_run"]
 
 
 @dataclass
 class Run:
-    """A trained flow.
+    """A trained system.
 
     Attributes:
         folder: where it lies.
         recipe: what it was trained by.
-        shape: of a sample of the data, (C, H, W) or (2,).
-        classes: labels in the data.
+        spec: of the data: the shape of a sample, how many labels ...
         step: how far it was trained.
-        field: the averaged network as a field, a `Model` or a `LatentModel`.
+        module: the averaged networks.
+        parts: the finished models that it stands on.
     """
 
     folder: Path
     recipe: Recipe
-    shape: tuple[int, ...]
-    classes: int
+    spec: Spec
     step: int
-    field: Model | LatentModel
+    module: Any
+    parts: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def field(self) -> Any:
+        """The module of a run that is a flow: a field, which samplers, guidance and likelihood take."""
+        return self.module
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample of the data, (C, H, W) or (2,)."""
+        return self.spec.shape
+
+    @property
+    def classes(self) -> int:
+        """Labels in the data."""
+        return self.spec.classes
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.field.parameters()).device
+        """Where the networks are."""
+        return next(self.module.parameters()).device
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
-        """Starting points for `count` samples, of the shape that the field works in."""
-        shape = latent_shape(self.recipe, self.shape)
-        noise = torch.randn(check_count("count", count), *shape, generator=stream(seed, "noise"))
-        return noise.to(self.device)
+        """Starting points for `count` samples, of the shape that a flow works in."""
+        return _method(self.recipe.system, "noise", "starts from no noise")(self.module, self.spec, count, seed)
 
-    def sample(
-        self,
-        y: Tensor | None = None,
-        *,
-        count: int | None = None,
-        scale: float = 1.0,
-        steps: int = 50,
-        method: str = "heun",
-        seed: int = 0,
-        precision: str | None = None,
-        batch_size: int = 500,
-        trajectory: bool = False,
-    ) -> Tensor:
-        """Draw samples, decoded if the run is latent, on the network's device.
+    def sample(self, y: Tensor | None = None, **options: Any) -> Tensor:
+        """Draw samples, on the networks' device.
 
         Args:
-            y: labels (B,), or None for the null guide; then `count` says how many samples.
-            scale: of classifier-free guidance; 1 is none.
-            steps: of the sampler.
-            method: a fixed-step or adaptive method of `sample_ode`, "ddim", "sde", or DDPM's ancestral sampling with
-                its smaller fixed variance, "ddpm", its larger one, "ddpm-large", or a learned one, "ddpm-learned".
-            seed: one seed and method is one set of samples.
-            precision: as in a recipe; by default the recipe's own, and "fp32" for adaptive methods, whose tolerance is
-                finer than bfloat16.
-            batch_size: samples at a time.
-            trajectory: return all states, the noise first.
+            y: labels or other guides (B, ...), or None for the null guide; then `count` says how many samples.
+            options: what else the system's request takes: `count`, `seed`, `batch_size`, `precision`; for a flow also
+                `scale`, `steps`, `method`, `trajectory` (see `flowlib.systems.sampling.FlowRequest`).
 
         Returns:
-            (B, *shape), or (states, B, *shape).
+            (B, *shape), or with `trajectory` (states, B, *shape).
 
         Raises:
-            ValueError: for an argument that does not fit, naming it.
+            ValueError: for a system that does not sample, or an argument that does not fit, naming it.
+            TypeError: for an option that the system does not take.
         """
-        check_choice("method", method, METHODS)
-        y = None if y is None else y.to(self.device)
-        noise = self.noise((1 if count is None else count) if y is None else len(y), seed)
-        field: Field = self.field if y is None or scale == 1 else ClassifierFreeGuidance(self.field, scale)
-        variance = self._variance(method, field)
-        if self._clips and method not in ADAPTIVE:  # which would stumble over each pixel's kink
-            field = Clipped(field)  # without which the noise that a DDPM predicts at k = T says next to nothing of D
-        common: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "trajectory": trajectory}
-        usual = "fp32" if method in ADAPTIVE else self.recipe.precision
-        with autocast(usual if precision is None else precision, self.device):
-            if method == "ddim":
-                states = sample_ddim(field, noise, y, **common)
-            elif method == "sde":
-                states = sample_sde(field, noise, y, generator=stream(seed, "sde"), **common)
-            elif method.startswith("ddpm"):
-                draws = stream(seed, "ancestral")
-                states = sample_ancestral(field, noise, y, variance=variance, generator=draws, **common)
-            else:
-                states = sample_ode(field, noise, y, method=method, denoise_last=self._lands, **common)
-            return self.decode(states)
-
-    @property
-    def _lands(self) -> bool:
-        """Whether the ODE's last step lands on D. A v could be asked for at t = 1, but few or no times come near it."""
-        return self.recipe.predicts == "v" and self.recipe.time == "logit-normal"
-
-    @property
-    def _clips(self) -> bool:
-        """Whether samplers clip D to the range of pixels."""
-        return bool(self.recipe.chain) and len(self.shape) == 3 and self.recipe.first_stage is None
-
-    def _variance(self, method: str, field: Field) -> str | Reverse:
-        """The variance of ancestral sampling by `method` of `field`, the run's own or that under guidance."""
-        if method != "ddpm-learned":
-            return "large" if method == "ddpm-large" else "small"
-        model = network_model(self.field)
-        if not isinstance(model, LearnedVariance):
-            raise ValueError(f"method 'ddpm-learned' needs a run that learned its variance, not {self.recipe.name!r}")
-        return partial(model.reverse, field=None if field is model else field, clip=1.0 if self._clips else None)
-
-    @torch.no_grad()
-    def decode(self, states: Tensor, batch_size: int = 500) -> Tensor:
-        """States of the field (..., B, *latent shape) as data (..., B, *shape), float32; the same unless latent."""
-        if not isinstance(self.field, LatentModel):
-            return states.float()
-        flat = states.reshape(-1, *latent_shape(self.recipe, self.shape))
-        images = torch.cat([self.field.decode(part) for part in flat.split(batch_size)])
-        return images.float().reshape(*states.shape[: -len(self.shape)], *self.shape)
+        sample = _method(self.recipe.system, "sample", "does not sample")
+        if y is not None:
+            y = y.to(self.device)
+            options["count"] = len(y)
+        kind = getattr(self.recipe.system, "Sampling", SampleRequest)
+        usual = self.recipe.training.precision
+        return sample(self.module, self.parts, kind(spec=self.spec, y=y, usual=usual, **options))
 
 
-def load_run(folder: Path | str, device: str | torch.device = "auto") -> Run:
-    """The run in a folder, at its latest checkpoint, ready to be sampled.
+def load_run(folder: Path | str, device: str | torch.device = "auto", *, net: nn.Module | None = None) -> Run:
+    """The run in a folder, at its latest checkpoint, ready to be used.
+
+    Args:
+        folder: where it lies.
+        device: where to put it.
+        net: the network of a run that was trained on one of your own, built as it was then; its weights are the run's.
 
     Raises:
-        RunError: if there is no run.
+        RunError: if there is no run, or a part that it stands on is gone or has other weights now.
         CheckpointError: if its checkpoint is missing, damaged, or of another version or architecture.
     """
-    folder = Path(folder)
-    recipe, shape, classes = read_recipe(folder)
-    field = build(recipe, shape, classes)
+    folder, record = Path(folder), read_record(Path(folder))
+    place = pick_device(device) if isinstance(device, str) else device
+    if record.net is not None and net is None:
+        raise RunError(f"{folder} was trained with a network of your own, {record.net}: load_run(folder, net=...)")
+    parts, hashes = load_parts(record.recipe.system, place)
+    for name, digest in hashes.items():
+        if record.parts.get(name) != digest:
+            raise RunError(f"the part {name!r} of the run in {folder} has other weights than when it was trained")
+    module = build(record.recipe, record.spec, parts if net is None else {**parts, "net": net})
     step, weights = checkpoint.load_average(folder / CHECKPOINTS)
-    checkpoint.load_weights(field, weights, folder / CHECKPOINTS)
-    field.to(pick_device(device) if isinstance(device, str) else device).eval().requires_grad_(False)
-    return Run(folder, recipe, shape, classes, step, field)
+    checkpoint.load_weights(module, weights, folder / CHECKPOINTS)
+    module.to(place).eval().requires_grad_(False)
+    return Run(folder, record.recipe, record.spec, step, module, parts)
 
 
-def read_recipe(folder: Path) -> tuple[Recipe, tuple[int, ...], int]:
-    """The recipe of the run in a folder, and the shape and number of classes of its data; a RunError without one."""
-    path = folder / RECIPE
-    try:
-        content = json.loads(path.read_text())
-        return from_dict(content["recipe"]), tuple(content["shape"]), int(content["classes"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None
+def load_parts(system: System, device: torch.device) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The finished models that a system stands on, frozen, and the hash of each one's weights.
+
+    Raises:
+        RunError: for a part that is no run.
+    """
+    parts, hashes = {}, {}
+    for name, source in parts_of(system).items():
+        try:
+            parts[name] = load_run(source, device).module
+        except RunError as error:
+            raise RunError(f"the part {name!r}: {error}") from None
+        hashes[name] = checkpoint.average_digest(Path(source) / CHECKPOINTS)
+    return parts, hashes
+
+
+def build(recipe: Recipe, spec: Spec, parts: Mapping[str, nn.Module] | None = None) -> nn.Module:
+    """The untrained module of a recipe, for data of `spec`; its weights follow from the seed.
+
+    Raises:
+        ValueError: if the networks do not take such data.
+    """
+    generator = stream(recipe.training.seed, "weights")
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
+        torch.manual_seed(generator.initial_seed())
+        return recipe.system.build(spec, parts or {}, generator)
+
+
+def _method(system: System, name: str, lack: str) -> Any:
+    method = getattr(system, name, None)
+    if method is None:
+        raise ValueError(f"a run of the system {name_of(system)!r} {lack}")
+    return method

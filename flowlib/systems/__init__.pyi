@@ -1,1 +1,14 @@
-
+from .bits import bound_of_test_set as bound_of_test_set
+from .discovery import find_system as find_system
+from .flow import FlowSystem as FlowSystem
+from .improved_ddpm import ImprovedDDPMSystem as ImprovedDDPMSystem
+from .latent import LatentFlowSystem as LatentFlowSystem
+from .latent import LatentModel as LatentModel
+from .system import SYSTEMS as SYSTEMS
+from .system import Command as Command
+from .system import ReportRequest as ReportRequest
+from .system import SampleRequest as SampleRequest
+from .system import Splits as Splits
+from .system import Stage as Stage
+from .system import System as System
+from .system import register as register

@@ -5,22 +5,23 @@ in a classifier's features, and a discriminator says which patches give themselv
 al. 2022, section 3.1).
 """
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from flowlib.checks import check_number
+from flowlib.checks import check_count, check_number
+from flowlib.data import Dataset
 from flowlib.metrics import Evaluator, load_evaluator
 from flowlib.metrics.evaluator import check_images
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
 from flowlib.nets.autoencoder import draw
+from flowlib.systems.system import Stage
 from flowlib.systems.vae import kl_to_normal
+from flowlib.training import Player, Task, Training, Turn
 from flowlib.training.order import stream
-from flowlib.training.settings import FirstStage
 
 
 class Rivals(nn.Module):
@@ -66,6 +67,18 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
+def reconstruct(
+    autoencoder: Autoencoder, x: Tensor, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images restored from a drawn latent, the KL term in nats (B,), and the codebook's loss, 0 without one."""
+    mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
+    if isinstance(autoencoder, CodebookAutoencoder):
+        quantised, penalty, _ = autoencoder.codes(mean)
+        return Autoencoder.decode(autoencoder, quantised).to(x.dtype), torch.zeros(len(x), device=x.device), penalty
+    restored = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
+    return restored, kl_to_normal(mean, log_variance), torch.zeros((), device=x.device)
+
+
 def first_stage_loss(
     autoencoder: Autoencoder,
     x: Tensor,
@@ -77,11 +90,11 @@ def first_stage_loss(
     discriminator: PatchDiscriminator | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Squared error, KL or codebook loss, perceptual and adversarial loss, and the rival's own: a sum, a scalar.
+    """Squared error, KL or codebook loss, perceptual and adversarial loss: the autoencoder's, a scalar.
 
-    Autoencoder and discriminator learn from the same sum, each from its own part: the autoencoder sees a frozen
-    discriminator, the discriminator finished images. The adversarial term is scaled so that its gradient in the
-    decoder's last layer is `adversarial` times as large as that of all others (Esser et al. 2021, equation 7).
+    The discriminator is left as it is here, and learns by `hinge_loss`. The adversarial term is scaled so that its
+    gradient in the decoder's last layer is `adversarial` times as large as that of all others (Esser et al.
+    2021, equation 7).
 
     Args:
         autoencoder: with a codebook or without.
@@ -96,15 +109,8 @@ def first_stage_loss(
     """
     for name, weight in (("kl_weight", kl_weight), ("perceptual", perceptual), ("adversarial", adversarial)):
         check_number(name, weight, 0)
-    mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
-    if isinstance(autoencoder, CodebookAutoencoder):
-        quantised, penalty, _ = autoencoder.codes(mean)
-        restored = Autoencoder.decode(autoencoder, quantised)
-    else:
-        penalty = kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel()
-        restored = autoencoder.decode(draw(mean, log_variance, generator))
-    restored = restored.to(x.dtype)
-    loss = (restored - x).square().mean() + penalty
+    restored, kl, codes = reconstruct(autoencoder, x, generator)
+    loss = (restored - x).square().mean() + (kl_weight * kl.mean() / x[0].numel() + codes)
     if perceptual:
         if evaluator is None:
             raise ValueError("evaluator must be given for a perceptual loss")
@@ -118,27 +124,77 @@ def first_stage_loss(
     last = list(autoencoder.decoder.parameters())[-2]  # the weights of the last convolution
     sizes = [torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (loss, objection)]
     balance = torch.where(sizes[1] > 0, sizes[0] / sizes[1], 0).clamp(max=1e4).detach()
-    rival = hinge_loss(discriminator(x), discriminator(restored.detach()))
-    return loss + adversarial * balance * objection + rival
+    return loss + adversarial * balance * objection
 
 
-def first_stage_objective(
-    autoencoder: Autoencoder, stage: FirstStage, device: torch.device
-) -> tuple[nn.Module, Callable[..., Tensor]]:
-    """What a recipe's first stage trains, and its loss: a function of images and `generator`.
+@dataclass(frozen=True, kw_only=True)
+class FirstStage(Training):
+    """The autoencoder that a latent system trains first, on the same data: its sizes, its losses, its training.
 
-    The module is the autoencoder, or `Rivals` with a discriminator whose first weights follow from the stage's seed.
+    Attributes:
+        latent_channels, channels, factor, depth: the autoencoder's arguments.
+        kl_weight: the weight of the KL term, >= 0.
+        codebook: vectors of a codebook that quantises the latents, in place of the KL term; 0 for none.
+        perceptual: the weight of the distance in the shipped evaluator's features, >= 0; for MNIST's images.
+        adversarial: the weight of a patch discriminator's objection, >= 0.
     """
-    module: nn.Module = autoencoder
+
+    latent_channels: int = 4
+    channels: int = 64
+    factor: int = 4
+    depth: int = 1
+    kl_weight: float = 1e-3
+    codebook: int = 0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("latent_channels", "channels", "factor", "depth"):
+            check_count(name, getattr(self, name))
+        check_count("codebook", self.codebook, 0)
+        for name in ("kl_weight", "perceptual", "adversarial"):
+            check_number(name, getattr(self, name), 0)
+
+    def autoencoder(self, in_channels: int) -> Autoencoder:
+        """The untrained autoencoder of images with so many channels."""
+        sizes = (in_channels, self.latent_channels, self.channels, self.factor, self.depth)
+        return CodebookAutoencoder(*sizes, self.codebook) if self.codebook else Autoencoder(*sizes)
+
+
+def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> Stage:
+    """The training of an autoencoder by the losses of `stage`; with a rival there are two players.
+
+    The autoencoder ends up with its averaged weights, frozen. The rival's first weights follow from the stage's seed.
+    """
+    autoencoder.requires_grad_(True)
+    device = data.images.device
+    evaluator = load_evaluator().to(device) if stage.perceptual else None
     rival = None
     if stage.adversarial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(stage.seed, "discriminator").initial_seed())
             rival = PatchDiscriminator(autoencoder.in_channels).to(device)
-        module = Rivals(autoencoder, rival)
-    evaluator = load_evaluator().to(device) if stage.perceptual else None
-    loss = partial(
-        first_stage_loss, autoencoder, kl_weight=stage.kl_weight, perceptual=stage.perceptual, evaluator=evaluator,
-        adversarial=stage.adversarial, discriminator=rival,
-    )  # fmt: skip
-    return module, loss
+
+    def loss(turn: Turn) -> Tensor:
+        return first_stage_loss(
+            autoencoder, data.batch(turn.mine)["x"], kl_weight=stage.kl_weight, perceptual=stage.perceptual,
+            evaluator=evaluator, adversarial=stage.adversarial, discriminator=rival, generator=turn.generator,
+        )  # fmt: skip
+
+    def judge(turn: Turn) -> Tensor:
+        x = data.batch(turn.mine)["x"]
+        with torch.no_grad():
+            restored = reconstruct(autoencoder, x, turn.generator)[0]
+        assert rival is not None
+        return hinge_loss(rival(x), rival(restored))
+
+    def finish(trained: nn.Module) -> None:
+        state = trained.autoencoder if isinstance(trained, Rivals) else trained
+        autoencoder.load_state_dict(state.state_dict())
+        autoencoder.eval().requires_grad_(False)
+
+    if rival is None:
+        return Stage("first_stage", Task(autoencoder, loss, len(data), autoencoder), stage, finish)
+    players = [Player(autoencoder, loss, "autoencoder"), Player(rival, judge, "discriminator")]
+    return Stage("first_stage", Task(Rivals(autoencoder, rival), players, len(data), autoencoder), stage, finish)

@@ -1,116 +1,75 @@
-"""Improved DDPM: a network that learns the variance of each reverse step (Nichol & Dhariwal 2021, arXiv:2102.09672).
+"""Improved DDPM: learned variances, trained by the bound (Nichol & Dhariwal 2021, arXiv:2102.09672).
 
-As in `flowlib.systems.ddpm`, k = T is noise, k = 0 data, `t = 1 - k/T`. The cosine chain is `Chain.of(Cosine(), T)`.
-The network has twice the data's channels: the noise, so that it is a `Model` like any other, and a share v for each
-component, which says where between both fixed variances the logarithm of the step's variance lies. The noise is learned
-by L_simple, which does not see the variance, and the variance by the variational bound, which must not move the mean:
-that is L_hybrid. L_vlb is the bound alone.
+The noise is learned by L_simple, which does not see the variance, and the variance by the variational bound, which must
+not move the mean: that is L_hybrid. L_vlb is the bound alone. The cosine chain is `Chain.of(Cosine(), T)`.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from flowlib.chains import Chain, LossSecondMoment, decoder_variance, forward, posterior, term_at
-from flowlib.chains.ancestral import Step
-from flowlib.checks import check_choice, check_number, check_tensor
-from flowlib.fields import Field, Model
+from flowlib.chains import LearnedVariance, LossSecondMoment, TwoOutputs, forward, named_chain, term_at
+from flowlib.checks import check_choice, check_count, check_flag, check_number, check_tensor
+from flowlib.data import Dataset, Spec
 from flowlib.losses import drop_guide
 from flowlib.paths import GaussianPath
+from flowlib.schedules import SCHEDULES
+from flowlib.systems.flow import Guided
+from flowlib.systems.system import Parts, Stage, register
 from flowlib.times import uniform_time
+from flowlib.training import Task, Turn
 
 LOSSES = ("hybrid", "vlb")
 
 
-class LearnedVariance(Model):
-    """A model of the noise whose network also says the variance of each reverse step (ibid., equation 15).
+@register("improved-ddpm")
+@dataclass(frozen=True, kw_only=True)
+class ImprovedDDPMSystem(Guided):
+    """A chain whose network predicts the noise and the variance of each step.
 
-    It is a field that predicts the noise: what samples, guides or scores a field does so here and sees nothing of the
-    variance. `sample_ancestral(model, noise, variance=model.reverse)` is improved DDPM's sampler.
-
-    Args:
-        net: `net(x, t, y)` with x (B, C, ...) -> (B, 2C, ...): the noise, then 2 v - 1, not bounded. `TwoOutputs` makes
-            one of any network of this library.
-        path: of a chain, `GaussianPath(Chain.of(Cosine(), 1000))`.
-        resampler: draws the steps to train at; uniform without one. It is here to be kept with the weights.
-
-    Raises:
-        ValueError: for a path without a chain, or a resampler of another T; in its methods, for inputs that do not fit.
-    """
-
-    def __init__(self, net: nn.Module, path: GaussianPath, resampler: LossSecondMoment | None = None) -> None:
-        super().__init__(net, path, "noise")
-        schedule = self.path.schedule
-        if not isinstance(schedule, Chain):
-            raise ValueError(f"path must be of a chain, as GaussianPath(Chain.linear()); got {path}")
-        if resampler is not None and resampler.steps != schedule.steps:
-            raise ValueError(f"resampler must have the chain's {schedule.steps} steps, got {resampler.steps}")
-        self.chain, self.resampler = schedule, resampler
-
-    def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        return self.both(x, t, y)[0]
-
-    def both(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """eps_hat and v, both shaped like x, from one evaluation of the network."""
-        out = super().predict(x, t, y)
-        if out.shape != (len(x), 2 * x.shape[1], *x.shape[2:]):
-            raise ValueError(f"net must return twice the channels of x, {tuple(x.shape)}, got {tuple(out.shape)}")
-        noise, share = out.chunk(2, dim=1)
-        return noise, (share + 1) / 2
-
-    def moments(self, x: Tensor, data: Tensor, share: Tensor, k: Step, j: Step) -> tuple[Tensor, Tensor]:
-        """Mean and variance of p(x_j|x_k), shaped like x, for D and v: exp(v log large + (1 - v) log small)."""
-        mean, small = posterior(self.chain, x, data, k, j)
-        large = forward(self.chain, x, k, j)[1]
-        small = decoder_variance(self.chain, x, k, j, small, large)
-        return mean, torch.exp(torch.lerp(small.log().expand_as(x), large.log().expand_as(x), share))
-
-    def reverse(
-        self,
-        x: Tensor,
-        y: Tensor | None,
-        k: Step,
-        j: Step,
-        field: Field | None = None,
-        clip: float | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of p(x_j|x_k), both shaped like x, of neighbours or strided steps (ibid., equation 19).
-
-        Args:
-            x: x_k, shape (B, C, ...); y: guides (B,) or None.
-            k, j: 0 <= j < k <= T, each an integer or (B,) integers.
-            field: takes the mean from another field, such as this model under guidance; the variance is the model's.
-            clip: clamps D to [-clip, clip], as `flowlib.systems.ddim.Clipped` does.
-        """
-        t = self.chain.time(k)
-        noise, share = (part.to(x.dtype) for part in self.both(x, t, y))
-        data = self.path.convert(noise, x, t, "noise", "data") if field is None else field.data(x, t, y)
-        return self.moments(x, data if clip is None else data.clamp(-clip, clip), share, k, j)
-
-
-class TwoOutputs(nn.Module):
-    """A network of 2C channels as one from C to 2C channels: it is given x twice.
+    Attributes:
+        schedule: "cosine", improved DDPM's own, "vp", DDPM's linear one, or another name in `SCHEDULES`.
+        chain: T, the steps of the chain.
+        loss: "hybrid" or "vlb".
+        importance: whether steps are drawn by the second moment of their losses (ibid., section 3.3).
 
     Raises:
-        ValueError: in a call, by the network, for an x that does not have half its channels.
+        ValueError: for a value that does not fit, naming it.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
+    schedule: str = "cosine"
+    chain: int = 1000
+    loss: str = "hybrid"
+    importance: bool = False
 
-    @property
-    def null(self) -> int | Tensor | None:
-        """The network's null guide."""
-        return getattr(self.net, "null", None)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("schedule", self.schedule, SCHEDULES)
+        named_chain(self.schedule, check_count("chain", self.chain))  # which may not exist for so few steps
+        check_choice("loss", self.loss, LOSSES)
+        check_flag("importance", self.importance)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.net(torch.cat([x, x], dim=1), t, y)
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        doubled = (2 * spec.shape[0], *spec.shape[1:])
+        net = self.network(doubled, parts.get("net"), classes=self.labels(spec))
+        path = GaussianPath(named_chain(self.schedule, self.chain))
+        return LearnedVariance(TwoOutputs(net), path, LossSecondMoment(self.chain) if self.importance else None)
 
+    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+        assert isinstance(module, LearnedVariance)
 
-def learned_variance(model: Model, importance: bool = False) -> LearnedVariance:
-    """A model of twice the data's channels on a chain, made one that learns the variance; perhaps with a resampler."""
-    steps = getattr(model.path.schedule, "steps", 1)
-    return LearnedVariance(TwoOutputs(model.net), model.path, LossSecondMoment(steps) if importance else None)
+        def loss(turn: Turn) -> Tensor:
+            batch = data.batch(turn.index)
+            y = self.guide(batch, turn.generator)
+            guide = None if y is None else drop_guide(module, y, self.dropout, turn.generator)[turn.part]
+            return variational_loss(
+                module, batch["x"], guide, kind=self.loss, levels=data.levels, dropout=0, part=turn.part,
+                generator=turn.generator,
+            )  # fmt: skip
+
+        return [Stage("chain", Task(module, loss, len(data), module.net))]
 
 
 def step_losses(

@@ -104,6 +104,11 @@ def load_average(folder: Path) -> tuple[int, dict[str, Tensor]]:
     return entry["step"], _tensors(_read(folder, entry, _AVERAGE))
 
 
+def average_digest(folder: Path) -> str:
+    """The SHA-256 of the averaged weights of the latest checkpoint: what another run that stands on them remembers."""
+    return _entry(folder)["sha256"][_AVERAGE]
+
+
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Fill `module` with `weights`, which came from `source`.
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -43,6 +44,14 @@ class World:
         """The module, whose gradients are averaged over all processes in each backward pass."""
         return module if self.size == 1 else DistributedDataParallel(module)
 
+    def gather(self, x: Tensor) -> Tensor:
+        """The parts x (B / size, ...) of all processes as one tensor (B, ...), in the batch's order; differentiable.
+
+        A loss of the whole batch is then the same number in every process, and the mean of their gradients, which
+        `wrap` takes, is its gradient.
+        """
+        return x if self.size == 1 else _Gather.apply(x, self)
+
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""
         if self.size > 1:
@@ -54,6 +63,24 @@ class World:
         """Return once all processes have come here."""
         if self.size > 1:
             dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' tensors; its gradient sums what each of them asks of this one's part."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, world: World) -> Tensor:
+        ctx.world, ctx.count = world, len(x)
+        parts = [torch.empty_like(x) for _ in range(world.size)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        start = ctx.world.rank * ctx.count
+        return total[start : start + ctx.count], None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The metrics of a run, one JSON object a line: step, loss, lr, grad_norm, images_per_second, seconds."""
+"""The metrics of a run, one JSON object a line: step, lr, loss, other scalars, samples_per_second, seconds."""
 
 import json
 import os

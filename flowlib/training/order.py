@@ -21,19 +21,22 @@ class DataOrder:
     but the seed and the step, so a run that goes on needs no memory of where it was.
 
     Args:
-        count: samples in the data.
+        count: samples in the data; None for data without an end, which are gone through as they come.
         batch_size: samples in a batch.
         seed: of the run.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.count, self.batch_size = check_count("count", count), check_count("batch_size", batch_size)
+    def __init__(self, count: int | None, batch_size: int, seed: int) -> None:
+        self.count = None if count is None else check_count("count", count)
+        self.batch_size = check_count("batch_size", batch_size)
         self.seed = seed
         self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
 
     def batch(self, step: int) -> Tensor:
         """The indices (batch_size,) of step 0, 1, 2, ..."""
         parts, start, missing = [], step * self.batch_size, self.batch_size
+        if self.count is None:
+            return torch.arange(start, start + missing)
         while missing:
             epoch, offset = divmod(start, self.count)
             parts.append(self._order(epoch)[offset : offset + missing])
@@ -43,5 +46,5 @@ class DataOrder:
     def _order(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             self._epoch = epoch
-            self._permutation = torch.randperm(self.count, generator=stream(self.seed, "order", epoch))
+            self._permutation = torch.randperm(self.count or 1, generator=stream(self.seed, "order", epoch))
         return self._permutation

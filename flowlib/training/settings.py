@@ -1,8 +1,8 @@
-"""How any network is trained: the settings that a flow and the autoencoder before it have in common."""
+"""How any network is trained, whatever it learns."""
 
 from dataclasses import dataclass
 
-from flowlib.checks import check_choice, check_count, check_number
+from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.training.optimisers import OPTIMISERS
 
 
@@ -58,40 +58,3 @@ class Training:
         check_count("seed", self.seed, 0)
         check_choice("precision", self.precision, ["auto", "bf16", "fp32"])
         check_flag("compile", self.compile)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FirstStage(Training):
-    """The autoencoder that a latent recipe trains first, on the same data.
-
-    Attributes:
-        latent_channels, channels, factor, depth: the autoencoder's arguments.
-        kl_weight: the weight of the KL term, >= 0.
-        codebook: vectors of a codebook that quantises the latents, in place of the KL term; 0 for none.
-        perceptual: the weight of the distance in the shipped evaluator's features, >= 0; for MNIST's images.
-        adversarial: the weight of a patch discriminator's objection, >= 0.
-    """
-
-    latent_channels: int = 4
-    channels: int = 64
-    factor: int = 4
-    depth: int = 1
-    kl_weight: float = 1e-3
-    codebook: int = 0
-    perceptual: float = 0.0
-    adversarial: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("latent_channels", "channels", "factor", "depth"):
-            check_count(name, getattr(self, name))
-        check_count("codebook", self.codebook, 0)
-        for name in ("kl_weight", "perceptual", "adversarial"):
-            check_number(name, getattr(self, name), 0)
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Return `value` if it is true or false; a ValueError if not."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return value

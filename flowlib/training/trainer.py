@@ -1,8 +1,9 @@
 """The trainer: steps of any task, with everything around them that makes a run safe to stop and to go on.
 
-A step is forward, backward, clip, optimise, average. Its data are a function of the step and its random numbers come
-from one generator that is saved, so a run that goes on from a checkpoint computes the same bits as one never stopped.
-Losses stay on the device and are read when they are logged: the processor never waits in between.
+A step is, for each player, forward, backward, clip, optimise; then the average moves. Its data are a function of the
+step and its random numbers come from one generator that is saved, so a run that goes on from a checkpoint computes the
+same bits as one never stopped. Losses stay on the device and are read when they are logged: the processor never waits
+in between.
 """
 
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowlib.checks import check_count
@@ -19,10 +20,10 @@ from flowlib.training import checkpoint
 from flowlib.training.distributed import World
 from flowlib.training.ema import EMA
 from flowlib.training.journal import Journal
-from flowlib.training.optimisers import learning_rate_factor, make_optimisers, set_learning_rates
 from flowlib.training.order import DataOrder, stream
+from flowlib.training.seat import Seat
 from flowlib.training.settings import Training
-from flowlib.training.task import Objective, Task
+from flowlib.training.task import Task, Turn
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -38,7 +39,7 @@ class Trainer:
 
     Args:
         task: what is trained; its module is moved to the device.
-        settings: a recipe, or the first stage of one.
+        settings: how.
         folder: gets `metrics.jsonl` and `checkpoints`. If a checkpoint lies there, training goes on from it.
         world: the processes that share the work; the leading one writes.
         device: where to compute.
@@ -47,7 +48,7 @@ class Trainer:
         illustrate: called with the averaged module and the step at each quarter of the run, to draw samples on the way.
 
     Raises:
-        ValueError: if the batch cannot be shared evenly.
+        ValueError: if the batch cannot be shared evenly, or players share a name.
         CheckpointError: if the checkpoint in the folder is damaged, or of another version or architecture.
     """
 
@@ -74,18 +75,20 @@ class Trainer:
         self.quarters = {-(-settings.steps * k // 4) for k in (1, 2, 3, 4)}
         self.part = self.world.share(settings.batch_size)
         task.module.to(self.device).train()
-        self.parameters = [p for p in task.module.parameters() if p.requires_grad]
+        names = [player.name for player in task.players]
+        if len(set(names)) < len(names):
+            raise ValueError(f"players must have different names, got {names}")
         self.ema = EMA(task.module, settings.ema)
-        self.optimisers = make_optimisers(settings, task.module)
+        self.seats = [Seat(player, settings, self.world, self.device) for player in task.players]
+        self.optimisers = [optimiser for seat in self.seats for optimiser in seat.optimisers]
         self.order = DataOrder(task.count, settings.batch_size, settings.seed)
         self.draws = stream(settings.seed, "draws")
         self.done, self.seconds = 0, 0.0
         if checkpoint.latest_step(self.folder / CHECKPOINTS) is not None:
             self._restore()
-        if settings.compile:
+        if settings.compile and task.net is not None:
             task.net.compile()
-        self.objective = self.world.wrap(Objective(task, settings.precision, self.device))
-        self._sums = torch.zeros(2, device=self.device)  # of losses and gradient norms since the last line of metrics
+        self._sums: dict[str, Tensor] = {}  # of all named scalars since the last line of metrics
 
     def run(self, progress: bool | None = None) -> nn.Module:
         """Train to the last step, and return the averaged module, in evaluation mode.
@@ -112,7 +115,7 @@ class Trainer:
                     entry = self._metrics(self.done - logged, time.perf_counter() - clock)
                     if journal is not None:
                         journal.write(entry, sync=saves)
-                    bar.set_postfix({"loss": f"{entry['loss']:.4f}", "images/s": round(entry["images_per_second"])})
+                    bar.set_postfix({"loss": f"{entry['loss']:.4f}", "samples/s": round(entry["samples_per_second"])})
                     logged = self.done
                     if self.illustrate is not None and self.done in self.quarters:
                         self.illustrate(self.ema.module, self.done)
@@ -123,19 +126,14 @@ class Trainer:
         return self.ema.module
 
     def step(self) -> None:
-        """One step: forward, backward, clip, optimise, average."""
-        settings = self.settings
-        set_learning_rates(self.optimisers, learning_rate_factor(self.done, settings.steps, settings.warmup))
-        loss = self.objective(self.order.batch(self.done).to(self.device), self.part, self.draws)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, float("inf") if settings.clip is None else settings.clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        """One step: each player's move, then the average's."""
+        index = self.order.batch(self.done).to(self.device)
+        turn = Turn(index, self.part, self.draws, self.done, self.settings.steps, self.world.gather)
+        for seat in self.seats:
+            for name, value in seat.move(turn).items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
         self.done += 1
         self.ema.update(self.done)
-        self._sums += torch.stack([loss.detach().float(), norm.float()])
 
     def save(self) -> None:
         """Write a checkpoint; a WriteError if that fails, with the one before intact."""
@@ -160,14 +158,23 @@ class Trainer:
 
     def _metrics(self, steps: int, seconds: float) -> dict[str, float]:
         """The means over the last `steps`, which took `seconds`, as a line of metrics."""
-        loss, norm = self.world.mean(self._sums / steps).tolist()
-        self._sums.zero_()
-        if not (abs(loss) < float("inf") and norm < float("inf")):  # false for NaN too
+        means = self.world.mean(torch.stack(list(self._sums.values())) / steps).tolist()
+        scalars = dict(zip(self._sums, means, strict=True))
+        self._sums.clear()
+        if "loss" not in scalars:  # of several players, who have one each
+            scalars = {"loss": sum(value for name, value in scalars.items() if name.endswith("_loss")), **scalars}
+        wrong = {name: value for name, value in scalars.items() if not abs(value) < float("inf")}  # NaN too
+        if wrong:
+            named = " and ".join(f"{name} was {value}" for name, value in scalars.items() if _decides(name))
             raise DivergedError(
-                f"training diverged: in steps {self.done - steps + 1} to {self.done} the loss was {loss} and the norm "
-                f"of the gradient {norm}; a smaller lr (it is {self.settings.lr}) or clip may help"
+                f"training diverged: in steps {self.done - steps + 1} to {self.done} {named}; a smaller lr (it is "
+                f"{self.settings.lr}) or clip may help"
             )
         self.seconds += seconds
         rate = steps * self.settings.batch_size / seconds
-        entry = {"step": self.done, "loss": loss, "lr": self.optimisers[0].param_groups[0]["lr"], "grad_norm": norm}
-        return {**entry, "images_per_second": round(rate, 1), "seconds": round(self.seconds, 3)}
+        entry = {"step": self.done, "lr": self.optimisers[0].param_groups[0]["lr"], **scalars}
+        return {**entry, "samples_per_second": round(rate, 1), "seconds": round(self.seconds, 3)}
+
+
+def _decides(name: str) -> bool:
+    return name.endswith(("loss", "grad_norm"))

@@ -1,0 +1,90 @@
+"""Commands that systems bring. Their names are read off the sources, so that help does not wait for torch."""
+
+import ast
+import dataclasses
+import inspect
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import flowlib
+
+VARIABLE = "FLOWLIB_SYSTEMS"
+
+
+@cache
+def declared() -> dict[str, str]:
+    """The commands that systems declare as `Command("name", ..., help="...")`: their help, by name."""
+    folder = Path(flowlib.__file__).parent / "systems"
+    own = [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
+    return dict(found for path in [*sorted(folder.glob("*.py")), *own] for found in _commands(path))
+
+
+def _commands(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        tree = ast.parse(path.read_text("utf-8"))
+    except (OSError, SyntaxError):
+        return  # whoever imports it says what is wrong
+    for node in ast.walk(tree):
+        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Command"
+        if called and node.args and isinstance(node.args[0], ast.Constant):  # type: ignore[attr-defined]
+            texts = [word.value for word in node.keywords if word.arg == "help"]  # type: ignore[attr-defined]
+            known = bool(texts) and isinstance(texts[0], ast.Constant)
+            yield str(node.args[0].value), str(texts[0].value) if known else ""  # type: ignore[attr-defined]
+
+
+class SystemCommands(TyperGroup):
+    """The commands of the command line, and behind them those of the systems."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *declared()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        return _build(cmd_name) if found is None and cmd_name in declared() else found
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """As ever, but without importing a system for the sake of its help."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = super().get_command(ctx, name)
+            rows.append((name, declared()[name] if command is None else command.get_short_help_str(80)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _build(name: str) -> Any:
+    """The command `name` of a system: the fields of its request are its options."""
+    from flowlib.runs import load_run
+    from flowlib.systems.discovery import all_systems
+
+    command = next(one for system in all_systems().values() for one in system.commands if one.name == name)  # type: ignore[attr-defined]
+
+    def act(**options: Any) -> None:
+        run = load_run(options.pop("run"), options.pop("device"))
+        for line in command.run(run, command.request(**options)) or ():
+            typer.echo(line)
+
+    parameters = [_parameter("run", Path, inspect.Parameter.empty, "Folder of a run.", True)]
+    for part in dataclasses.fields(command.request):
+        default = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
+        empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
+        meta = part.metadata
+        parameters.append(_parameter(part.name, part.type, empty, meta.get("help", ""), meta.get("argument", False)))
+    parameters.append(_parameter("device", str, "auto", "Where to compute: auto, cpu, cuda ...", False))
+    act.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    act.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    act.__doc__ = command.help
+    one = typer.Typer(rich_markup_mode=None, add_completion=False)
+    one.command(name)(act)
+    return typer.main.get_command(one)
+
+
+def _parameter(name: str, kind: Any, default: Any, text: str, argument: bool) -> inspect.Parameter:
+    how = typer.Argument(help=text) if argument else typer.Option(help=text)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, how])

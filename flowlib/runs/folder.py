@@ -1,0 +1,121 @@
+"""What a run's folder says of itself: `recipe.json`, with the recipe, the data and the parts that it stands on."""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flowlib
+from flowlib.data import Spec
+from flowlib.recipes import Recipe, change, from_dict, to_dict
+from flowlib.training.files import write_whole
+from flowlib.training.trainer import CHECKPOINTS, METRICS
+
+RECIPE, SAMPLES = "recipe.json", "samples"
+
+
+class RunError(ValueError):
+    """A folder that holds no run, or another one than was asked for; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is on record of a run.
+
+    Attributes:
+        recipe: what it is trained by.
+        spec: of its data.
+        digest: the hash of its data, where they have no name that stands for them; None else.
+        parts: the hash of each finished model that it stands on.
+        net: the class of a network that was given as a module; None else.
+    """
+
+    recipe: Recipe
+    spec: Spec
+    digest: str | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    net: str | None = None
+
+
+def read_record(folder: Path) -> Record:
+    """What is on record of the run in a folder.
+
+    Raises:
+        RunError: without a run, or for a record that is damaged or of another version.
+    """
+    path = folder / RECIPE
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        recipe = from_dict(content["recipe"])
+        return Record(recipe, Spec(**content["spec"]), content["digest"], content["parts"], content["net"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Put a run's record into its folder; a WriteError if that fails."""
+    content: dict[str, Any] = {"flowlib": flowlib.__version__, "recipe": to_dict(record.recipe)}
+    content |= {"spec": dataclasses.asdict(record.spec), "digest": record.digest, "parts": record.parts}
+    write_whole(folder / RECIPE, json.dumps({**content, "net": record.net}, indent=2).encode())
+
+
+def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: bool, overwrite: bool) -> None:
+    """Make `folder` ready for a run: a new one, or with `resume` the one that lies there.
+
+    A run may go on with more steps than it was made for: its learning rates then follow the schedule of the new number
+    of steps from the step that it has reached, as its record says from then on.
+
+    Args:
+        folder: of the run.
+        record: of the run.
+        stages: the names of its earlier stages, which have folders of their own.
+        resume, overwrite: as in `flowlib.runs.train`.
+
+    Raises:
+        RunError: if a run lies there and neither `resume` nor `overwrite` is given, or it is another recipe's, on other
+            data or other parts.
+        WriteError: if the folder cannot be written.
+    """
+    folders = (CHECKPOINTS, *stages, SAMPLES)
+    if not (folder / RECIPE).exists():
+        for name in (*folders, METRICS):
+            if (folder / name).exists():  # someone else's, not ours to delete
+                raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
+    elif overwrite:
+        for name in folders:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / METRICS).unlink(missing_ok=True)
+    elif resume:
+        _check_same(folder, read_record(folder), record)
+    else:
+        raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
+    write_record(folder, record)
+
+
+def _check_same(folder: Path, before: Record, now: Record) -> None:
+    steps = before.recipe.training.steps, now.recipe.training.steps
+    if steps[1] < steps[0]:
+        raise RunError(f"the run in {folder} has steps = {steps[0]} and cannot go on with {steps[1]}: only with more")
+    old, new = _flat(to_dict(change(before.recipe, steps=steps[1]))), _flat(to_dict(now.recipe))
+    for key in old.keys() | new.keys():
+        if old.get(key) != new.get(key):
+            name = key.removeprefix("training.").removeprefix("system.")
+            raise RunError(f"the run in {folder} has {name} = {old.get(key)!r} and cannot go on with {new.get(key)!r}")
+    if before.digest != now.digest:
+        raise RunError(f"the data of the run in {folder} have changed since: {now.recipe.data} is not what it was")
+    for name, digest in now.parts.items():
+        if before.parts.get(name) != digest:
+            raise RunError(f"the part {name!r} of the run in {folder} has changed since: it has other weights")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, those of `net_args` as one."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, dict) and not prefix
+        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat

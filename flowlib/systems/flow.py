@@ -1,0 +1,185 @@
+"""The flow: a network on a Gaussian path, trained by the error of its prediction (Lipman et al. 2023, equation 9).
+
+With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 2020). What its guide is, is one method,
+`guide`: a subclass has another guide by another one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.chains import grid_time, named_chain
+from flowlib.checks import check_choice, check_count, check_flag, check_number
+from flowlib.data import Dataset, Spec
+from flowlib.fields import Model
+from flowlib.losses import drop_guide, optimal_transport, prediction_error
+from flowlib.paths import PREDICTIONS, GaussianPath
+from flowlib.schedules import SCHEDULES
+from flowlib.stable import StableTargets
+from flowlib.systems.networks import OWN, Networked
+from flowlib.systems.reporting import FlowReport, report_flow
+from flowlib.systems.sampling import FlowRequest, choose_labels, noise_for, sample_flow
+from flowlib.systems.system import Parts, Row, Splits, Stage, register
+from flowlib.times import TimeSampler, logit_normal_time, uniform_time
+from flowlib.training import Task, Training, Turn
+from flowlib.training.order import stream
+
+Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]  # indices -> data and guides
+
+
+class Guided(Networked):
+    """What a flow and its kin share once they are built: their guide, and how they are sampled and measured."""
+
+    Sampling: ClassVar[type] = FlowRequest
+    Reporting: ClassVar[type] = FlowReport
+    lands: ClassVar[bool] = False  # whether the ODE's last step lands on D
+
+    def labels(self, spec: Spec) -> int | None:
+        """How many labels the network is told of; a ValueError if it wants some and the data have none."""
+        if self.guided and self.net != OWN and not spec.classes:
+            raise ValueError("guided must be false for data without labels")
+        return spec.classes if self.guided else None
+
+    def guide(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor | None:
+        """The guides of a batch of data, before any is dropped: its labels."""
+        return batch["label"] if self.guided else None
+
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: FlowReport) -> Sequence[Row]:
+        return report_flow(self, module, data, parts, request)
+
+    def sample(self, module: nn.Module, parts: Parts, request: FlowRequest) -> Tensor:
+        """Samples (count, *shape), or with `trajectory` all states (states, count, *shape), the noise first."""
+        return sample_flow(module, request, lands=self.lands)
+
+    def guides(
+        self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
+    ) -> Tensor | None:
+        """The labels to sample, in equal shares and in order; none for a flow without a guide."""
+        return choose_labels(spec, labels, count) if self.guided else None
+
+    noise = staticmethod(noise_for)
+
+
+@register("flow")
+@dataclass(frozen=True, kw_only=True)
+class FlowSystem(Guided):
+    """What a flow is learned on, with which network, on which path, by which loss.
+
+    Attributes:
+        schedule: a name in `flowlib.schedules.SCHEDULES`, the path's.
+        chain: T of a discrete chain at whose steps times are drawn, DDPM's linear one for "vp", improved DDPM's for
+            "cosine"; 0 for continuous time.
+        predicts: what the network predicts; `measure`: the kind in which its error is measured, None for the same.
+        time: "uniform" or "logit-normal", the latter with `time_mean` and `time_std`.
+        coupling: how noise and data are paired, "independent" or "optimal-transport" (for a network without guide:
+            pairing across labels makes the noise depend on the label).
+        stable_until: the time before which the loss regresses on stable targets (`flowlib.stable`), among `references`
+            data of the same label; 0 for never.
+        dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
+            in bits/dim wants it.
+
+    Raises:
+        ValueError: for a value that does not fit, naming it.
+    """
+
+    schedule: str = "linear"
+    chain: int = 0
+    predicts: str = "velocity"
+    measure: str | None = None
+    time: str = "logit-normal"
+    time_mean: float = 0.0
+    time_std: float = 1.0
+    coupling: str = "independent"
+    stable_until: float = 0.0
+    references: int = 1000
+    dequantise: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("predicts", self.predicts, PREDICTIONS)
+        if self.measure is not None:
+            check_choice("measure", self.measure, PREDICTIONS)
+        check_choice("time", self.time, ["uniform", "logit-normal"])
+        if check_count("chain", self.chain, 0):
+            named_chain(self.schedule, self.chain)  # which may not exist for so few steps
+            if self.time != "uniform":
+                raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
+        check_number("time_mean", self.time_mean)
+        check_number("time_std", self.time_std, 0, low_open=True)
+        check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
+        if self.coupling == "optimal-transport" and self.guided:
+            raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
+        check_count("references", self.references)
+        if check_number("stable_until", self.stable_until, 0, 1, high_open=True):
+            for name, value in {"coupling": "independent", "dequantise": False}.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name} must be {value!r} with stable targets, got {getattr(self, name)!r}")
+        check_flag("dequantise", self.dequantise)
+
+    @property
+    def lands(self) -> bool:  # type: ignore[override]
+        """Whether the ODE's last step lands on D: a v could be asked for at t = 1, but few or no times come near it."""
+        return self.predicts == "v" and self.time == "logit-normal"
+
+    def model(self, shape: tuple[int, ...], spec: Spec, parts: Parts) -> Model:
+        """The untrained model for samples of `shape`, of data of `spec`.
+
+        Raises:
+            ValueError: if the network does not take such samples.
+        """
+        net = self.network(shape, parts.get("net"), classes=self.labels(spec))
+        schedule = named_chain(self.schedule, self.chain) if self.chain else SCHEDULES[self.schedule]()
+        return Model(net, GaussianPath(schedule), self.predicts)
+
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        return self.model(spec.shape, spec, parts)
+
+    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+        assert isinstance(module, Model)
+
+        def draw(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+            batch = data.batch(index)
+            return batch["x"], self.guide(batch, generator)
+
+        if self.dequantise and data.levels is None:
+            raise ValueError(f"dequantise needs pixels: {data.name!r} has none")
+        return [Stage("flow", lambda settings: self.task(module, module, draw, len(data), settings, data.levels))]
+
+    def times(self) -> TimeSampler:
+        """At which times the loss is computed."""
+        if self.chain:
+            return grid_time(self.chain)
+        return uniform_time if self.time == "uniform" else logit_normal_time(self.time_mean, self.time_std)
+
+    def task(
+        self, module: nn.Module, model: Model, draw: Draw, count: int, settings: Training, levels: int | None = None
+    ) -> Task:
+        """Learning the flow of `model`, which is `module` or in it, from `count` data that `draw` gives."""
+        time, stable = self.times(), None
+        if self.stable_until:
+            shuffle = stream(settings.seed, "stable targets")
+            stable = StableTargets(
+                *draw(torch.arange(count), shuffle), until=self.stable_until, count=self.references, generator=shuffle
+            )
+
+        def loss(turn: Turn) -> Tensor:
+            generator, part = turn.generator, turn.part
+            z, y = draw(turn.index, generator)
+            guide = None if y is None else drop_guide(model, y, self.dropout, generator)[part]
+            # Drawn for the whole batch, of which this process works on its part.
+            t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
+            if self.dequantise and levels is not None:  # each value anywhere in its bin, 2 / (levels - 1) wide
+                z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (levels - 1)
+            if self.coupling == "optimal-transport":
+                noise = optimal_transport(noise, z.cpu())
+            z, t, noise = z[part], t[part].to(z), noise[part].to(z)
+            if stable is not None:
+                start = float(torch.rand((), generator=generator))
+                z, noise = stable(model.path, turn.index[part].to(z.device), z, guide, t, noise, start)
+            return prediction_error(model, z, guide, t, noise, self.measure).mean()
+
+        return Task(module, loss, count, model.net)

@@ -1,0 +1,140 @@
+"""Drawing samples from a flow that was trained: the samplers by name, guidance, and the way back from latents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.chains import Chain, Clipped, sample_ancestral
+from flowlib.chains.ancestral import Reverse
+from flowlib.checks import check_choice, check_count, check_flag, check_number
+from flowlib.data import Spec
+from flowlib.fields import Field
+from flowlib.guidance import ClassifierFreeGuidance
+from flowlib.samplers import sample_ddim, sample_ode, sample_sde
+from flowlib.solvers import ADAPTIVE, STEPS
+from flowlib.systems.system import SampleRequest
+from flowlib.training.devices import autocast
+from flowlib.training.order import stream
+
+METHODS = (*STEPS, *ADAPTIVE, "ddim", "sde", "ddpm", "ddpm-large", "ddpm-learned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRequest(SampleRequest):
+    """What samples of a flow are asked for.
+
+    Attributes:
+        y: labels (count,) or other guides, None for the null guide.
+        scale: of classifier-free guidance; 1 is none.
+        steps: of the sampler.
+        method: a fixed-step or adaptive method of `sample_ode`, "ddim", "sde", or DDPM's ancestral sampling with its
+            smaller fixed variance, "ddpm", its larger one, "ddpm-large", or a learned one, "ddpm-learned".
+        trajectory: return all states, the noise first.
+
+    An adaptive method computes in float32 unless `precision` says otherwise: its tolerance is finer than bfloat16.
+    """
+
+    scale: float = 1.0
+    steps: int = 50
+    method: str = "heun"
+    trajectory: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("scale", self.scale)
+        check_count("steps", self.steps)
+        check_choice("method", self.method, METHODS)
+        check_flag("trajectory", self.trajectory)
+
+
+def latent_shape(module: nn.Module, spec: Spec) -> tuple[int, ...]:
+    """The shape of a sample that the field works on: of the data, or of the latents of a field that decodes them."""
+    autoencoder = getattr(module, "autoencoder", None)
+    if autoencoder is None:
+        return spec.shape
+    return (autoencoder.latent_channels, *(size // autoencoder.factor for size in spec.shape[1:]))
+
+
+def noise_for(module: nn.Module, spec: Spec, count: int, seed: int = 0) -> Tensor:
+    """Starting points for `count` samples, of the shape that the field works in, on its device."""
+    noise = torch.randn(check_count("count", count), *latent_shape(module, spec), generator=stream(seed, "noise"))
+    return noise.to(next(module.parameters()).device)
+
+
+def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Tensor:
+    """Samples of a field that was trained, decoded if it works on latents, float32.
+
+    Args:
+        field: a module that is a field.
+        request: what is asked for.
+        lands: whether the ODE's last step lands on D.
+
+    Raises:
+        ValueError: for an argument that does not fit, naming it.
+    """
+    method, y, seed = request.method, request.y, request.seed
+    noise = noise_for(field, request.spec, request.count, seed)
+    guided: Field = field if y is None or request.scale == 1 else ClassifierFreeGuidance(field, request.scale)
+    pixels = len(request.spec.shape) == 3 and not hasattr(field, "decode")
+    clips = isinstance(field.path.schedule, Chain) and pixels
+    variance = _variance(method, field, guided, clips)
+    if clips and method not in ADAPTIVE:  # which would stumble over each pixel's kink
+        guided = Clipped(guided)  # without which the noise that a DDPM predicts at k = T says next to nothing of D
+    common: dict[str, Any] = {
+        "steps": request.steps, "batch_size": request.batch_size, "trajectory": request.trajectory,
+    }  # fmt: skip
+    usual = "fp32" if method in ADAPTIVE else request.usual
+    with autocast(usual if request.precision is None else request.precision, noise.device):
+        if method == "ddim":
+            states = sample_ddim(guided, noise, y, **common)
+        elif method == "sde":
+            states = sample_sde(guided, noise, y, generator=stream(seed, "sde"), **common)
+        elif method.startswith("ddpm"):
+            draws = stream(seed, "ancestral")
+            states = sample_ancestral(guided, noise, y, variance=variance, generator=draws, **common)
+        else:
+            states = sample_ode(guided, noise, y, method=method, denoise_last=lands, **common)
+        return decode(field, states, request.batch_size)
+
+
+@torch.no_grad()
+def decode(field: Any, states: Tensor, batch_size: int = 500) -> Tensor:
+    """States of a field as data, float32, (..., B, *latent shape) -> (..., B, *shape); the same without latents."""
+    if not hasattr(field, "decode"):
+        return states.float()
+    leading = states.shape[:-3]
+    images = torch.cat([field.decode(part) for part in states.flatten(0, -4).split(batch_size)])
+    return images.float().reshape(*leading, *images.shape[1:])
+
+
+def choose_labels(spec: Spec, labels: Sequence[int], count: int | None) -> Tensor:
+    """The labels (count,) to sample, in equal shares and in order.
+
+    Args:
+        spec: of the data.
+        labels: those to take, or none for all there are.
+        count: how many samples; None for 10 of each label, or 1,000 points of each.
+
+    Raises:
+        ValueError: for a label that the data do not have, or a count that is not positive.
+    """
+    for label in labels:
+        if not 0 <= label < spec.classes:
+            raise ValueError(f"label must lie in 0 ... {spec.classes - 1}, got {label}")
+    chosen = torch.tensor(labels or range(spec.classes))
+    each = 10 if len(spec.shape) == 3 else 1000
+    count = check_count("count", each * len(chosen) if count is None else count)
+    return chosen[torch.arange(count) * len(chosen) // count]
+
+
+def _variance(method: str, field: Any, guided: Field, clips: bool) -> str | Reverse:
+    """The variance of ancestral sampling by `method`, of a field or of the same under guidance."""
+    if method != "ddpm-learned":
+        return "large" if method == "ddpm-large" else "small"
+    if not hasattr(field, "reverse"):
+        raise ValueError("method 'ddpm-learned' needs a run that learned its variance: this one did not")
+    return partial(field.reverse, field=None if guided is field else guided, clip=1.0 if clips else None)
