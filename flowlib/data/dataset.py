@@ -21,9 +21,11 @@ class Spec:
     levels: int | None = None
     columns: tuple[str, ...] = ("x", "label")
     names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    length: int = 0
 
     def __post_init__(self) -> None:
-        for n in ("shape", "columns", "names"):
+        for n in ("shape", "columns", "names", "words"):
             object.__setattr__(self, n, tuple(getattr(self, n)))
 
 

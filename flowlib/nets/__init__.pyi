@@ -23,6 +23,8 @@ from .embeddings import TimeEmbedding as TimeEmbedding
 from .gan import ConvDiscriminator as ConvDiscriminator
 from .gan import ConvGenerator as ConvGenerator
 from .gan import PatchDiscriminator as PatchDiscriminator
+from .gan import PointDiscriminator as PointDiscriminator
+from .gan import PointGenerator as PointGenerator
 from .mlp import MLP as MLP
 from .unet import UNet as UNet
 from .words import WordEmbedding as WordEmbedding

@@ -112,7 +112,9 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x)[0])
 
 
-def draw(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """mean + std noise, differentiable in both; the noise is drawn on the CPU, so one seed is one noise everywhere."""
-    noise = torch.randn(mean.shape, generator=generator).to(mean)
-    return mean + torch.exp(0.5 * log_variance) * noise
+def draw(
+    mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+) -> Tensor:
+    """mean + std noise, differentiable in both; `noise` is drawn on the CPU, so one seed is one noise everywhere."""
+    noise = torch.randn(mean.shape, generator=generator) if noise is None else noise
+    return mean + torch.exp(0.5 * log_variance) * noise.to(mean)

@@ -96,6 +96,45 @@ def _check_sizes(size: int, in_channels: int, channels: int, classes: int | None
         check_count("classes", classes)
 
 
+class PointGenerator(nn.Module):
+    """generator(noise, y): (B, noise_dim), labels (B,) -> points (B, dim), by three hidden layers of `width`.
+
+    Args and errors as those of `ConvGenerator`.
+    """
+
+    def __init__(self, dim: int = 2, noise_dim: int = 8, width: int = 128, classes: int | None = None) -> None:
+        super().__init__()
+        self.noise_dim, self.classes = check_count("noise_dim", noise_dim), classes
+        self.label = None if classes is None else nn.Embedding(classes, noise_dim)
+        self.layers = _layers(noise_dim * (1 if classes is None else 2), width, dim)
+
+    def forward(self, noise: Tensor, y: Tensor | None = None) -> Tensor:
+        guide = _embed(self.label, self.classes, y, noise)
+        return self.layers(noise if guide is None else torch.cat([noise, guide], 1))
+
+
+class PointDiscriminator(nn.Module):
+    """discriminator(x, y): points (B, dim), labels (B,) -> logits (B,), positive for data; three hidden layers.
+
+    Args and errors as those of `ConvGenerator`.
+    """
+
+    def __init__(self, dim: int = 2, width: int = 128, classes: int | None = None) -> None:
+        super().__init__()
+        self.classes = classes
+        self.label = None if classes is None else nn.Embedding(classes, dim)
+        self.layers = _layers(dim * (1 if classes is None else 2), width, 1)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        guide = _embed(self.label, self.classes, y, x)
+        return self.layers(x if guide is None else torch.cat([x, guide], 1))[:, 0]
+
+
+def _layers(before: int, width: int, after: int) -> nn.Sequential:
+    inner = [part for _ in range(2) for part in (nn.Linear(width, width), nn.LeakyReLU(0.2))]
+    return nn.Sequential(nn.Linear(before, width), nn.LeakyReLU(0.2), *inner, nn.Linear(width, after))
+
+
 class PatchDiscriminator(nn.Module):
     """A logit for each patch, high where it looks real: (B, in_channels, H, W) -> (B, 1, H / 4, W / 4).
 

@@ -9,7 +9,7 @@ from typing import Any
 from flowlib.recipes.recipe import Recipe
 from flowlib.systems.first_stage import FirstStage
 from flowlib.systems.flow import FlowSystem
-from flowlib.systems.latent import LatentFlowSystem
+from flowlib.systems.latent_flow import LatentFlowSystem
 from flowlib.training import Training
 
 _FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4, "stable_until": 0.25, "dropout": 0.05}

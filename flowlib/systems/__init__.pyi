@@ -1,9 +1,17 @@
+from .autoencoder import AutoencoderSystem as AutoencoderSystem
 from .bits import bound_of_test_set as bound_of_test_set
+from .classifier import ClassifierSystem as ClassifierSystem
+from .classifier import classifier_loss as classifier_loss
+from .denoiser import DenoiserSystem as DenoiserSystem
 from .discovery import find_system as find_system
+from .dvae import DVAESystem as DVAESystem
+from .first_stage import FirstStage as FirstStage
 from .flow import FlowSystem as FlowSystem
+from .gan import GAN as GAN
+from .gan import GANSystem as GANSystem
 from .improved_ddpm import ImprovedDDPMSystem as ImprovedDDPMSystem
-from .latent import LatentFlowSystem as LatentFlowSystem
 from .latent import LatentModel as LatentModel
+from .latent_flow import LatentFlowSystem as LatentFlowSystem
 from .system import SYSTEMS as SYSTEMS
 from .system import Command as Command
 from .system import ReportRequest as ReportRequest
@@ -12,3 +20,4 @@ from .system import Splits as Splits
 from .system import Stage as Stage
 from .system import System as System
 from .system import register as register
+from .vae import VAESystem as VAESystem

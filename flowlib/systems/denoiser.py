@@ -7,11 +7,17 @@ diffusion model at a single noise level.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
+from flowlib.data import Dataset
+from flowlib.systems.autoencoder import AutoencoderSystem
+from flowlib.systems.system import register
+from flowlib.training import Turn
 
 Corruption = Callable[[Tensor, torch.Generator | None], Tensor]
 
@@ -94,3 +100,35 @@ def denoiser_score(network: Callable[[Tensor], Tensor], x: Tensor, std: float) -
     check_number("std", std, 0, low_open=True)
     check_tensor("x", x, finite=False)
     return (network(x) - x) / std**2
+
+
+@register("denoiser")
+@dataclass(frozen=True, kw_only=True)
+class DenoiserSystem(AutoencoderSystem):
+    """A denoising autoencoder; other settings as in `AutoencoderSystem`.
+
+    Attributes:
+        std: of Gaussian corruption, > 0; or 0 for
+        masked: the share of entries set to the background, in (0, 1].
+    """
+
+    std: float = 0.5
+    masked: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(check_number("std", self.std, 0)) == bool(check_number("masked", self.masked, 0, 1)):
+            raise ValueError(f"std or masked must be above 0, and not both; got {self.std} and {self.masked}")
+
+    def corruption(self) -> Corruption:
+        """What is done to the input."""
+        return gaussian_noise(self.std) if self.std else masking_noise(self.masked)
+
+    def loss(self, module: Any, data: Dataset, turn: Turn) -> Tensor:
+        x = data.batch(turn.index)["x"]
+        damaged = self.corruption()(x, turn.generator)[turn.part]  # drawn for the whole batch
+        return denoising_loss(module, x[turn.part], lambda _, __: damaged)
+
+    def restore(self, module: Any, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        damaged = self.corruption()(x, generator)
+        return damaged, module(damaged)

@@ -68,14 +68,14 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def reconstruct(
-    autoencoder: Autoencoder, x: Tensor, generator: torch.Generator | None = None
+    autoencoder: Autoencoder, x: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Images restored from a drawn latent, the KL term in nats (B,), and the codebook's loss, 0 without one."""
     mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
     if isinstance(autoencoder, CodebookAutoencoder):
         quantised, penalty, _ = autoencoder.codes(mean)
         return Autoencoder.decode(autoencoder, quantised).to(x.dtype), torch.zeros(len(x), device=x.device), penalty
-    restored = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
+    restored = autoencoder.decode(draw(mean, log_variance, generator, noise)).to(x.dtype)
     return restored, kl_to_normal(mean, log_variance), torch.zeros((), device=x.device)
 
 
@@ -89,6 +89,7 @@ def first_stage_loss(
     adversarial: float = 0.0,
     discriminator: PatchDiscriminator | None = None,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Squared error, KL or codebook loss, perceptual and adversarial loss: the autoencoder's, a scalar.
 
@@ -102,14 +103,14 @@ def first_stage_loss(
         kl_weight: as in `elbo_loss`; has no say with a codebook.
         perceptual: the weight of `perceptual_distance`, >= 0, with `evaluator`.
         adversarial: the weight of the discriminator's objection, >= 0, with `discriminator`.
-        generator: the source of the latents' noise, on the CPU.
+        generator: the source of the latents' noise, on the CPU; or `noise`, the numbers themselves.
 
     Raises:
         ValueError: for images that do not fit, a negative weight, or one without its network.
     """
     for name, weight in (("kl_weight", kl_weight), ("perceptual", perceptual), ("adversarial", adversarial)):
         check_number(name, weight, 0)
-    restored, kl, codes = reconstruct(autoencoder, x, generator)
+    restored, kl, codes = reconstruct(autoencoder, x, generator, noise)
     loss = (restored - x).square().mean() + (kl_weight * kl.mean() / x[0].numel() + codes)
     if perceptual:
         if evaluator is None:
@@ -176,17 +177,20 @@ def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> S
             torch.manual_seed(stream(stage.seed, "discriminator").initial_seed())
             rival = PatchDiscriminator(autoencoder.in_channels).to(device)
 
+    sides = [size // stage.factor for size in data.shape[1:]]
+
     def loss(turn: Turn) -> Tensor:
         return first_stage_loss(
             autoencoder, data.batch(turn.mine)["x"], kl_weight=stage.kl_weight, perceptual=stage.perceptual,
-            evaluator=evaluator, adversarial=stage.adversarial, discriminator=rival, generator=turn.generator,
+            evaluator=evaluator, adversarial=stage.adversarial, discriminator=rival,
+            noise=turn.normal(stage.latent_channels, *sides),
         )  # fmt: skip
 
     def judge(turn: Turn) -> Tensor:
-        x = data.batch(turn.mine)["x"]
-        with torch.no_grad():
-            restored = reconstruct(autoencoder, x, turn.generator)[0]
         assert rival is not None
+        x, noise = data.batch(turn.mine)["x"], turn.normal(stage.latent_channels, *sides)
+        with torch.no_grad():
+            restored = reconstruct(autoencoder, x, noise=noise)[0]
         return hinge_loss(rival(x), rival(restored))
 
     def finish(trained: nn.Module) -> None:

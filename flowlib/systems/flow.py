@@ -1,7 +1,6 @@
 """The flow: a network on a Gaussian path, trained by the error of its prediction (Lipman et al. 2023, equation 9).
 
-With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 2020). What its guide is, is one method,
-`guide`: a subclass has another guide by another one.
+With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 2020).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +18,10 @@ from flowlib.losses import drop_guide, optimal_transport, prediction_error
 from flowlib.paths import PREDICTIONS, GaussianPath
 from flowlib.schedules import SCHEDULES
 from flowlib.stable import StableTargets
-from flowlib.systems.networks import OWN, Networked
+from flowlib.systems.guides import GUIDES
+from flowlib.systems.networks import Networked
 from flowlib.systems.reporting import FlowReport, report_flow
-from flowlib.systems.sampling import FlowRequest, choose_labels, noise_for, sample_flow
+from flowlib.systems.sampling import FlowRequest, noise_for, sample_flow
 from flowlib.systems.system import Parts, Row, Splits, Stage, register
 from flowlib.times import TimeSampler, logit_normal_time, uniform_time
 from flowlib.training import Task, Training, Turn
@@ -37,15 +37,9 @@ class Guided(Networked):
     Reporting: ClassVar[type] = FlowReport
     lands: ClassVar[bool] = False  # whether the ODE's last step lands on D
 
-    def labels(self, spec: Spec) -> int | None:
-        """How many labels the network is told of; a ValueError if it wants some and the data have none."""
-        if self.guided and self.net != OWN and not spec.classes:
-            raise ValueError("guided must be false for data without labels")
-        return spec.classes if self.guided else None
-
-    def guide(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor | None:
-        """The guides of a batch of data, before any is dropped: its labels."""
-        return batch["label"] if self.guided else None
+    def guide_of(self, batch: Mapping[str, Any], spec: Spec, generator: torch.Generator) -> Tensor | None:
+        """The guides of a batch of data, before any is dropped; None for a network without a guide."""
+        return GUIDES[self.guide].of(batch, spec, generator) if self.guided else None
 
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: FlowReport) -> Sequence[Row]:
         return report_flow(self, module, data, parts, request)
@@ -57,8 +51,8 @@ class Guided(Networked):
     def guides(
         self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
     ) -> Tensor | None:
-        """The labels to sample, in equal shares and in order; none for a flow without a guide."""
-        return choose_labels(spec, labels, count) if self.guided else None
+        """The guides to sample, in equal shares of the labels and in order; none for a flow without a guide."""
+        return GUIDES[self.guide].asked(spec, labels, count, data) if self.guided else None
 
     noise = staticmethod(noise_for)
 
@@ -131,7 +125,7 @@ class FlowSystem(Guided):
         Raises:
             ValueError: if the network does not take such samples.
         """
-        net = self.network(shape, parts.get("net"), classes=self.labels(spec))
+        net = self.network(shape, spec, parts.get("net"))
         schedule = named_chain(self.schedule, self.chain) if self.chain else SCHEDULES[self.schedule]()
         return Model(net, GaussianPath(schedule), self.predicts)
 
@@ -143,7 +137,7 @@ class FlowSystem(Guided):
 
         def draw(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
             batch = data.batch(index)
-            return batch["x"], self.guide(batch, generator)
+            return batch["x"], self.guide_of(batch, data.spec, generator)
 
         if self.dequantise and data.levels is None:
             raise ValueError(f"dequantise needs pixels: {data.name!r} has none")

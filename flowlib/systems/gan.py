@@ -4,14 +4,22 @@ One network turns noise into samples, the other tells them from data; each learn
 the generator is a sample, and there is no likelihood: what the generator never makes costs it nothing directly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from flowlib.checks import check_count, check_number, check_tensor
+from flowlib.checks import check_count, check_flag, check_number
+from flowlib.data import Dataset, Spec
+from flowlib.nets import ConvDiscriminator, ConvGenerator, PointDiscriminator, PointGenerator
+from flowlib.systems.guides import choose_labels
+from flowlib.systems.measuring import report_samples
+from flowlib.systems.system import Parts, ReportRequest, Row, SampleRequest, Splits, Stage, register
+from flowlib.training import Player, Task, Turn
+from flowlib.training.order import stream
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -41,69 +49,99 @@ def r1_penalty(discriminator: Callable[..., Tensor], x: Tensor, y: Tensor | None
     return gradient.flatten(1).square().sum(1).mean()
 
 
-def train_gan(
-    maker: nn.Module,
-    discriminator: nn.Module,
-    x: Tensor,
-    y: Tensor | None = None,
-    *,
-    steps: int,
-    batch_size: int = 64,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.0, 0.99),
-    r1: float = 0.1,
-    saturating: bool = False,
-    generator: torch.Generator | None = None,
-    on_step: Callable[[int], None] | None = None,
-    progress: bool = False,
-) -> list[tuple[float, float]]:
-    """Train both in turns: a step of the discriminator, then one of the generator (Goodfellow et al., algorithm 1).
+class GAN(nn.Module):
+    """A generator, `maker`, and its discriminator."""
 
-    Args:
-        maker: the generator network, called with noise (B, maker.noise_dim) and labels; it may be any module.
-        discriminator: called with samples and labels; returns logits (B,).
-        x, y: the data (N, ...), on the networks' device, and labels (N,) or None.
-        steps, batch_size: how many steps of each network, with how many samples.
-        lr, betas: Adam's, for both. Momentum 0 suits a game, in which the other's move makes an old gradient wrong.
+    def __init__(self, maker: nn.Module, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.maker, self.discriminator = maker, discriminator
+
+
+@register("gan")
+@dataclass(frozen=True, kw_only=True)
+class GANSystem:
+    """A generator against a discriminator, of images or of points.
+
+    In each step the discriminator moves, then the generator (Goodfellow et al. 2014, algorithm 1).
+
+    Attributes:
+        noise_dim: length of the noise.
+        channels: width of both networks: of images at their full size, of points in each layer.
+        guided: whether both are given the labels.
         r1: gamma of the gradient penalty, >= 0.
-        saturating: the generator's loss.
-        generator: the source of batches and noise, on the CPU: the same seed gives the same weights.
-        on_step: called with the number of steps done after each.
-        progress: whether to show a bar.
-
-    Returns:
-        the losses (discriminator's without penalty, generator's) of each step, in nats.
+        saturating: whether the generator descends the game's own loss, as in `generator_loss`.
 
     Raises:
-        ValueError: for data or numbers that do not fit.
+        ValueError: for a value that does not fit, naming it.
     """
-    check_tensor("x", x)
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"y must have shape ({len(x)},), one label a sample, got {tuple(y.shape)}")
-    check_count("steps", steps)
-    check_count("batch_size", batch_size)
-    check_number("lr", lr, 0, low_open=True)
-    check_number("r1", r1, 0)
-    ours, theirs = list(maker.parameters()), list(discriminator.parameters())
-    optimisers = [torch.optim.Adam(parameters, lr, betas=betas) for parameters in (ours, theirs)]
-    noise_dim = check_count("maker.noise_dim", getattr(maker, "noise_dim", None))
-    losses = []
-    for step in tqdm(range(steps), disable=not progress, leave=False):
-        index = torch.randint(len(x), (batch_size,), generator=generator).to(x.device)
-        real, guide = x[index], None if y is None else y[index]
-        noise = torch.randn(2, batch_size, noise_dim, generator=generator).to(x)
-        with torch.no_grad():
-            fake = maker(noise[0], guide)
-        judged = discriminator_loss(discriminator(real, guide), discriminator(fake, guide))
-        penalty = 0.5 * r1 * r1_penalty(discriminator, real, guide) if r1 else 0.0
-        for parameter, gradient in zip(theirs, torch.autograd.grad(judged + penalty, theirs), strict=True):
-            parameter.grad = gradient
-        optimisers[1].step()
-        made = generator_loss(discriminator(maker(noise[1], guide), guide), saturating=saturating)
-        for parameter, gradient in zip(ours, torch.autograd.grad(made, ours), strict=True):
-            parameter.grad = gradient  # of the generator's weights alone
-        optimisers[0].step()
-        losses.append((judged.item(), made.item()))
-        if on_step is not None:
-            on_step(step + 1)
-    return losses
+
+    noise_dim: int = 32
+    channels: int = 32
+    guided: bool = True
+    r1: float = 0.1
+    saturating: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_count("noise_dim", self.noise_dim)
+        check_count("channels", self.channels)
+        check_flag("guided", self.guided)
+        check_number("r1", self.r1, 0)
+        check_flag("saturating", self.saturating)
+
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        if self.guided and not spec.classes:
+            raise ValueError("guided must be false for data without labels")
+        classes = spec.classes if self.guided else None
+        if len(spec.shape) == 1:
+            size = spec.shape[0]
+            points = PointGenerator(size, self.noise_dim, self.channels, classes)
+            return GAN(points, PointDiscriminator(size, self.channels, classes))
+        channels, height, width = spec.shape
+        if height != width:
+            raise ValueError(f"a GAN makes square images, got data of shape {spec.shape}")
+        maker = ConvGenerator(height, channels, self.noise_dim, self.channels, classes)
+        return GAN(maker, ConvDiscriminator(height, channels, self.channels, classes))
+
+    def stages(self, module: Any, data: Dataset, parts: Parts) -> Sequence[Stage]:
+        maker, judge = module.maker, module.discriminator
+
+        def batch(turn: Turn) -> tuple[Tensor, Tensor | None, Tensor]:
+            batch = data.batch(turn.mine)
+            x = batch["x"]
+            return x, batch["label"] if self.guided else None, turn.normal(self.noise_dim).to(x)
+
+        def tell(turn: Turn) -> dict[str, Tensor]:
+            x, y, noise = batch(turn)
+            with torch.no_grad():
+                fake = maker(noise, y)
+            told = discriminator_loss(judge(x, y), judge(fake, y))
+            penalty = 0.5 * self.r1 * r1_penalty(judge, x, y) if self.r1 else torch.zeros_like(told)
+            return {"loss": told + penalty, "penalty": penalty}
+
+        def make(turn: Turn) -> Tensor:
+            _, y, noise = batch(turn)
+            return generator_loss(judge(maker(noise, y), y), saturating=self.saturating)
+
+        players = [Player(judge, tell, "discriminator"), Player(maker, make, "generator")]
+        return [Stage("game", Task(module, players, len(data)))]
+
+    def guides(
+        self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
+    ) -> Tensor | None:
+        """The labels to sample, in equal shares and in order; none for a GAN without labels."""
+        return choose_labels(spec, labels, count) if self.guided else None
+
+    @torch.no_grad()
+    def sample(self, module: Any, parts: Parts, request: SampleRequest) -> Tensor:
+        """Samples (count, *shape), one call of the generator each."""
+        if self.guided and request.y is None:
+            raise ValueError("y must be given: a GAN knows no null guide")
+        noise = torch.randn(request.count, self.noise_dim, generator=stream(request.seed, "noise"))
+        noise, y, size = noise.to(next(module.parameters())), request.y, request.batch_size
+        parts_of_y = [None] * len(noise) if y is None else y.split(size)
+        made = [module.maker(part, guide) for part, guide in zip(noise.split(size), parts_of_y, strict=False)]
+        return torch.cat(made).float()
+
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
+        return report_samples(self, module, data, parts, request, labelled=self.guided)

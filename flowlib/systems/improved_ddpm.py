@@ -53,7 +53,7 @@ class ImprovedDDPMSystem(Guided):
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         doubled = (2 * spec.shape[0], *spec.shape[1:])
-        net = self.network(doubled, parts.get("net"), classes=self.labels(spec))
+        net = self.network(doubled, spec, parts.get("net"))
         path = GaussianPath(named_chain(self.schedule, self.chain))
         return LearnedVariance(TwoOutputs(net), path, LossSecondMoment(self.chain) if self.importance else None)
 
@@ -62,7 +62,7 @@ class ImprovedDDPMSystem(Guided):
 
         def loss(turn: Turn) -> Tensor:
             batch = data.batch(turn.index)
-            y = self.guide(batch, turn.generator)
+            y = self.guide_of(batch, data.spec, turn.generator)
             guide = None if y is None else drop_guide(module, y, self.dropout, turn.generator)[turn.part]
             return variational_loss(
                 module, batch["x"], guide, kind=self.loss, levels=data.levels, dropout=0, part=turn.part,

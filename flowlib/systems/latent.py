@@ -1,26 +1,17 @@
-"""A latent model: a flow in the latent space of an autoencoder (Rombach et al. 2022), trained in two stages.
+"""A latent model: a flow in the latent space of an autoencoder (Rombach et al. 2022).
 
 It is a field like any other, whose samples happen to be latents: whatever samples, guides or scores a field does so
 here, at the latents' smaller size. `encode` leads in from images, `decode` leads back.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number, check_tensor
-from flowlib.data import Dataset, Spec
-from flowlib.fields import Field, Model
+from flowlib.fields import Field
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
-from flowlib.systems.first_stage import FirstStage, first_stage
-from flowlib.systems.flow import FlowSystem
-from flowlib.systems.system import Parts, Stage, register
-from flowlib.training import Task, Training
-from flowlib.training.devices import autocast
-from flowlib.training.order import stream
 
 
 class LatentModel(nn.Module, Field):
@@ -118,52 +109,14 @@ def latent_statistics(autoencoder: Autoencoder, images: Tensor, batch_size: int 
     return total / count, (square / count - (total / count) ** 2) ** 0.5
 
 
-@register("latent-flow")
-@dataclass(frozen=True, kw_only=True)
-class LatentFlowSystem(FlowSystem):
-    """A flow of latents: its settings are those of `FlowSystem`, and the first stage's.
+def latent_guide(latent: LatentModel, guide: Tensor) -> Tensor:
+    """A guide for a flow of latents: (B, C + 1, H, W) -> (B, latent_channels + 1, H / factor, W / factor).
 
-    Attributes:
-        first_stage: the autoencoder, which is trained before.
+    Its image is encoded, holes and all, its mask averaged over the pixels of a latent pixel.
+
+    Raises:
+        ValueError: for guides that do not fit the autoencoder.
     """
-
-    first_stage: FirstStage = field(default_factory=lambda: FirstStage(steps=1000))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dequantise:
-            raise ValueError("dequantise must be false with a first stage, whose latents have no bins")
-        if not isinstance(self.first_stage, FirstStage):
-            raise ValueError(f"first_stage must be a FirstStage, got {self.first_stage!r}")
-
-    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
-        stage = self.first_stage
-        if len(spec.shape) != 3 or any(size % stage.factor for size in spec.shape[1:]):
-            raise ValueError(f"first_stage with factor {stage.factor} does not take data of shape {spec.shape}")
-        sizes = (stage.latent_channels, *(size // stage.factor for size in spec.shape[1:]))
-        model = self.model(sizes, spec, parts)
-        torch.manual_seed(stream(stage.seed, "autoencoder").initial_seed())
-        return LatentModel(model, stage.autoencoder(spec.shape[0]))
-
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
-        assert isinstance(module, LatentModel)
-        first = first_stage(module.autoencoder, self.first_stage, data)
-        return [first, Stage("flow", lambda settings: self._second(module, data, settings))]
-
-    def _second(self, module: LatentModel, data: Dataset, settings: Training) -> Task:
-        """Learning the latents, each drawn anew from the Gaussian that the frozen encoder gives an image.
-
-        The encoder sees each image once, here, and not in every step. This also sets the scale of the latents.
-        """
-        module.autoencoder.eval().requires_grad_(False)
-        with torch.no_grad(), autocast(settings.precision, data.images.device):
-            pairs = [module.autoencoder.encode(images) for images in data.images.split(500)]
-            module.fit_scale(data.images[:10_000])
-        mean, log_variance = (torch.cat(part).float() for part in zip(*pairs, strict=True))
-
-        def latents(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-            z = module.scale * draw(mean[index], log_variance[index], generator)
-            return z, self.guide(data.batch(index), generator)
-
-        assert isinstance(module.model, Model)
-        return self.task(module, module.model, latents, len(data), settings)
+    check_tensor("guide", guide)
+    known = F.avg_pool2d(guide[:, -1:], latent.autoencoder.factor)
+    return torch.cat([latent.encode(guide[:, :-1]), known], dim=1)

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 from torch import nn
 
 from flowlib.checks import check_choice, check_count, check_flag, check_number
+from flowlib.data import Spec
 from flowlib.nets import MLP, DiT, UNet
+from flowlib.systems.guides import GUIDES
 
 OWN = "own"  # the name of a network that was given as a module
 
@@ -36,7 +38,8 @@ class Networked:
         net: "unet" | "dit" | "mlp", with its arguments in `net_args`, except for sizes that follow from the data; or
             "own", a module that is given as the part "net" (`train(recipe, net=...)`).
         net_args: the network's arguments.
-        guided: whether the network is given the labels.
+        guided: whether the network is given a guide.
+        guide: what that is: "label", "words", "inpainting" or "superresolution" (`flowlib.systems.guides`).
         dropout: the probability that a sample's guide is dropped, in [0, 1].
         parts: finished models that the system stands on, by name.
     """
@@ -46,6 +49,7 @@ class Networked:
     net: str = "unet"
     net_args: Mapping[str, Any] = field(default_factory=dict)
     guided: bool = True
+    guide: str = "label"
     dropout: float = 0.1
     parts: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,28 +57,36 @@ class Networked:
         check_choice("net", self.net, [*NETS, OWN])
         object.__setattr__(self, "net_args", check_arguments(self.net, self.net_args))
         check_flag("guided", self.guided)
+        check_choice("guide", self.guide, GUIDES)
         check_number("dropout", self.dropout, 0, 1)
 
-    def network(self, shape: tuple[int, ...], own: nn.Module | None = None, **guide: int | None) -> nn.Module:
-        """The untrained network for samples of `shape`; its weights draw from the global generator.
+    def network(self, shape: tuple[int, ...], spec: Spec, own: nn.Module | None = None) -> nn.Module:
+        """The untrained network for samples of `shape`, of data of `spec`; its weights draw from the global generator.
 
         Args:
             shape: of a sample.
+            spec: of the data, which decides on the guide.
             own: the module to take, where `net` is "own".
-            guide: what the network is told of its guide, such as classes=10.
 
         Raises:
-            ValueError: if the network does not take such samples.
+            ValueError: if the network does not take such samples or has no such guide.
         """
         if self.net == OWN:
             if own is None:
                 raise ValueError(
-                    "net is 'own': give the module, as train(recipe, net=...) or load_run(folder, net=...)"
+                    "net is 'own': give the module, as in train(recipe, net=...), load_run(folder, net=...)"
                 )
             return own
+        return GUIDES[self.guide].network(self._make, shape, spec) if self.guided else self._make(shape, classes=None)
+
+    def _make(self, shape: tuple[int, ...], **guide: int | None) -> nn.Module:
         network = NETS[self.net]
         if len(shape) != network.ndim:
             raise ValueError(f"net {self.net!r} does not take samples of shape {tuple(shape)}, which the data have")
+        known = inspect.signature(network.kind).parameters
+        for name in guide:
+            if name not in known:
+                raise ValueError(f"guide {self.guide!r} is nothing for the net {self.net!r}: it takes no {name}")
         return network.kind(**network.fit(shape), **self.net_args, **guide)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data import Dataset
 from flowlib.likelihood import bits_per_dim, log_likelihood
-from flowlib.metrics.judges import judge_of
 from flowlib.systems.bits import bound_of_test_set
+from flowlib.systems.measuring import Chosen, ratios
 from flowlib.systems.sampling import METHODS
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits
 from flowlib.training.devices import autocast
@@ -57,13 +57,9 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
     Raises:
         ValueError: for an argument that does not fit, naming it.
     """
-    train, test, count = data.train, data.test, request.samples
-    judge = judge_of(train, test)
-    chosen = torch.randperm(len(train), generator=stream(0, "chosen"))[:count]
-    again = chosen.repeat(-(-count // len(chosen)))[:count]  # where the data are fewer
-    labels = train.labels
-    rows: list[Row] = [{"samples": "training data"} | judge(train.images[chosen], _at(labels, chosen))]
-    y = system.guide(train.batch(again), stream(request.seed, "guides"))
+    count, chosen = request.samples, Chosen(data, request.samples)
+    rows: list[Row] = [chosen.row]
+    y = system.guide_of(data.train.batch(chosen.again), request.spec, stream(request.seed, "guides"))
     for scale in request.scales if y is not None else (1.0,):
         calls, start = Counter(module), time.perf_counter()
         wish = system.Sampling(
@@ -73,15 +69,12 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
         )  # fmt: skip
         with calls:
             drawn = system.sample(module, parts, wish)
-        seconds = time.perf_counter() - start
-        scores = judge(drawn.cpu(), None if y is None else _at(labels, again))
-        scores |= {"nfe": calls.samples / count, "per_second": count / seconds}
-        rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores)
-    for row in rows:
-        if "frechet" in row:
-            row["ratio"] = float(row["frechet"]) / float(rows[0]["frechet"])
+        cost: Row = {"nfe": calls.samples / count, "per_second": count / (time.perf_counter() - start)}
+        scores = chosen.judge(drawn.cpu(), None if y is None else chosen.labels)
+        rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores | cost)
+    ratios(rows)
     if request.likelihood:
-        bits = bits_of_test_set(module, test, images=request.likelihood, seed=request.seed)
+        bits = bits_of_test_set(module, data.test, images=request.likelihood, seed=request.seed)
         rows.append({"samples": f"{request.likelihood} test images"} | bits)
     return rows
 
@@ -129,10 +122,6 @@ def bits_of_test_set(
         bits = bits_per_dim(log_density.double(), x[0].numel(), levels=test.levels)
     error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else float("nan")
     return {"bits_per_dim": float(bits.mean()), "standard_error": error}
-
-
-def _at(labels: Tensor | None, index: Tensor) -> Tensor | None:
-    return None if labels is None else labels[index]
 
 
 class Counter:

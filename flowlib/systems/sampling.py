@@ -1,6 +1,5 @@
 """Drawing samples from a flow that was trained: the samplers by name, guidance, and the way back from latents."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,26 +108,6 @@ def decode(field: Any, states: Tensor, batch_size: int = 500) -> Tensor:
     leading = states.shape[:-3]
     images = torch.cat([field.decode(part) for part in states.flatten(0, -4).split(batch_size)])
     return images.float().reshape(*leading, *images.shape[1:])
-
-
-def choose_labels(spec: Spec, labels: Sequence[int], count: int | None) -> Tensor:
-    """The labels (count,) to sample, in equal shares and in order.
-
-    Args:
-        spec: of the data.
-        labels: those to take, or none for all there are.
-        count: how many samples; None for 10 of each label, or 1,000 points of each.
-
-    Raises:
-        ValueError: for a label that the data do not have, or a count that is not positive.
-    """
-    for label in labels:
-        if not 0 <= label < spec.classes:
-            raise ValueError(f"label must lie in 0 ... {spec.classes - 1}, got {label}")
-    chosen = torch.tensor(labels or range(spec.classes))
-    each = 10 if len(spec.shape) == 3 else 1000
-    count = check_count("count", each * len(chosen) if count is None else count)
-    return chosen[torch.arange(count) * len(chosen) // count]
 
 
 def _variance(method: str, field: Any, guided: Field, clips: bool) -> str | Reverse:

@@ -1,11 +1,21 @@
 """The variational autoencoder (Kingma & Welling 2014): reconstruct, and keep the code close to a Gaussian."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowlib.checks import check_number
+from flowlib.data import Dataset
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
+from flowlib.systems.autoencoder import AutoencoderSystem
+from flowlib.systems.measuring import report_samples
+from flowlib.systems.system import Parts, ReportRequest, Row, SampleRequest, Splits, register
+from flowlib.training import Turn
+from flowlib.training.order import stream
 
 
 def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -39,3 +49,45 @@ def elbo_loss(
     mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
     reconstruction = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
     return (reconstruction - x).square().mean() + kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel()
+
+
+@register("vae")
+@dataclass(frozen=True, kw_only=True)
+class VAESystem(AutoencoderSystem):
+    """A variational autoencoder; other settings as in `AutoencoderSystem`.
+
+    Attributes:
+        kl_weight: as in `elbo_loss`.
+    """
+
+    kl_weight: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("kl_weight", self.kl_weight, 0)
+
+    def loss(self, module: Any, data: Dataset, turn: Turn) -> Mapping[str, Tensor]:
+        x = data.batch(turn.mine)["x"]
+        mean, log_variance = (part.to(x.dtype) for part in module.encode(x))
+        noise = turn.normal(*mean.shape[1:])
+        error = (module.decode(draw(mean, log_variance, noise=noise)).to(x.dtype) - x).square().mean()
+        kl = kl_to_normal(mean, log_variance).mean()
+        return {"loss": error + self.kl_weight * kl / x[0].numel(), "error": error, "kl_nats": kl}
+
+    @torch.no_grad()
+    def sample(self, module: Any, parts: Parts, request: SampleRequest) -> Tensor:
+        """Images (count, *shape) decoded from latents of N(0, I)."""
+        sides = [size // self.factor for size in request.spec.shape[1:]]
+        z = torch.randn(request.count, self.latent_channels, *sides, generator=stream(request.seed, "noise"))
+        z = z.to(next(module.parameters()))
+        return torch.cat([module.decode(part) for part in z.split(request.batch_size)]).float()
+
+    @torch.no_grad()
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
+        """Reconstructions with their "rate", the mean KL in nats, and samples from N(0, I)."""
+        restored = super().report(module, data, parts, request)
+        x = data.test.images[: request.samples].to(next(module.parameters()).device)
+        rate = torch.cat([kl_to_normal(*module.encode(part)) for part in x.split(request.batch_size)])  # type: ignore[operator]
+        restored[-1]["rate"] = float(rate.double().mean())
+        drawn = report_samples(self, module, data, parts, request)
+        return [*restored, *({"images": row.pop("samples"), **row} for row in drawn)]

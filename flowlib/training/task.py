@@ -41,6 +41,10 @@ class Turn:
         """The indices of this process's part."""
         return self.index[self.part]
 
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers for this process's part (B / processes, *shape), drawn for the whole batch."""
+        return torch.randn(len(self.index), *shape, generator=self.generator)[self.part]
+
 
 Loss = Callable[[Turn], Tensor | Mapping[str, Tensor]]
 

@@ -1,0 +1,98 @@
+"""The plain autoencoder: an image becomes a few numbers, and these an image again.
+
+What the denoising and the variational autoencoder share with it is here: sizes, training, reconstructions beside
+originals, and the table of how good they are. They differ in the loss, and in whether there is a law of latents to
+sample from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.checks import check_count
+from flowlib.data import Dataset, Spec
+from flowlib.metrics.judges import judge_of
+from flowlib.nets import Autoencoder
+from flowlib.plotting import picture_grid
+from flowlib.systems.system import Parts, ReportRequest, Row, Splits, Stage, register
+from flowlib.training import Task, Turn
+
+
+@register("autoencoder")
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSystem:
+    """An autoencoder trained by squared error alone.
+
+    Attributes:
+        latent_channels, channels, factor, depth: those of `Autoencoder`.
+
+    Raises:
+        ValueError: for a size that does not fit, naming it.
+    """
+
+    latent_channels: int = 4
+    channels: int = 32
+    factor: int = 4
+    depth: int = 1
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("latent_channels", "channels", "factor", "depth"):
+            check_count(name, getattr(self, name))
+
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        check_images_of(spec, self.factor)
+        return Autoencoder(spec.shape[0], self.latent_channels, self.channels, self.factor, self.depth)
+
+    def loss(self, module: Any, data: Dataset, turn: Turn) -> Tensor | Mapping[str, Tensor]:
+        """What is descended, for this process's part of a batch."""
+        x = data.batch(turn.mine)["x"]
+        return (module(x).to(x.dtype) - x).square().mean()
+
+    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+        return [Stage("autoencoder", Task(module, lambda turn: self.loss(module, data, turn), len(data), module))]
+
+    def restore(self, module: Any, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the network is given of images x, and what it makes of it."""
+        return x, module(x)
+
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
+        return report_restored(self, module, data, request)
+
+    def illustrate(self, module: nn.Module, data: Dataset, parts: Parts, title: str) -> Any:
+        """Images of each label, what the network is given of them, and what it makes of it."""
+        x = data.images[: 10 * (len(data) // 10) : max(1, len(data) // 10)][:10]
+        given, restored = self.restore(module, x, torch.Generator().manual_seed(0))
+        rows = {"data": x, "given": given, "made": restored}
+        if given is x:
+            del rows["given"]
+        return picture_grid(torch.cat(list(rows.values())).cpu(), columns=len(x), rows=list(rows), title=title)
+
+
+def check_images_of(spec: Spec, factor: int) -> None:
+    """A ValueError unless the data are images whose sides are multiples of `factor`."""
+    if len(spec.shape) != 3 or any(size % factor for size in spec.shape[1:]):
+        raise ValueError(f"factor {factor} does not divide data of shape {spec.shape}, or these are no images")
+
+
+@torch.no_grad()
+def report_restored(system: Any, module: Any, data: Splits, request: ReportRequest) -> list[Row]:
+    """How near test images are to what the network makes of them: "distortion", the squared error summed over pixels,
+    and the scores of the data's judge, beside the images themselves and what the network was given of them."""
+    judge, test = judge_of(data.train, data.test), data.test
+    x = test.images[: request.samples]
+    labels = None if test.labels is None else test.labels[: len(x)]
+    device, generator = next(module.parameters()).device, torch.Generator().manual_seed(request.seed)
+    pairs = [system.restore(module, part.to(device), generator) for part in x.split(request.batch_size)]
+    given, made = (torch.cat(part).float().cpu() for part in zip(*pairs, strict=True))
+    rows = {"test images": x, "given": given, "restored": made}
+    if torch.equal(given, x):
+        del rows["given"]
+    table: list[Row] = []
+    for name, part in rows.items():
+        error = float((part - x).square().flatten(1).sum(1).mean())
+        table.append({"images": name, "distortion": error, **judge(part, labels)})
+    return table
