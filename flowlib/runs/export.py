@@ -1,11 +1,29 @@
 """Samples to files: a picture, an animation, or the numbers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from flowlib.plotting import animate, draw_samples, save_figure
+from flowlib.plotting import animate, draw_samples, picture_grid, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(samples: Tensor, y: Tensor | None, *, columns: int = 10, title: str | None = None) -> "Figure":
+    """A figure of samples (B, ...) with their labels (B,), or each row of images below the images that guided it."""
+    if y is None or y.ndim == 1:
+        return draw_samples(samples, y, columns=columns, title=title)
+    if y.ndim != 4 or y.shape[2:] != samples.shape[2:]:
+        return draw_samples(samples, columns=columns, title=title)
+    pairs = zip(y[:, : samples.shape[1]].split(columns), samples.split(columns), strict=True)
+    full = [(given, made) for given, made in pairs if len(given) == columns] or [(y[:, : samples.shape[1]], samples)]
+    rows = ["given", "made"] * len(full)
+    pictures = torch.cat([part for pair in full for part in pair])
+    return picture_grid(pictures, columns=min(columns, len(samples)), rows=rows, title=title)
+
 
 FORMATS = (".png", ".gif", ".npz", ".pt")
 
@@ -23,7 +41,7 @@ def export_samples(states: Tensor, y: Tensor | None, path: Path, *, columns: int
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix.lower()
     if suffix == ".gif":
-        animate(states, path, labels=y, columns=columns)
+        animate(states, path, labels=y if y is None or y.ndim == 1 else None, columns=columns)
     elif suffix in (".npz", ".pt"):
         content = {"samples": states} if y is None else {"samples": states, "labels": y}
         if suffix == ".pt":
@@ -33,6 +51,6 @@ def export_samples(states: Tensor, y: Tensor | None, path: Path, *, columns: int
 
             np.savez(path, **{name: value.numpy() for name, value in content.items()})  # type: ignore[arg-type]
     elif suffix == ".png":
-        save_figure(draw_samples(states, y, columns=columns), path)
+        save_figure(draw(states, y, columns=columns), path)
     else:
         raise ValueError(f"a file of samples must end in {', '.join(FORMATS)}, got {path.name!r}")

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from flowlib.data import Dataset, available, open_data
-from flowlib.plotting import draw_samples, save_figure
+from flowlib.plotting import save_figure
 from flowlib.recipes import Recipe, change
+from flowlib.runs.export import draw
 from flowlib.runs.folder import SAMPLES, Record, prepare_folder
 from flowlib.runs.run import Run, build, load_parts, load_run
 from flowlib.systems.system import name_of
@@ -123,5 +124,4 @@ def _picture(run: Run, data: Dataset, title: str) -> Any:
     if y is not None and few and images:
         few["scale"] = 2.0
     samples = run.sample(y, count=count, **few)
-    labels = y if y is not None and y.shape == (count,) and not y.is_floating_point() else None
-    return draw_samples(samples.cpu(), None if labels is None else labels.cpu(), columns=8, title=title)
+    return draw(samples.cpu(), None if y is None else y.cpu(), columns=8, title=title)

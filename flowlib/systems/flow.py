@@ -20,6 +20,7 @@ from flowlib.schedules import SCHEDULES
 from flowlib.stable import StableTargets
 from flowlib.systems.guides import GUIDES
 from flowlib.systems.networks import Networked
+from flowlib.systems.repairs import report_repairs
 from flowlib.systems.reporting import FlowReport, report_flow
 from flowlib.systems.sampling import FlowRequest, noise_for, sample_flow
 from flowlib.systems.system import Parts, Row, Splits, Stage, register
@@ -42,11 +43,18 @@ class Guided(Networked):
         return GUIDES[self.guide].of(batch, spec, generator) if self.guided else None
 
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: FlowReport) -> Sequence[Row]:
-        return report_flow(self, module, data, parts, request)
+        report = report_repairs if self.guided and GUIDES[self.guide].image else report_flow
+        return report(self, module, data, parts, request)
 
     def sample(self, module: nn.Module, parts: Parts, request: FlowRequest) -> Tensor:
         """Samples (count, *shape), or with `trajectory` all states (states, count, *shape), the noise first."""
-        return sample_flow(module, request, lands=self.lands)
+        return self.known(sample_flow(module, request, lands=self.lands), request.y)
+
+    def known(self, samples: Tensor, y: Tensor | None) -> Tensor:
+        """Samples whose known pixels are what they are known to be, under a guide that says some."""
+        if y is None or not self.guided or self.guide != "inpainting":
+            return samples
+        return torch.where(y[:, -1:] > 0, y[:, :-1], samples)
 
     def guides(
         self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]

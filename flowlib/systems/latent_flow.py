@@ -69,7 +69,8 @@ class LatentFlowSystem(FlowSystem):
 
     def sample(self, module: nn.Module, parts: Parts, request: FlowRequest) -> Tensor:
         assert isinstance(module, LatentModel)
-        return sample_flow(module, replace(request, y=self.reading(module, request.y)), lands=self.lands)
+        samples = sample_flow(module, replace(request, y=self.reading(module, request.y)), lands=self.lands)
+        return self.known(samples, request.y)
 
     def _second(self, module: LatentModel, data: Dataset, settings: Training) -> Task:
         """Learning the latents, each drawn anew from the Gaussian that the frozen encoder gives an image.
