@@ -162,12 +162,9 @@ def sample(
         given["count"] = (10 if len(trained.shape) == 3 else 1000) * max(1, trained.classes) if count is None else count
     states = trained.sample(y, seed=seed, batch_size=batch_size, **given).cpu()
     drawn = states.shape[1] if moving else len(states)
-    export_samples(
-        states,
-        None if y is None else y.cpu(),
-        out,
-        columns=max(1, drawn // max(1, len(set(label or range(trained.classes))))),
-    )
+    each = drawn // max(1, len(set(label or range(trained.classes))))
+    columns = 10 if y is None or y.ndim > 1 else max(1, each)
+    export_samples(states, None if y is None else y.cpu(), out, columns=columns)
     typer.echo(f"{drawn} samples: {out}")
 
 

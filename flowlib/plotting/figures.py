@@ -137,7 +137,7 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")  # so that no label is cut off
 
 
 def image_axes(
