@@ -10,7 +10,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from flowlib.checks import check_choice
 from flowlib.systems.system import SYSTEMS, System
 
 VARIABLE = "FLOWLIB_SYSTEMS"
@@ -22,7 +21,10 @@ def find_system(name: str) -> type[System]:
     Raises:
         ValueError: if there is none, listing those there are.
     """
-    return all_systems()[check_choice("system", name, all_systems())]
+    known = all_systems()
+    if name not in known:
+        raise ValueError(f"system must be one of {', '.join(known)} (or of a file in {VARIABLE}); got {name!r}")
+    return known[name]
 
 
 def all_systems() -> dict[str, type[System]]:
