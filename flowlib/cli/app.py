@@ -5,6 +5,7 @@ on standard error and exit status 2; Ctrl-C is exit status 130.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 
 from flowlib import __version__
 from flowlib.cli.commands import demo, evaluate, sample, train
+from flowlib.cli.machine import wait_passively
 from flowlib.cli.systems import SystemCommands
 from flowlib.course.command import grade
 from flowlib.plotting import format_table
@@ -125,6 +127,7 @@ app.add_typer(data_app, name="data")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    wait_passively()
     try:
         status = typer.main.get_command(app)(args=arguments, prog_name="flowlib", standalone_mode=False)
     except _UsageError as error:
@@ -139,5 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int = 2) -> int:
-    print("flowlib: " + " ".join(message.split()), file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        print("flowlib: " + " ".join(message.split()), file=sys.stderr)
     return status

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from flowlib.cli.machine import set_threads, share_work
 from flowlib.plotting import format_table
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the processor; one a core by default.", min=1)]
 Method = Annotated[
     str | None,
     typer.Option(
@@ -71,6 +73,10 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 20 in a run.")] = None,
     log_every: Annotated[int | None, typer.Option(help="Steps between lines of metrics; 200 in a run.")] = None,
     pictures: Annotated[bool, typer.Option(help="Draw a picture at each quarter of the run.")] = True,
+    threads: Threads = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes that share each batch, as torchrun starts them; each with one thread.", min=1)
+    ] = 1,
 ) -> None:
     """Train a recipe. A run that was stopped or killed goes on with --resume, to the same bits.
 
@@ -83,14 +89,18 @@ def train(
       flowlib train mnist --data my_pictures --out runs/mine
       flowlib train mnist --out runs/wide --set net.channels=[64,128] --set batch_size=128
       flowlib train mnist --resume
+      flowlib train mnist --processes 2
       torchrun --nproc-per-node 2 -m flowlib train mnist
     """
+    if processes > 1 and "RANK" not in os.environ:
+        raise typer.Exit(share_work(processes))
     from flowlib.recipes import find_recipe, override
     from flowlib.runs import train as run_training
     from flowlib.runs.folder import RECIPE, read_record
     from flowlib.training.checkpoint import latest_step
     from flowlib.training.trainer import CHECKPOINTS
 
+    set_threads(threads)
     out = Path("runs") / name if out is None else out
     if resume and (out / RECIPE).exists():
         recipe = read_record(out).recipe

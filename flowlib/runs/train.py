@@ -4,7 +4,7 @@ run = train(find_recipe("digits"), "runs/digits")
 images = run.sample(torch.arange(10), scale=2.0)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from flowlib.recipes import Recipe, change
 from flowlib.runs.export import draw
 from flowlib.runs.folder import SAMPLES, Record, prepare_folder
 from flowlib.runs.run import Run, build, load_parts, load_run
-from flowlib.systems.system import name_of
+from flowlib.systems.system import Stage, name_of
 from flowlib.training import Trainer
 from flowlib.training.devices import pick_device
 from flowlib.training.distributed import join_world
@@ -69,21 +69,23 @@ def train(
     if data is not None:
         recipe = change(recipe, data=data.name)
     with join_world(pick_device(device)) as (world, place):
-        if not world.leads:
-            world.wait()  # for the first process, which alone fetches data and makes the folder ready
-        named = data is None and recipe.data in available()
-        learned = open_data(recipe.data, "train") if data is None else data
-        parts, hashes = load_parts(recipe.system, place)
-        given: Mapping[str, nn.Module] = parts if net is None else {**parts, "net": net}
-        module = build(recipe, learned.spec, given).to(place)
-        learned = learned.to(place)
-        stages = recipe.system.stages(module, learned, given)
-        if world.leads:
-            digest = None if named else learned.digest()
-            record = Record(recipe, learned.spec, digest, hashes, None if net is None else type(net).__qualname__)
-            earlier = [stage.name for stage in stages[:-1]]
-            prepare_folder(folder, record, stages=earlier, resume=resume, overwrite=overwrite)
-            world.wait()
+
+        def set_up() -> tuple[Dataset, Mapping[str, nn.Module], Sequence[Stage]]:
+            learned = open_data(recipe.data, "train") if data is None else data
+            parts, hashes = load_parts(recipe.system, place)
+            given = parts if net is None else {**parts, "net": net}
+            module, digest = build(recipe, learned.spec, given).to(place), None
+            stages = recipe.system.stages(module, learned.to(place), given)
+            if world.leads:
+                if data is not None or recipe.data not in available():
+                    digest = learned.digest()
+                record = Record(recipe, learned.spec, digest, hashes, None if net is None else type(net).__qualname__)
+                earlier = [stage.name for stage in stages[:-1]]
+                prepare_folder(folder, record, stages=earlier, resume=resume, overwrite=overwrite)
+            return learned.to(place), parts, stages
+
+        # The first process alone fetches data and makes the folder ready, while the others wait.
+        learned, parts, stages = world.in_turn(set_up)
         make = partial(Trainer, world=world, device=place, log_every=log_every, checkpoint_every=checkpoint_every)
         for stage in stages:
             last = stage is stages[-1]

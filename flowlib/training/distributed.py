@@ -1,20 +1,21 @@
 """Several processes that train one network: torch.distributed as torchrun starts it, in four small verbs.
 
 Every process draws the same global batch, with its times and noise, from the same generators, and works on its share.
-So the number of processes changes how fast a run goes, not what it computes, up to rounding. (An autoencoder's own
-noise is the exception: each process draws its share's.)
+So the number of processes changes how fast a run goes, not what it computes, up to rounding.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,24 @@ class World:
             value = value.clone()
             dist.all_reduce(value)
         return value / self.size
+
+    def in_turn(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in the leading process, then in all others; if it fails there, all fail with its message."""
+        if self.size == 1:
+            return work()
+        result, error = None, None
+        if self.leads:
+            try:
+                result = work()
+            except Exception as caught:
+                error = caught
+        message = [None if error is None else str(error)]
+        dist.broadcast_object_list(message)
+        if error is not None:
+            raise error
+        if message[0] is not None:
+            raise ValueError(message[0])
+        return work() if result is None else result
 
     def wait(self) -> None:
         """Return once all processes have come here."""
