@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowlib import ClassifierFreeGuidance, Model, flow_matching_loss, sample_ode
 from flowlib.losses import drop_guide
-from flowlib.nets.attention import CrossAttention
+from flowlib.nets.attention import Attention
 from flowlib.nets.unet import UNet
 from flowlib.nets.words import WordEmbedding
 from flowlib.text import DIGITS, PADDING, START, Vocabulary
@@ -110,7 +110,7 @@ def test_each_sample_reads_its_own_words() -> None:
 
 
 def test_cross_attention_is_the_formula_written_out() -> None:
-    layer = CrossAttention(6, 5, heads=2).double()
+    layer = Attention(6, 2, context_dim=5).double()
     x, context = torch.randn(1, 3, 6).double(), torch.randn(1, 4, 5).double()
     mask = torch.tensor([[True, False, True, True]])
     q, (k, v) = layer.q(x)[0], layer.kv(context)[0].chunk(2, dim=1)

@@ -58,7 +58,7 @@ def test_learns_to_reconstruct_and_trades_rate_for_distortion() -> None:
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 @pytest.mark.parametrize("size", [(8, 8), (16, 24)])
 def test_shapes(factor: int, size: tuple[int, int]) -> None:
-    autoencoder = Autoencoder(in_channels=3, latent_channels=5, channels=8, factor=factor)
+    autoencoder = Autoencoder(in_channels=3, latent_channels=5, channels=16, factor=factor)
     x = torch.randn(2, 3, *size)
     mean, log_variance = autoencoder.encode(x)
     assert mean.shape == log_variance.shape == autoencoder.sample(x).shape
