@@ -41,6 +41,20 @@ def check_kind(name: str, value: Tensor, owner: str, like: Tensor) -> Tensor:
     return value
 
 
+def check_image_shape(name: str, value: Tensor, channels: int, multiple: int = 1, sides: str = "H, W") -> Tensor:
+    """Return `value` if its shape is (batch, channels, H, W), with H and W multiples of `multiple`.
+
+    Raises:
+        ValueError: naming the argument, what came and what was expected, where H and W are called `sides`.
+    """
+    if value.ndim != 4 or value.shape[1] != channels or any(side % multiple for side in value.shape[2:]):
+        expected = f"(batch, {channels}, {sides})"
+        if multiple > 1:
+            expected += f" with {sides.replace(', ', ' and ')} multiples of {multiple}"
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(value.shape)}")
+    return value
+
+
 def check_labels(name: str, y: object, batch: int, classes: int, device: torch.device) -> Tensor:
     """Return `y` if it is an integer tensor of shape (batch,) on `device` with values 0 ... classes.
 

@@ -25,7 +25,7 @@ from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load, mnist, toy
 from flowlib.losses import prediction_error
 from flowlib.metrics import frechet_distance, label_accuracy
-from flowlib.nets.attention import SelfAttention
+from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import Down, ResidualBlock, Stage, Up
 from flowlib.nets.dit import DiT, DiTBlock, patchify, position_table, unpatchify
 from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, zero_init
@@ -328,7 +328,7 @@ class PixelAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.attention = SelfAttention(channels, 2)
+        self.attention = Attention(channels, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.attention(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
@@ -608,7 +608,7 @@ print("second step:", ", ".join(sorted(awake_next)))
 
 
 # %%
-def attend(x: Tensor, layer: SelfAttention) -> tuple[Tensor, Tensor]:
+def attend(x: Tensor, layer: Attention) -> tuple[Tensor, Tensor]:
     """Self-attention with the weights of `layer`, written out: (B, N, D) -> (B, N, D) and A (B, heads, N, N)."""
     batch, count, dim = x.shape
     q, k, v = (
@@ -621,7 +621,7 @@ def attend(x: Tensor, layer: SelfAttention) -> tuple[Tensor, Tensor]:
 
 
 torch.manual_seed(0)
-layer, tokens = SelfAttention(32, heads=4), torch.randn(2, 9, 32, generator=g)
+layer, tokens = Attention(32, heads=4), torch.randn(2, 9, 32, generator=g)
 out, weights = attend(tokens, layer)
 q, k, v = (part.unflatten(2, (4, 8)).transpose(1, 2) for part in layer.qkv(tokens).chunk(3, dim=2))
 by_torch = layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

@@ -29,7 +29,7 @@ from flowlib.data import load, mnist, toy
 from flowlib.losses import prediction_loss
 from flowlib.metrics import evaluate, frechet_distance, label_accuracy, load_evaluator
 from flowlib.nets import Autoencoder, Codebook, CodebookAutoencoder, Concatenated, PatchDiscriminator, perplexity
-from flowlib.nets.attention import CrossAttention
+from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import CrossAttentionBlock
 from flowlib.nets.unet import UNet
 from flowlib.nets.words import WordEmbedding
@@ -459,7 +459,7 @@ plt.show()
 # the null guide $\varnothing$ is that token alone: **the empty text**.
 
 # %%
-show_source(CrossAttention, CrossAttentionBlock, WordEmbedding)
+show_source(Attention, CrossAttentionBlock, WordEmbedding)
 
 # %%
 vocabulary = Vocabulary(("thin", "bold", *DIGITS), length=4)
@@ -468,7 +468,7 @@ print(tokens)
 assert vocabulary.decode(tokens) == ["bold seven", "three", ""]
 
 torch.manual_seed(0)
-words, layer = WordEmbedding(len(vocabulary), 4, 16), CrossAttention(8, 16, heads=2)
+words, layer = WordEmbedding(len(vocabulary), 4, 16), Attention(8, heads=2, context_dim=16)
 pixels = torch.randn(3, 49, 8, generator=g)
 context, mask = words(tokens, 3)
 out = layer(pixels, context, mask)

@@ -536,5 +536,5 @@ for call, decoder, factor in ((7, 1000, 8), (1, 48, 7), (10**9, 5 * 10**9, 2), (
 # ## When all checks are silent
 #
 # `flowlib grade 10_latent_diffusion.ipynb` grades the notebook and prints the points. In the library the same things
-# are `Codebook` (`flowlib/systems/codebook.py`), `CrossAttention` (`flowlib/nets/attention.py`),
-# `ClassifierFreeGuidance` (`flowlib/guidance.py`), and `Concatenated` (`flowlib/systems/concatenation.py`).
+# are `Codebook` (`flowlib/nets/codebook.py`), `Attention` (`flowlib/nets/attention.py`), `ClassifierFreeGuidance`
+# (`flowlib/guidance.py`), and `Concatenated` (`flowlib/nets/concatenation.py`).

@@ -10,6 +10,7 @@ The weights were made by `python benchmarks/train_evaluator.py` from MNIST's tra
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class Evaluator(nn.Module):
     which an average pool would forget. There is no normalisation layer: the batch norms used in training are
     folded into the convolutions, so the output for one image never depends on the others.
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("convs.0", "head")
 
     def __init__(self) -> None:
         super().__init__()

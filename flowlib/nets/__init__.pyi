@@ -1,3 +1,4 @@
+from .attention import Attention as Attention
 from .attention import CrossAttention as CrossAttention
 from .attention import SelfAttention as SelfAttention
 from .autoencoder import Autoencoder as Autoencoder

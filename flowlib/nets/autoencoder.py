@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_tensor
+from flowlib.checks import check_count, check_image_shape, check_tensor
 from flowlib.nets.embeddings import zero_init
+from flowlib.nets.norm import GroupNorm
 
 
 class ConvBlock(nn.Module):
@@ -18,7 +19,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = GroupNorm(8, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
 
@@ -42,6 +43,8 @@ class Autoencoder(nn.Module):
     Raises:
         ValueError: for a size that does not fit, naming it.
     """
+
+    edges: tuple[str, ...]
 
     def __init__(
         self, in_channels: int = 1, latent_channels: int = 4, channels: int = 32, factor: int = 4, depth: int = 1
@@ -67,9 +70,10 @@ class Autoencoder(nn.Module):
         for _ in range(halvings):
             encoder += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), *blocks()]
             decoder += [nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1), *blocks()]
-        encoder += [nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, 2 * latent_channels, 1)]
-        decoder += [nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, folded, 3, padding=1)]
+        encoder += [GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, 2 * latent_channels, 1)]
+        decoder += [GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, folded, 3, padding=1)]
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
+        self.edges = ("encoder.0", f"encoder.{len(encoder) - 1}", "decoder.0", f"decoder.{len(decoder) - 1}")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The Gaussian q(z|x) of each latent component: its mean and the logarithm of its variance.
@@ -83,12 +87,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: for images of another shape or dtype.
         """
-        check_tensor("x", x, finite=False)
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.factor or x.shape[3] % self.factor:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.factor}, "
-                f"got {tuple(x.shape)}"
-            )
+        check_image_shape("x", check_tensor("x", x, finite=False), self.in_channels, self.factor)
         mean, log_variance = self.encoder(F.pixel_unshuffle(x, self.patch)).chunk(2, dim=1)
         return mean, log_variance
 
@@ -102,9 +101,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: for latents of another shape or dtype.
         """
-        check_tensor("z", z, finite=False)
-        if z.ndim != 4 or z.shape[1] != self.latent_channels:
-            raise ValueError(f"z must have shape (batch, {self.latent_channels}, h, w), got {tuple(z.shape)}")
+        check_image_shape("z", check_tensor("z", z, finite=False), self.latent_channels, sides="h, w")
         return F.pixel_shuffle(self.decoder(z), self.patch)
 
     def forward(self, x: Tensor) -> Tensor:

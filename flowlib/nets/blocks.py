@@ -7,12 +7,14 @@ condition where earlier networks only added it.
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.nets.attention import CrossAttention, SelfAttention
+from flowlib.nets.attention import Attention
 from flowlib.nets.embeddings import zero_init
+from flowlib.nets.norm import GroupNorm
 
 Context = tuple[Tensor, Tensor]  # tokens (B, M, dim) and which of them count (B, M), true or false
 
@@ -20,6 +22,12 @@ RESIZE: dict[str, Callable[[Tensor], Tensor]] = {
     "up": partial(F.interpolate, scale_factor=2, mode="nearest"),
     "down": partial(F.avg_pool2d, kernel_size=2),
 }
+
+
+def check_widths(channels: Sequence[int]) -> None:
+    """A ValueError unless there is a width for each level, a multiple of the norms' 8 groups."""
+    if not channels or any(width < 8 or width % 8 for width in channels):
+        raise ValueError(f"channels must be multiples of 8, one width a level, got {tuple(channels)}")
 
 
 class ResidualBlock(nn.Module):
@@ -30,6 +38,8 @@ class ResidualBlock(nn.Module):
     zero: at first x passes unchanged. With `resize` "up" or "down" both ways, the branch's and that around it, double
     or halve H and W (Brock et al. 2019, appendix B).
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("modulation",)  # what Muon leaves to AdamW
 
     def __init__(
         self,
@@ -42,10 +52,10 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.adagn, self.resize = adagn, None if resize is None else RESIZE[resize]
-        self.norm1 = nn.GroupNorm(min(groups, channels), channels)
+        self.norm1 = GroupNorm(min(groups, channels), channels)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.modulation = zero_init(nn.Linear(dim, (2 if adagn else 1) * out_channels))
-        self.norm2 = nn.GroupNorm(min(groups, out_channels), out_channels)
+        self.norm2 = GroupNorm(min(groups, out_channels), out_channels)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.match = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -87,8 +97,8 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int, groups: int = 8) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(min(groups, channels), channels)
-        self.attention = SelfAttention(channels, heads)
+        self.norm = GroupNorm(min(groups, channels), channels)
+        self.attention = Attention(channels, heads)
         zero_init(self.attention.out)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -104,8 +114,8 @@ class CrossAttentionBlock(nn.Module):
 
     def __init__(self, channels: int, dim: int, heads: int, groups: int = 8) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(min(groups, channels), channels)
-        self.attention = CrossAttention(channels, dim, heads)
+        self.norm = GroupNorm(min(groups, channels), channels)
+        self.attention = Attention(channels, heads, dim)
         zero_init(self.attention.out)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:

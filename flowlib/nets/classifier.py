@@ -5,13 +5,15 @@ layer. It has to see noise of every level, and is told which: early on it can on
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_labels
+from flowlib.checks import check_count, check_image_shape, check_labels
+from flowlib.nets.blocks import Stage, check_widths
 from flowlib.nets.embeddings import TimeEmbedding, zero_init
-from flowlib.nets.unet import Stage
+from flowlib.nets.norm import GroupNorm
 
 
 class TimeClassifier(nn.Module):
@@ -29,6 +31,8 @@ class TimeClassifier(nn.Module):
         ValueError: for a size that does not fit, naming it.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("downs.0", "head")
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -40,20 +44,18 @@ class TimeClassifier(nn.Module):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("classes", classes), ("depth", depth), ("dim", dim)):
             check_count(name, value)
-        if not channels or any(width < 8 or width % 8 for width in channels):
-            raise ValueError(f"channels must be multiples of 8, one width a level, got {tuple(channels)}")
+        check_widths(channels)
         self.in_channels, self.classes = in_channels, classes
         self.time = TimeEmbedding(dim)
         self.downs, self.encoders = nn.ModuleList(), nn.ModuleList()
         for before, after in zip([in_channels, *channels[:-1]], channels, strict=True):
             self.downs.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
             self.encoders.append(Stage([after] * (depth + 1), dim, heads=0))
-        self.norm = nn.GroupNorm(8, channels[-1])
+        self.norm = GroupNorm(8, channels[-1])
         self.head = zero_init(nn.Linear(channels[-1], classes))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x must have shape (batch, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        check_image_shape("x", x, self.in_channels)
         condition = F.silu(self.time(t))  # (B, dim)
         h = x
         for down, encoder in zip(self.downs, self.encoders, strict=True):

@@ -4,10 +4,12 @@ In a latent model the quantisation belongs to the decoder, as in Rombach et al. 
 encoder's own output, which is continuous, and `decode` moves it to the nearest entries first.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_number, check_tensor
+from flowlib.checks import check_count, check_image_shape, check_number, check_tensor
 from flowlib.nets.autoencoder import Autoencoder
 
 
@@ -23,6 +25,8 @@ class Codebook(nn.Module):
         ValueError: for a number that does not fit; in calls for latents of another shape or dtype.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("codebook",)
+
     def __init__(self, size: int, dim: int, commitment: float = 0.25) -> None:
         super().__init__()
         self.codebook = nn.Parameter(torch.randn(check_count("size", size, 2), check_count("dim", dim)))
@@ -30,9 +34,7 @@ class Codebook(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """The index of the nearest vector: (B, dim, h, w) -> (B, h, w) in 0 ... size - 1."""
-        check_tensor("z", z, finite=False)
-        if z.ndim != 4 or z.shape[1] != self.codebook.shape[1]:
-            raise ValueError(f"z must have shape (batch, {self.codebook.shape[1]}, h, w), got {tuple(z.shape)}")
+        check_image_shape("z", check_tensor("z", z, finite=False), self.codebook.shape[1], sides="h, w")
         points = z.movedim(1, -1).reshape(-1, z.shape[1])
         # |z - e|^2 without |z|^2, which is the same for all e.
         score = self.codebook.square().sum(1) - 2 * points @ self.codebook.T.to(z)

@@ -1,10 +1,12 @@
 """An autoencoder whose latent is a grid of tokens: the network of the discrete VAE (Ramesh et al. 2021, sec. 2.1)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_tensor
+from flowlib.checks import check_count, check_image_shape, check_tensor
 from flowlib.nets.autoencoder import Autoencoder
 
 
@@ -19,6 +21,8 @@ class DiscreteAutoencoder(nn.Module):
     Raises:
         ValueError: for a size that does not fit, naming it.
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("codebook",)
 
     def __init__(
         self,
@@ -43,12 +47,7 @@ class DiscreteAutoencoder(nn.Module):
         Raises:
             ValueError: for images (B, in_channels, H, W) of another shape or dtype; H and W are multiples of factor.
         """
-        check_tensor("x", x, finite=False)
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.factor or x.shape[3] % self.factor:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.factor}, "
-                f"got {tuple(x.shape)}"
-            )
+        check_image_shape("x", check_tensor("x", x, finite=False), self.in_channels, self.factor)
         return self.layers.encoder(F.pixel_unshuffle(x, self.layers.patch))
 
     def decode(self, code: Tensor) -> Tensor:
@@ -57,9 +56,7 @@ class DiscreteAutoencoder(nn.Module):
         Raises:
             ValueError: for weights of another shape or dtype.
         """
-        check_tensor("code", code, finite=False)
-        if code.ndim != 4 or code.shape[1] != self.tokens:
-            raise ValueError(f"code must have shape (batch, {self.tokens}, h, w), got {tuple(code.shape)}")
+        check_image_shape("code", check_tensor("code", code, finite=False), self.tokens, sides="h, w")
         return self.layers.decode(torch.einsum("bkhw,kc->bchw", code, self.codebook.to(code.dtype)))
 
     def decode_tokens(self, index: Tensor) -> Tensor:

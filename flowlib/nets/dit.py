@@ -6,13 +6,14 @@ starts at zero. So every block starts as the identity, and the network starts at
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count
-from flowlib.nets.attention import SelfAttention
+from flowlib.checks import check_count, check_image_shape
+from flowlib.nets.attention import Attention
 from flowlib.nets.embeddings import Condition, zero_init
 
 
@@ -54,10 +55,12 @@ class DiTBlock(nn.Module):
     (B, N, width), (B, width) -> (B, N, width). The six modulation vectors start at zero: at first x passes unchanged.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("modulation",)  # what Muon leaves to AdamW
+
     def __init__(self, width: int, heads: int, expand: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attention = SelfAttention(width, heads)
+        self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, expand * width), nn.GELU(approximate="tanh"), nn.Linear(expand * width, width)
@@ -98,6 +101,7 @@ class DiT(nn.Module):
     """
 
     positions: Tensor
+    edges: ClassVar[tuple[str, ...]] = ("stem", "modulation", "head", "carry")
 
     def __init__(
         self,
@@ -136,11 +140,7 @@ class DiT(nn.Module):
         return self.condition.null
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.patch or x.shape[3] % self.patch:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.patch}, "
-                f"got {tuple(x.shape)}"
-            )
+        check_image_shape("x", x, self.in_channels, self.patch)
         height, width = x.shape[2:]
         rows, columns = height // self.patch, width // self.patch
         positions = self.positions

@@ -1,7 +1,7 @@
 """How time and guide enter a network: as one vector that modulates every block."""
 
 import math
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ class TimeEmbedding(nn.Module):
     """
 
     frequencies: Tensor
+    edges: ClassVar[tuple[str, ...]] = ("layers",)  # what Muon leaves to AdamW
 
     def __init__(self, dim: int, features: int = 64, fastest: float = 100.0) -> None:
         super().__init__()
@@ -39,6 +40,8 @@ class LabelEmbedding(nn.Embedding):
 
     (B,) integers 0 ... classes -> (B, dim).
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("weight",)  # what Muon leaves to AdamW
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__(check_count("classes", classes) + 1, dim)

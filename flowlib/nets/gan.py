@@ -1,9 +1,12 @@
 """Networks that play against each other: a generator, its discriminator, and one that judges patches."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_labels, check_tensor
+from flowlib.checks import check_count, check_image_shape, check_labels, check_tensor
+from flowlib.nets.norm import GroupNorm
 
 
 class ConvGenerator(nn.Module):
@@ -23,6 +26,8 @@ class ConvGenerator(nn.Module):
         ValueError: for a size that does not fit, naming it.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("layers.0", "layers.12", "label")
+
     def __init__(
         self, size: int = 28, in_channels: int = 1, noise_dim: int = 32, channels: int = 32, classes: int | None = 10
     ) -> None:
@@ -34,9 +39,9 @@ class ConvGenerator(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(noise_dim * (1 if classes is None else 2), wide * base**2),
             nn.Unflatten(1, (wide, base, base)),
-            *(nn.GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, wide, 3, padding=1)),
-            *(nn.GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, channels, 3, padding=1)),
-            *(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, in_channels, 3, padding=1), nn.Tanh()),
+            *(GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, wide, 3, padding=1)),
+            *(GroupNorm(8, wide), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(wide, channels, 3, padding=1)),
+            *(GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, in_channels, 3, padding=1), nn.Tanh()),
         )
 
     def forward(self, noise: Tensor, y: Tensor | None = None) -> Tensor:
@@ -54,6 +59,8 @@ class ConvDiscriminator(nn.Module):
     (Miyato & Koyama 2018, arXiv:1802.05637). No normalisation: the gradient penalty looks at one sample at a time.
     Arguments and errors as those of `ConvGenerator`.
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("layers.0", "head", "label")
 
     def __init__(self, size: int = 28, in_channels: int = 1, channels: int = 32, classes: int | None = 10) -> None:
         super().__init__()
@@ -150,6 +157,8 @@ class PatchDiscriminator(nn.Module):
         ValueError: for a size that does not fit, naming it.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("layers.0", "layers.5")
+
     def __init__(self, in_channels: int = 1, channels: int = 32) -> None:
         super().__init__()
         if check_count("channels", channels) % 4:
@@ -159,15 +168,10 @@ class PatchDiscriminator(nn.Module):
             nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
-            nn.GroupNorm(8, 2 * channels),
+            GroupNorm(8, 2 * channels),
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * channels, 1, 3, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_tensor("x", x, finite=False)
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % 4 or x.shape[3] % 4:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W), multiples of 4, got {tuple(x.shape)}"
-            )
-        return self.layers(x)
+        return self.layers(check_image_shape("x", check_tensor("x", x, finite=False), self.in_channels, 4))

@@ -1,5 +1,7 @@
 """A multilayer perceptron for points: enough to learn a flow in the plane in seconds."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from flowlib.nets.embeddings import Condition, zero_init
 
 class MLPBlock(nn.Module):
     """x + linear(silu(modulated norm(x))): (B, width), (B, dim) -> (B, width). At first x passes unchanged."""
+
+    edges: ClassVar[tuple[str, ...]] = ("modulation",)
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -34,6 +38,8 @@ class MLP(nn.Module):
     Raises:
         ValueError: for a size that is not a positive integer, or points of another size, naming it.
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head", "carry")
 
     def __init__(
         self, dim_in: int = 2, width: int = 128, depth: int = 3, classes: int | None = None, dim: int = 64

@@ -8,14 +8,16 @@ most of its time on its largest images.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count
-from flowlib.nets.blocks import AttentionBlock, Context, Down, ResidualBlock, Stage, Up
+from flowlib.checks import check_count, check_image_shape
+from flowlib.nets.blocks import AttentionBlock, Context, Down, ResidualBlock, Stage, Up, check_widths
 from flowlib.nets.embeddings import Condition, zero_init
+from flowlib.nets.norm import GroupNorm
 from flowlib.nets.words import WordEmbedding
 
 __all__ = ["AttentionBlock", "ResidualBlock", "Stage", "UNet"]
@@ -53,6 +55,8 @@ class UNet(nn.Module):
         ValueError: for a size, width or level that does not fit, naming it.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head", "carry")
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -73,8 +77,7 @@ class UNet(nn.Module):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
             check_count(name, value)
-        if not channels or any(c < 8 or c % 8 for c in channels):
-            raise ValueError(f"channels must be multiples of 8, one width a level, got {tuple(channels)}")
+        check_widths(channels)
         if any(level not in range(len(channels)) for level in attention):
             raise ValueError(f"attention must name levels 0 ... {len(channels) - 1}, got {tuple(attention)}")
         check_count("head_channels", head_channels, 0)
@@ -104,7 +107,7 @@ class UNet(nn.Module):
                 self.downs.append(Down(before, after))
                 self.ups.insert(0, Up(after, before))
         self.midcoder = Stage([channels[-1]] * 2, dim, at[-1], adagn)
-        self.norm = nn.GroupNorm(8, channels[0])
+        self.norm = GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], (1 + gates) * in_channels * patch**2, 3, padding=1))
         self.carry = zero_init(nn.Linear(dim, in_channels))
         self.words = WordEmbedding(words, length, dim) if words else None
@@ -118,11 +121,7 @@ class UNet(nn.Module):
         return self.condition.null if self.words is None else self.words.null
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.multiple or x.shape[3] % self.multiple:
-            raise ValueError(
-                f"x must have shape (batch, {self.in_channels}, H, W) with H and W multiples of {self.multiple}, "
-                f"got {tuple(x.shape)}"
-            )
+        check_image_shape("x", x, self.in_channels, self.multiple)
         context: Context | None = None
         if self.words is not None:
             context, y = self.words(y, len(x)), None

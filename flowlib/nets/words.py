@@ -4,6 +4,8 @@ There is no text encoder yet: a word's vector knows its word and its place, not 
 with the same token, so that there is always something to look at; alone it is the empty text, the null guide.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ class WordEmbedding(nn.Module):
     """
 
     null: Tensor
+    edges: ClassVar[tuple[str, ...]] = ("word", "place")  # what Muon leaves to AdamW
 
     def __init__(self, words: int, length: int, dim: int) -> None:
         super().__init__()

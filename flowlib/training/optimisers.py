@@ -1,18 +1,15 @@
 """Optimisers by name, and how their learning rates move with the step."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from flowlib.training.edges import inner_matrices
 from flowlib.training.muon import Muon
-
-# Parts of a network whose matrices are not between two hidden layers: what reads time and guide, the first layer, the
-# last. All networks here give them these names.
-_EDGES = frozenset({"condition", "modulation", "words", "codebook", "stem", "head", "carry"})
 
 
 class Settings(Protocol):
@@ -30,9 +27,9 @@ class Settings(Protocol):
     def matrix_lr(self) -> float: ...
 
 
-def _adamw(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimizer]:
-    """AdamW (Loshchilov & Hutter 2019); only matrices and kernels decay, not biases and gains."""
-    parameters = list(named.values())
+def _adamw(settings: Settings, model: nn.Module, others: Collection[nn.Parameter] = ()) -> list[Optimizer]:
+    """AdamW (Loshchilov & Hutter 2019), but for `others`; only matrices and kernels decay, not biases and gains."""
+    parameters = [p for p in model.parameters() if p.requires_grad and p not in others]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -41,23 +38,26 @@ def _adamw(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimi
     return [torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)]
 
 
-def _muon(settings: Settings, named: Mapping[str, nn.Parameter]) -> list[Optimizer]:
-    """Muon for the matrices and kernels inside the network, AdamW for its ends and for vectors (Jordan et al. 2024)."""
-    inner = [name for name, p in named.items() if p.ndim >= 2 and not _EDGES.intersection(name.split("."))]
-    rest = {name: p for name, p in named.items() if name not in inner}
-    return [Muon([named[name] for name in inner], settings.matrix_lr), *_adamw(settings, rest)]
+def _muon(settings: Settings, model: nn.Module) -> list[Optimizer]:
+    """Muon for the matrices and kernels inside the network, AdamW for edges and vectors (Jordan et al. 2024)."""
+    inner = inner_matrices(model).values()
+    muon = [Muon(inner, settings.matrix_lr)] if inner else []  # torch refuses an optimiser of nothing
+    return [*muon, *_adamw(settings, model, set(inner))]
 
 
-OPTIMISERS: dict[str, Callable[[Settings, Mapping[str, nn.Parameter]], list[Optimizer]]] = {
+OPTIMISERS: dict[str, Callable[[Settings, nn.Module], list[Optimizer]]] = {
     "adamw": _adamw,
     "muon": _muon,
 }
 
 
 def make_optimisers(recipe: Settings, model: nn.Module) -> list[Optimizer]:
-    """The optimisers that together train all parameters of `model`, at the peak of their learning rates."""
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimisers = OPTIMISERS[recipe.optimiser](recipe, trained)
+    """The optimisers that together train all parameters of `model`, at the peak of their learning rates.
+
+    Raises:
+        ValueError: with "muon", for a module whose `edges` are not names of its parts.
+    """
+    optimisers = OPTIMISERS[recipe.optimiser](recipe, model)
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]

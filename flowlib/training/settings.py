@@ -13,8 +13,9 @@ class Training:
     Attributes:
         steps: the budget. Learning rates follow from the step alone, so a run can stop and go on as if it never had.
         batch_size: samples a step, over all processes together.
-        optimiser: "adamw", or "muon" for the matrices inside the network and AdamW for the rest. `lr`, `betas`,
-            `weight_decay` are AdamW's, `matrix_lr` is Muon's.
+        optimiser: "adamw", or "muon" for the matrices inside the network, as its `edges` say
+            (`flowlib.training.edges`), and AdamW for the rest. `lr`, `betas`, `weight_decay` are AdamW's, `matrix_lr`
+            is Muon's.
         warmup: the share of the steps, in [0, 1], over which learning rates rise; then they fall to 0 on half a cosine.
         clip: the largest norm of the gradient, > 0; None leaves it as it is.
         ema: decay of the weights' moving average, in [0, 1); it is smaller in the first steps.

@@ -7,7 +7,6 @@ import torch
 
 from flowlib.nets.blocks import ResidualBlock
 from flowlib.nets.unet import UNet
-from flowlib.recipes import find_recipe, from_dict, override, to_dict
 
 OPTIONS = {
     "plain": {},
@@ -73,13 +72,3 @@ def test_an_added_condition_is_a_shift_before_the_norm() -> None:
     with torch.no_grad():
         block.modulation.bias[0] = -3.0
     assert float((block(x, condition) - before).abs().max()) > 0.1
-
-
-def test_recipes_take_the_choices() -> None:
-    recipe = override(find_recipe("mnist"), ["net.biggan=true", "net.adagn=false", "net.head_channels=24"])
-    assert recipe.net_args["biggan"] is True
-    assert from_dict(to_dict(recipe)) == recipe
-    with pytest.raises(ValueError, match="biggan must be true or false"):
-        override(find_recipe("mnist"), ["net.biggan=3"])
-    with pytest.raises(ValueError, match="words"):
-        override(find_recipe("mnist"), ["net.words=3"])

@@ -78,27 +78,6 @@ def test_penalty_has_the_right_gradient_in_the_weights() -> None:
         assert r1_penalty(lambda x, y: x @ weight, x) == pytest.approx(float(weight.square().sum()))
 
 
-@pytest.mark.parametrize("size", [8, 28])
-@pytest.mark.parametrize("classes", [10, None])
-def test_shapes_and_range(size: int, classes: int | None) -> None:
-    maker, judge = networks(size, classes)
-    y = None if classes is None else torch.tensor([0, 9, 3])
-    images = maker(normal(0, 3, 8, dtype=torch.float32), y)
-    assert images.shape == (3, 1, size, size)
-    assert images.abs().max() < 1
-    assert judge(images, y).shape == (3,)
-
-
-def test_labels_matter_to_both() -> None:
-    maker, judge = networks()
-    noise = normal(0, 2, 8, dtype=torch.float32)[:1].expand(2, 8)
-    images = maker(noise, torch.tensor([1, 2]))
-    assert not torch.equal(images[0], images[1])
-    same = images[:1].expand(2, 1, 8, 8)
-    logits = judge(same, torch.tensor([1, 2]))
-    assert logits[0] != logits[1]
-
-
 def test_the_generator_overfits_one_batch_and_the_discriminator_tells_two_apart() -> None:
     maker, judge = networks()
     x, noise, y = (normal(seed, 8, *shape, dtype=torch.float32) for seed, shape in enumerate([(1, 8, 8), (8,), ()]))
@@ -188,21 +167,6 @@ def test_the_first_step_is_the_algorithm() -> None:
 def test_bad_input_is_refused_by_name() -> None:
     maker, judge = networks()
     x, y = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
-    for kind in (ConvGenerator, ConvDiscriminator):
-        for name, value in (("size", 10), ("size", 0), ("channels", 12), ("in_channels", 0), ("classes", 0)):
-            with pytest.raises(ValueError, match=f"{name} must be"):
-                kind(**{name: value})
-    with pytest.raises(ValueError, match=r"noise must have shape \(batch, 8\), got \(4, 9\)"):
-        maker(torch.zeros(4, 9), y)
-    with pytest.raises(ValueError, match=r"x must have shape \(batch, 1, 8, 8\)"):
-        judge(torch.zeros(4, 1, 8, 7), y)
-    for bad in (None, y[:3], y + 11, y.float()):
-        with pytest.raises(ValueError, match="y must"):
-            maker(torch.zeros(4, 8), bad)
-    with pytest.raises(ValueError, match=r"y must lie in 0 \.\.\. 9: a GAN knows no null guide"):
-        judge(x, y + 10)
-    with pytest.raises(ValueError, match="y was given"):
-        networks(classes=None)[0](torch.zeros(4, 8), y)
     for name, value in (("steps", 0), ("batch_size", 0), ("lr", 0.0), ("r1", -1.0)):
         with pytest.raises(ValueError, match=f"{name} must be"):
             train_gan(maker, judge, x, y, **{"steps": 1, name: value})

@@ -1,4 +1,4 @@
-"""The variational autoencoder: shapes, the loss against its formula, and that it learns."""
+"""The variational autoencoder: the loss against its formula, and that it learns."""
 
 import math
 from collections.abc import Iterator
@@ -55,30 +55,11 @@ def test_learns_to_reconstruct_and_trades_rate_for_distortion() -> None:
     assert coarse_rate < fine_rate / 2
 
 
-@pytest.mark.parametrize("factor", [1, 2, 4, 8])
-@pytest.mark.parametrize("size", [(8, 8), (16, 24)])
-def test_shapes(factor: int, size: tuple[int, int]) -> None:
-    autoencoder = Autoencoder(in_channels=3, latent_channels=5, channels=8, factor=factor)
-    x = torch.randn(2, 3, *size)
-    mean, log_variance = autoencoder.encode(x)
-    assert mean.shape == log_variance.shape == autoencoder.sample(x).shape
-    assert mean.shape == (2, 5, size[0] // factor, size[1] // factor)
-    assert autoencoder.decode(mean).shape == x.shape
-
-
 def test_divergence_against_torch() -> None:
     mean, log_variance = torch.randn(4, 2, 3, 3).double(), torch.randn(4, 2, 3, 3).double()
     posterior = Independent(Normal(mean, torch.exp(0.5 * log_variance)), 3)
     prior = Independent(Normal(torch.zeros_like(mean), 1.0), 3)
     torch.testing.assert_close(kl_to_normal(mean, log_variance), kl_divergence(posterior, prior))
-
-
-def test_draws_have_the_stated_mean_and_variance() -> None:
-    mean, log_variance = torch.tensor([[3.0]]).expand(100_000, 1), torch.tensor([[-2.0]]).expand(100_000, 1)
-    z = draw(mean, log_variance, torch.Generator().manual_seed(0))
-    std = torch.exp(torch.tensor(-1.0))
-    assert abs(z.mean() - 3) < 5 * std / 100_000**0.5
-    assert abs(z.std() / std - 1) < 5 / (2 * 100_000) ** 0.5
 
 
 def test_loss_is_the_evidence_bound_of_a_gaussian_decoder() -> None:
@@ -104,14 +85,6 @@ def test_gradient_reaches_every_parameter() -> None:
     assert silent == []
 
 
-def test_noise_comes_from_the_generator_alone() -> None:
-    autoencoder, x, state = Autoencoder(channels=8), blobs(2), torch.get_rng_state()
-    first, second, other = (autoencoder.sample(x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_bf16_autocast_is_finite() -> None:
     autoencoder = Autoencoder(channels=16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -125,19 +98,6 @@ def test_bf16_autocast_is_finite() -> None:
     assert all(torch.isfinite(p.grad).all() for p in autoencoder.parameters() if p.grad is not None)
 
 
-def test_bad_input_is_refused_by_name() -> None:
-    autoencoder = Autoencoder(channels=8)
-    for shape in ((2, 3, 8, 8), (2, 1, 8, 10), (2, 8)):
-        with pytest.raises(ValueError, match=r"x must have shape \(batch, 1, H, W\) with H and W multiples of 4, got"):
-            autoencoder.encode(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"z must have shape \(batch, 4, h, w\), got \(2, 1, 2, 2\)"):
-        autoencoder.decode(torch.zeros(2, 1, 2, 2))
-    with pytest.raises(ValueError, match="x must be a floating-point tensor"):
-        autoencoder.encode(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+def test_a_negative_weight_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="kl_weight must be"):
-        elbo_loss(autoencoder, torch.zeros(2, 1, 8, 8), kl_weight=-1.0)
-    for name, value in (("factor", 3), ("factor", 0), ("channels", 12), ("latent_channels", 0), ("depth", 0)):
-        with pytest.raises(ValueError, match=f"{name} must be"):
-            Autoencoder(**{name: value})
-    with pytest.raises(TypeError, match="width"):
-        Autoencoder(width=8)
+        elbo_loss(Autoencoder(channels=8), torch.zeros(2, 1, 8, 8), kl_weight=-1.0)

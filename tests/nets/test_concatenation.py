@@ -6,11 +6,9 @@ from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, flow_matching_loss, sample_ode, sample_sde
 from flowlib.losses import drop_guide
-from flowlib.nets import Autoencoder, Concatenated
+from flowlib.nets import Concatenated
 from flowlib.nets.unet import UNet
 from flowlib.paths import GaussianPath
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
-from flowlib.systems.latent import LatentModel
 
 RHO = 0.8  # z = RHO c + sqrt(1 - RHO^2) n where c is known, and plain Gaussian where it is not
 
@@ -108,34 +106,6 @@ def test_guidance_without_a_classifier_takes_the_empty_image() -> None:
     assert 0 < int(kept.sum()) < 5
 
 
-def test_guides_say_what_is_known_and_nothing_else() -> None:
-    x = torch.rand(2, 3, 8, 8) * 2 - 1
-    known = (torch.rand(2, 1, 8, 8) > 0.5).float()
-    y = inpainting_guide(x, known)
-    assert y.shape == (2, 4, 8, 8)
-    assert torch.equal(inpainting_guide(torch.where(known > 0, x, 5.0), known), y)
-    assert torch.equal(y[:, 3:], known)
-    y = superresolution_guide(x, 4)
-    assert y.shape == (2, 4, 8, 8)
-    assert torch.allclose(y[:, :3, :4, 4:], x[:, :, :4, 4:].mean((2, 3), keepdim=True).expand(-1, -1, 4, 4), atol=1e-6)
-    assert torch.equal(y[:, 3:], torch.ones(2, 1, 8, 8))
-    assert torch.equal(superresolution_guide(x, 1)[:, :3], x)
-
-
-def test_a_latent_guide_has_the_latents_size() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = Concatenated(UNet(2 + 3, (8,), 1, classes=None, patch=1, dim=16), 3)
-        latent = LatentModel(Model(net), Autoencoder(1, 2, 8, 4), 2.0)
-    x, known = torch.rand(3, 1, 8, 8) * 2 - 1, torch.ones(3, 1, 8, 8)
-    known[:, :, :, 4:] = 0
-    y = latent_guide(latent, inpainting_guide(x, known))
-    assert y.shape == (3, 3, 2, 2)
-    assert torch.equal(y[:, :2], latent.encode(x * known))
-    assert y[0, 2].tolist() == [[1, 0], [1, 0]]
-    assert sample_ode(latent, torch.randn(3, 2, 2, 2), y, steps=2).shape == (3, 2, 2, 2)
-
-
 def test_path_and_device_of_the_null_guide() -> None:
     model = Model(Concatenated(Exact(), 2), GaussianPath(), "velocity")
     assert model.null.shape == (2, 1, 1)
@@ -152,11 +122,5 @@ def test_bad_guides_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=r"y must be images \(2, 2, 4, 4\)"):
             net(x, torch.zeros(2), wrong)
-    for call, message in (
-        (lambda: Concatenated(UNet(channels=(8,)), 1), "classes = None"),
-        (lambda: inpainting_guide(x, x + 0.5), "known must be 1"),
-        (lambda: inpainting_guide(x, torch.zeros(2, 1, 4, 5)), "known must have shape"),
-        (lambda: superresolution_guide(x, 3), "multiples of 3"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+    with pytest.raises(ValueError, match="classes = None"):
+        Concatenated(UNet(channels=(8,)), 1)
