@@ -17,6 +17,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from flowlib.systems.building import build, latent_shape, network_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,7 +34,6 @@ from flowlib.nets.unet import UNet
 from flowlib.plotting import animate, format_table, tile
 from flowlib.plotting.figures import ACCENT, GREY, INK
 from flowlib.recipes import Recipe
-from flowlib.systems.building import build, latent_shape, network_model
 from flowlib.systems.latent import LatentModel, latent_statistics
 from flowlib.systems.vae import elbo_loss
 from flowlib.training.journal import read_metrics

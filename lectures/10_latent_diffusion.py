@@ -20,6 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,7 +37,6 @@ from flowlib.nets.words import WordEmbedding
 from flowlib.plotting import animate, format_table, tile
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.systems.first_stage import first_stage_loss, perceptual_distance
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel, latent_statistics
 from flowlib.systems.vae import kl_to_normal
 from flowlib.text import DIGITS, Vocabulary

@@ -109,6 +109,8 @@ class PointGenerator(nn.Module):
     Args and errors as those of `ConvGenerator`.
     """
 
+    edges: ClassVar[tuple[str, ...]] = ("layers.0", "layers.6", "label")
+
     def __init__(self, dim: int = 2, noise_dim: int = 8, width: int = 128, classes: int | None = None) -> None:
         super().__init__()
         self.noise_dim, self.classes = check_count("noise_dim", noise_dim), classes
@@ -125,6 +127,8 @@ class PointDiscriminator(nn.Module):
 
     Args and errors as those of `ConvGenerator`.
     """
+
+    edges: ClassVar[tuple[str, ...]] = ("layers.0", "layers.6", "label")
 
     def __init__(self, dim: int = 2, width: int = 128, classes: int | None = None) -> None:
         super().__init__()

@@ -103,6 +103,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nets.ConvDiscriminator(size=8, channels=8, classes=None),
         "layers.2 layers.4 layers.7",
     ),
+    "generator of points": (lambda: nets.PointGenerator(width=8, classes=3), "layers.2 layers.4"),
+    "discriminator of points": (lambda: nets.PointDiscriminator(width=8), "layers.2 layers.4"),
     "patches": (lambda: nets.PatchDiscriminator(channels=8), "layers.2"),
     "concatenated": (
         lambda: nets.Concatenated(MLP(4, 8, 1, dim=8), 2),

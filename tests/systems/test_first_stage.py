@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from flowlib.systems.building import build
 from torch import Tensor
 
 from flowlib.data import Dataset
@@ -13,7 +14,6 @@ from flowlib.metrics import load_evaluator
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
 from flowlib.recipes import Recipe
 from flowlib.runs.train import autoencoder_task
-from flowlib.systems.building import build
 from flowlib.systems.first_stage import Rivals, first_stage_loss, hinge_loss, perceptual_distance
 from flowlib.systems.vae import elbo_loss
 from flowlib.training.settings import FirstStage

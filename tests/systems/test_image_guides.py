@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 
 from flowlib import Model, sample_ode
 from flowlib.nets import Autoencoder, Concatenated
 from flowlib.nets.unet import UNet
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel
 
 
