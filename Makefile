@@ -40,7 +40,7 @@ types: $(VENV)/ready
 	$(BIN)/mypy
 
 drift: $(VENV)/ready
-	$(BIN)/python -m flowlib.course.build --check
+	$(BIN)/flowlib course build --check
 
 # One thread a process: two test processes with two threads each would fight over two cores. Tests of one file stay
 # together for the sake of what they share, except for notebooks (tests/conftest.py).
@@ -51,10 +51,10 @@ lab: $(VENV)/ready
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/lectures
 
 notebooks: $(VENV)/ready
-	$(BIN)/python -m flowlib.course.build
+	$(BIN)/flowlib course build
 
 mutants: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m flowlib.course.bank --jobs $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/flowlib course bank --jobs $(JOBS)
 
 # The published libraries that the benchmarks and tests/peers compare with. torchcfm asks for torchdyn, and through it
 # for lightning, which nothing here uses; so its requirements are left out, except for POT, which it imports at once.

@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`.
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade | course`.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -13,7 +13,8 @@ import typer
 
 from flowlib import __version__
 from flowlib.cli.commands import demo, evaluate, sample, train
-from flowlib.course.command import grade
+from flowlib.cli.course import course_app
+from flowlib.course.grading.command import grade
 from flowlib.plotting import format_table
 
 # The base class of all errors in arguments, whichever copy of click typer was built on.
@@ -118,6 +119,7 @@ def fetch(name: Annotated[str, typer.Argument(help="The data set, such as mnist.
 
 
 app.add_typer(data_app, name="data")
+app.add_typer(course_app, name="course")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from flowlib.course import bank, build
-from flowlib.course.questions import read_questions
-from flowlib.course.source import read_cells
+from flowlib.course.authoring import bank
+from flowlib.course.authoring.layout import sources
+from flowlib.course.authoring.questions import read_questions
+from flowlib.course.authoring.source import read_cells
 
 REPOSITORY = Path(__file__).parents[2]
-SOLUTIONS = [path for path in build.sources(REPOSITORY) if path.parent.name == "solutions"]
+SOLUTIONS = [path for path in sources(REPOSITORY) if path.parent.name == "solutions"]
 named = pytest.mark.parametrize("path", SOLUTIONS, ids=[path.stem for path in SOLUTIONS])
 
 

@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 import flowlib
-from flowlib.course import library
-from flowlib.course.confine import landlock
-from flowlib.course.grade import Task, grade_all, grade_one
-from flowlib.course.reference import load_reference
-from flowlib.course.sandbox import Limits
-from flowlib.course.submission import read_submission
+from flowlib.course.grading import library
+from flowlib.course.grading.confine import landlock
+from flowlib.course.grading.grade import Task, grade_all, grade_one
+from flowlib.course.grading.reference import load_reference
+from flowlib.course.grading.sandbox import Limits
+from flowlib.course.grading.submission import read_submission
 
 LIMITS = Limits(seconds=5, memory=2**30, processes=30)
 KINDS = {"quiet": hostile.QUIET, "shuffled": hostile.SHUFFLED, "fatal": hostile.FATAL, "ada": ["right"] * 10}
@@ -121,7 +121,7 @@ def _faked(monkeypatch, culprit, broken):
                 break
         return SimpleNamespace(events=events, stopped=None, log="")
 
-    monkeypatch.setattr("flowlib.course.grade.run", run)
+    monkeypatch.setattr("flowlib.course.grading.grade.run", run)
     return rounds
 
 
@@ -138,7 +138,7 @@ def test_who_ends_the_kernel_pays_and_nobody_else(monkeypatch, place, reference,
 
 def test_a_machine_that_cannot_grade_says_so(monkeypatch, place, reference):
     monkeypatch.setattr(
-        "flowlib.course.grade.run", lambda *_: SimpleNamespace(events=[], stopped=None, log="no such thing")
+        "flowlib.course.grading.grade.run", lambda *_: SimpleNamespace(events=[], stopped=None, log="no such thing")
     )
     path = hostile.Handed(place / f"{hostile.NAME}.ipynb").save(place / "late.ipynb")
     grade = grade_one(Task(read_submission("late", path), reference), LIMITS)
@@ -148,7 +148,7 @@ def test_a_machine_that_cannot_grade_says_so(monkeypatch, place, reference):
 
 def test_without_landlock_each_submission_imports_a_copy_of_the_library(monkeypatch, tmp_path):
     root = Path(flowlib.__file__).parent
-    monkeypatch.setattr("flowlib.course.library.landlock", lambda: 0)
+    monkeypatch.setattr("flowlib.course.grading.library.landlock", lambda: 0)
     for name in ("one", "two"):
         copied = library.library(tmp_path / name) / "flowlib"
         assert copied.is_relative_to(tmp_path / name)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flowlib.course import build
+from flowlib.course.authoring.layout import sources
 
 pytest.importorskip("nbval", reason="nbval is not installed: it comes with the extra 'course'")
 
 REPOSITORY = Path(__file__).parents[2]
-NOTEBOOKS = [path.with_suffix(".ipynb") for path in build.sources(REPOSITORY)]
+NOTEBOOKS = [path.with_suffix(".ipynb") for path in sources(REPOSITORY)]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The process of one submission: `python -m flowlib.course.worker`, a job on standard input, events on standard output.
+"""The process of one submission: a job on standard input, events on standard output.
 
 nbval runs the cells. What this module adds to it: the kernel is the grader's; a cell's options are what the grader says
 (a comment `NBVAL_SKIP` or a tag `raises-exception` means nothing); a cell that takes too long ends its kernel, and a
@@ -31,7 +31,7 @@ from jupyter_client.manager import KernelManager  # noqa: E402
 from nbval import plugin  # noqa: E402
 from nbval.kernel import RunningKernel  # noqa: E402
 
-from flowlib.course.confine import adopt_orphans  # noqa: E402
+from flowlib.course.grading.confine import adopt_orphans  # noqa: E402
 
 _START = 120  # seconds for a kernel to start, on a machine that may be busy
 
@@ -45,7 +45,7 @@ class _Specs(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """The specification of the grader's kernel."""
-        argv = [sys.executable, "-P", "-m", "flowlib.course.kernel", "-f", "{connection_file}",
+        argv = [sys.executable, "-P", "-m", "flowlib.course.grading.kernel", "-f", "{connection_file}",
                 "--HistoryManager.enabled=False"]  # fmt: skip
         return KernelSpec(argv=argv, display_name="flowlib", language="python")
 
