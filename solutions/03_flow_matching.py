@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-import flowlib
+import flowlib.likelihood
 from flowlib import GaussianPath, MixtureField, Model, flow_matching_loss
 from flowlib.course.notebook import exercise
 from flowlib.data import toy
