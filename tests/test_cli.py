@@ -186,7 +186,6 @@ def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["lr"] == 0.1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     options = ["--checkpoint-every", "10", "--steps", "100000", "--no-pictures"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from parts import REPOSITORY, SOLUTIONS, SOURCES
 
 from flowlib.cli import main
 from flowlib.course.authoring import drift, execute
@@ -18,7 +19,6 @@ from flowlib.course.authoring.layout import sources
 from flowlib.course.authoring.source import SourceError, read_cells
 
 SMALL = Path(__file__).parent / "small"
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,6 @@ def test_a_second_build_changes_nothing(root: Path, capsys: pytest.CaptureFixtur
     assert contents(root) == before
 
 
-@pytest.mark.slow
 def test_an_execution_gives_the_same_bytes_again(root: Path) -> None:
     before = contents(root)
     assert main(["course", "build", "--root", str(root), "--force"]) == 0
@@ -213,7 +212,6 @@ def lecture(tmp_path: Path, code: str) -> Iterator[str]:
     return iter(execute.execute(lecture_notebook(path, cells), path, cells, progress=False))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -231,7 +229,6 @@ def test_a_lecture_that_readers_would_stumble_over_is_refused(tmp_path: Path, co
         lecture(tmp_path, code)
 
 
-@pytest.mark.slow
 def test_a_lecture_runs_in_full_and_its_warnings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWLIB_FAST", "1")
     code = "import os, sys\nassert 'FLOWLIB_FAST' not in os.environ\n"
@@ -239,12 +236,12 @@ def test_a_lecture_runs_in_full_and_its_warnings_are_reported(tmp_path: Path, mo
     assert [line.rsplit(": ", 1)[-1] for line in lecture(tmp_path, f"{code};")] == ["watch out"]
 
 
+@pytest.mark.full
 def test_exercises_are_what_nbgrader_would_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own preprocessors, on each solution that there is, leave the text and locks that ours has."""
     preprocessors = pytest.importorskip("nbgrader.preprocessors", reason="nbgrader is not installed: make peers")
     steps = [preprocessors.ClearSolutions(), preprocessors.LockCells(), preprocessors.ClearHiddenTests()]
-    paths = [SMALL / "solutions/01_mean.py", *sources(REPOSITORY)]
-    for path in [path for path in paths if path.parent.name == "solutions"]:
+    for path in [SMALL / "solutions/01_mean.py", *SOLUTIONS]:
         cells = read_cells(path)
         theirs, resources = solution_notebook(path, cells), {}
         for step in steps:
@@ -258,5 +255,6 @@ def test_hints_are_stored_by_question(built: Path) -> None:
     assert {name: len(levels) for name, levels in hints.items()} == {"01.1": 3, "01.2": 3}
 
 
+@pytest.mark.full
 def test_nothing_has_drifted_in_the_course_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(REPOSITORY, capsys) == (0, f"{len(sources(REPOSITORY))} sources: nothing has drifted\n")
+    assert check(REPOSITORY, capsys) == (0, f"{len(SOURCES)} sources: nothing has drifted\n")

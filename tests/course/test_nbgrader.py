@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-nbgrader = pytest.importorskip("nbgrader", reason="nbgrader is not installed (make peers)")
 
-
+@pytest.mark.full
 def test_nbgrader_gives_the_solution_its_points_and_an_empty_submission_none(tmp_path, monkeypatch):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make peers")
     from nbgrader.api import Gradebook
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config

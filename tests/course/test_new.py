@@ -14,7 +14,6 @@ from flowlib.course.authoring import new
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 def test_a_new_topic_builds_and_passes_its_bank(tmp_path: Path) -> None:
     """In a copy of the library, because hints are part of the package."""
     shutil.copytree(REPOSITORY / "flowlib", tmp_path / "flowlib", ignore=shutil.ignore_patterns("__pycache__"))
