@@ -1,5 +1,6 @@
 # make demo   set up, train a label-guided flow on real handwritten digits, draw the result
-# make test   set up, lint, check types, see that no notebook has drifted from its source, run the tests
+# make test   set up, lint, check imports and types, run the quick tests
+# make test-full  the rest: drift of notebooks from their sources, all notebooks, all banks, hostile submissions, peers
 # make lab    open the lectures and exercises in JupyterLab
 # make notebooks  build the notebooks whose sources have changed; lectures are executed
 # make mutants    try the banks of wrong and right answers on the exercises' checks
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types drift check lab notebooks mutants peers bench clean
+.PHONY: help demo test test-full lint types check drift full lab notebooks mutants peers bench clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -30,31 +31,39 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready
 	$(BIN)/flowlib demo
 
-test: lint types drift check
+test: lint types check
+
+test-full: drift full
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/ready
 	$(BIN)/mypy
 
-drift: $(VENV)/ready
-	$(BIN)/python -m flowlib.course.build --check
-
 # One thread a process: two test processes with two threads each would fight over two cores. Tests of one file stay
 # together for the sake of what they share, except for notebooks (tests/conftest.py).
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
+
 check: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(PYTEST)
+
+drift: $(VENV)/ready
+	$(BIN)/flowlib course build --check
+
+full: $(VENV)/ready
+	$(PYTEST) -m full
 
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/lectures
 
 notebooks: $(VENV)/ready
-	$(BIN)/python -m flowlib.course.build
+	$(BIN)/flowlib course build
 
 mutants: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m flowlib.course.bank --jobs $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/flowlib course bank --jobs $(JOBS)
 
 # The published libraries that the benchmarks and tests/peers compare with. torchcfm asks for torchdyn, and through it
 # for lightning, which nothing here uses; so its requirements are left out, except for POT, which it imports at once.

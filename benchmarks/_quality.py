@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from flowlib.systems.building import build, latent_shape, network_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib.plotting import format_table
 from flowlib.recipes import Recipe
-from flowlib.systems.building import build, latent_shape, network_model
 
 MNIST = (1, 28, 28)
 SMALL = {"channels": (32, 64), "depth": 1, "attention": (1,)}  # 0.3 of the operations of the recipes for chains
@@ -85,12 +85,17 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def publish(rows: list[dict[str, str]], script: str, arguments: Sequence[str], path: Path | None) -> None:
-    """Print a table, and write it to `path` with the command that made it, less where its files were to lie."""
-    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write")]
-    told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
-    command = f"python benchmarks/{script} {shlex.join(told)}"
+    """Print a table, and write it to `path` as `write_tables` does."""
     print(format_table(rows), flush=True)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
-        print(f"\nwritten to {path}")
+        write_tables([format_table(rows)], script, arguments, path)
+
+
+def write_tables(tables: Sequence[str], script: str, arguments: Sequence[str], path: Path) -> None:
+    """Write tables as Markdown with the command that made them, less where its files were to lie."""
+    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write")]
+    told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
+    lines = [f"Made by `python benchmarks/{script} {shlex.join(told)}`.", *(f"```\n{text}\n```" for text in tables)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(lines) + "\n", "utf-8")
+    print(f"\nwritten to {path}")

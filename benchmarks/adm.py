@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
     parser.add_argument("--classifier-steps", type=int, default=600, help="training steps of the classifier")
     parser.add_argument("--out", type=Path, default=Path("runs/adm"), help="folder of the runs (default runs/adm)")
-    parser.add_argument("--write", type=Path, help="also write the table to this file, as JSON")
+    parser.add_argument("--write", type=Path, help="also write the table to this file, as Markdown")
     arguments = parser.parse_args()
     data, test = load("mnist", "train"), load("mnist", "test")
     rows = (networks if arguments.table == "network" else guidances)(arguments, data, test)

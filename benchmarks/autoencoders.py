@@ -16,10 +16,12 @@ OUT/results.jsonl; what stands there with the same settings is not trained again
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 
 import torch
 from _autoencoders import Bench
+from _quality import write_tables
 
 from flowlib.plotting import format_table
 
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--flow-steps", type=int, default=300, help="steps of the flow (default 300)")
     parser.add_argument("--samples", type=int, default=1000, help="images to measure, at most (default 1000)")
     parser.add_argument("--out", type=Path, default=Path("runs/autoencoders"), help="folder of the results")
-    parser.add_argument("--table", type=Path, help="a JSON file to write the tables to")
+    parser.add_argument("--write", type=Path, help="also write the tables to this file, as Markdown")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     journal = options.out / "results.jsonl"
@@ -53,7 +55,7 @@ def main() -> None:
     bench = Bench(options)
     budget = {"sampling": [options.steps], "rate": [options.steps], "codebook": [options.steps]}
     budget["gan"] = [options.gan_steps, options.flow_steps]
-    tables = {}
+    tables = []
     for part in options.parts:
         rows = []
         for variant in VARIANTS[part]:
@@ -70,25 +72,15 @@ def main() -> None:
                 scores.append(done[json.dumps(key)])
             columns = {name: [score[name] for score in scores] for name in scores[0]}
             rows.append({"variant": variant, **{name: _spread(values) for name, values in columns.items()}})
-        tables[part] = rows
-        print(f"{part}: {options.data}, {len(options.seeds)} seeds\n{format_table(rows)}\n", flush=True)
-    if options.table is not None:
-        settings = " ".join(
-            f"--{name.replace('_', '-')} {_flat(value)}"
-            for name, value in vars(options).items()
-            if name not in ("out", "table")
-        )
-        content = {"command": f"python benchmarks/autoencoders.py {settings}", "tables": tables}
-        options.table.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        tables.append(f"{part}: {options.data}, {len(options.seeds)} seeds\n{format_table(rows)}")
+        print(f"{tables[-1]}\n", flush=True)
+    if options.write is not None:
+        write_tables(tables, "autoencoders.py", sys.argv[1:], options.write)
 
 
 def _spread(values: list[float]) -> str:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.3g} ± {deviation:.2g}"
-
-
-def _flat(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 `quality`: f = 1 works on pixels; f = 2 and 4 on the latents of a first stage. All are trained with the same number of
 floating-point operations, the first stage's included, and sampled with several numbers of Heun steps; the decoder is
-paid for too. "floor" is the distance of real test images after one way through the autoencoder. `guides`: a network
+paid for too. "floor" is the distance of real images after one way through the autoencoder. `guides`: a network
 that reads a damaged image (a hole of half the side, or a copy four times as coarse) and draws the whole, in pixels or
 latents; "agreement" is the share of results that the shipped evaluator reads as the digit that was there.
 
@@ -32,8 +32,8 @@ from flowlib.plotting import picture_grid, save_figure
 from flowlib.recipes import Recipe, to_dict
 from flowlib.runs import train
 from flowlib.samplers import sample_ode
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
-from flowlib.systems.latent import LatentModel
+from flowlib.systems.guides import inpainting_guide, superresolution_guide
+from flowlib.systems.latent import LatentModel, latent_guide
 from flowlib.times import logit_normal_time
 from flowlib.training.order import stream
 from flowlib.training.settings import FirstStage, Training
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--adversarial", type=float, default=0.0, help="the first stage's weight (default 0)")
     parser.add_argument("--codebook", type=int, default=0, help="vectors in the first stage's codebook (default none)")
     parser.add_argument("--out", type=Path, default=Path("runs/latent"), help="folder of the runs")
-    parser.add_argument("--write", type=Path, help="also write the table to this file, as JSON")
+    parser.add_argument("--write", type=Path, help="also write the table to this file, as Markdown")
     arguments = parser.parse_args()
     data, test = load("mnist", "train"), load("mnist", "test")
     rows = (quality if arguments.table == "quality" else guides)(arguments, data, test)

@@ -35,18 +35,13 @@ from PIL import Image
 from torch import Tensor
 
 from flowlib import GaussianPath, MixtureField, Trigonometric, sample_ode, sample_sde, solvers
-from flowlib.course.notebook import fast, show_source
+from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.data import toy
 from flowlib.metrics import energy_distance
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.solvers import EVALUATIONS, STEPS, time_grid
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
-
-
-def seeded(seed: int) -> torch.Generator:
-    """All randomness below comes from generators like this one, so every run of this page shows the same numbers."""
-    return torch.Generator().manual_seed(seed)
 
 
 def order(errors: list[float]) -> list[float]:

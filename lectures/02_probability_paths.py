@@ -40,17 +40,13 @@ from flowlib import (
     sample_ddim,
     sample_ode,
 )
-from flowlib.course.notebook import fast, show_source
+from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.likelihood import divergence
 from flowlib.metrics import energy_distance
 from flowlib.paths import PREDICTIONS, expand_time
 from flowlib.plotting.figures import ACCENT, GREY, INK
 
 torch.set_default_dtype(torch.float64)  # this lecture is about identities: see them hold to the last digits
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # %% [markdown]

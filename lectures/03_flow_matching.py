@@ -42,7 +42,7 @@ from flowlib import (
     sample_sde,
     uniform_time,
 )
-from flowlib.course.notebook import fast, show_source, trained
+from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import toy
 from flowlib.fields import Field
 from flowlib.likelihood import divergence
@@ -53,11 +53,6 @@ from flowlib.plotting import animate, format_table
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.schedules import VP
 from flowlib.stable import StableTargets, stable_target
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
 
 # %% [markdown]
 # ## 1. The loss one would like to have

@@ -42,7 +42,7 @@ from flowlib import (
     sample_sde,
     score_matching_loss,
 )
-from flowlib.course.notebook import fast, show_source
+from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.data import toy
 from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
@@ -51,10 +51,6 @@ from flowlib.samplers import langevin_step
 
 torch.set_default_dtype(torch.float64)  # identities should hold to the last digits
 BLUE = "#2c6fa6"
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # %% [markdown]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from flowlib import VP, Cosine, GaussianPath, MixtureField, sample_ddim, sample_ode
 from flowlib.chains import Chain, Clipped, encode_ddim, forward, posterior, reverse, sample_ancestral, simple_loss
-from flowlib.course.notebook import fast, show_source, trained
+from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load, toy
 from flowlib.metrics import energy_distance, fit_reader, frechet_distance
 from flowlib.plotting import animate, tile
@@ -36,10 +36,6 @@ from flowlib.plotting.figures import ACCENT, INK, PALE
 from flowlib.samplers import ddim_step
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(seed: int, *shape: int) -> Tensor:

@@ -40,7 +40,7 @@ from flowlib.chains import (
     reverse,
     variational_bound,
 )
-from flowlib.course.notebook import fast, show_source, trained
+from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load
 from flowlib.metrics import energy_distance, frechet_distance
 from flowlib.plotting.figures import ACCENT, GREY, INK
@@ -48,10 +48,6 @@ from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.improved_ddpm import LearnedVariance, step_losses, variational_loss
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # %% [markdown]

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from flowlib import Model, flow_matching_loss, sample_ode
-from flowlib.course.notebook import fast, show_source
+from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.data import load, toy
 from flowlib.fields import MixtureField
 from flowlib.metrics import energy_distance, precision_recall
@@ -38,10 +38,6 @@ from flowlib.systems.denoiser import denoiser_score, denoising_loss, gaussian_no
 from flowlib.systems.dvae import annealed_temperature, codebook_use, dvae_loss, gumbel_softmax
 from flowlib.systems.gan import discriminator_loss, generator_loss, train_gan
 from flowlib.systems.vae import elbo_loss, kl_to_normal
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def fresh(make, seed=0):

@@ -12,15 +12,13 @@
 # **Time:** 80 minutes of reading, 3 minutes of computing on two cores. **Needed before:** lectures 05 and 06; 09 helps.
 
 # %%
-import json
 import math
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
+from IPython.display import Markdown
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,7 +35,8 @@ from flowlib.nets.words import WordEmbedding
 from flowlib.plotting import animate, format_table, tile
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.systems.first_stage import first_stage_loss, perceptual_distance
-from flowlib.systems.latent import LatentModel, latent_statistics
+from flowlib.systems.guides import inpainting_guide, superresolution_guide
+from flowlib.systems.latent import LatentModel, latent_guide, latent_statistics
 from flowlib.systems.vae import kl_to_normal
 from flowlib.text import DIGITS, Vocabulary
 from flowlib.times import logit_normal_time
@@ -821,8 +820,7 @@ plt.show()
 # three seeds, takes longer than a lecture, and is read from a file, with the command that made it.
 
 # %%
-content = json.loads(Path("tables/10_latent.json").read_text())
-print(content["command"] + "\n\n" + format_table(content["rows"]))
+Markdown(filename="tables/10_latent.md")
 
 # %% [markdown]
 # With $f = 4$ a sample of 0.51 GFLOP is read as asked for more often (77.0 ± 0.9 %) than one of 1.49 GFLOP on pixels

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from flowlib import MixtureField, sample_ode, sample_sde, solvers
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, seeded
 from flowlib.data import toy
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.solvers import STEPS, time_grid
@@ -34,10 +34,6 @@ from flowlib.solvers import STEPS, time_grid
 hint = exercise("01_flows_and_diffusions").hint
 ring = MixtureField(*toy.mixture(torch.float64))  # eight Gaussians
 line = MixtureField(torch.tensor([[-1.2], [0.9]], dtype=torch.float64), 0.25)  # two, in one dimension
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def at(t: float | Tensor, x: Tensor) -> Tensor:

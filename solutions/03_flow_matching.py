@@ -20,18 +20,14 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-import flowlib
+import flowlib.likelihood
 from flowlib import GaussianPath, MixtureField, Model, flow_matching_loss
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, seeded
 from flowlib.data import toy
 from flowlib.plotting.figures import ACCENT, GREY, INK
 from flowlib.schedules import VP, Linear, Trigonometric
 
 hint = exercise("03_flow_matching").hint
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def call(function: Callable, *arguments, **named):

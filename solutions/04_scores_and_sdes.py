@@ -33,14 +33,10 @@ from flowlib import (
     sample_ode,
     samplers,
 )
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, seeded
 
 hint = exercise("04_scores_and_sdes").hint
 torch.set_default_dtype(torch.float64)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def close(a: object, b: object, tolerance: float = 1e-9) -> bool:

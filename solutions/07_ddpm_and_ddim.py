@@ -24,7 +24,7 @@ from torch import Tensor
 from flowlib import GaussianPath, MixtureField, sample_ddim
 from flowlib.chains import Chain, encode_ddim, sample_ancestral
 from flowlib.chains import ancestral as ddpm
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, seeded
 from flowlib.data import load, toy
 from flowlib.plotting import tile
 from flowlib.plotting.figures import ACCENT, GREY, INK
@@ -32,10 +32,6 @@ from flowlib.plotting.figures import ACCENT, GREY, INK
 hint = exercise("07_ddpm_and_ddim").hint
 chain = Chain.linear(100)  # the library's: its tables are `chain.abar` and `chain.var`
 ring = MixtureField(*toy.mixture(torch.float64), path=GaussianPath(chain))  # eight Gaussians
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(seed: int, *shape: int) -> Tensor:

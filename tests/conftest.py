@@ -1,12 +1,15 @@
-"""Which tests run in one process: those of one file, except for notebooks, whose tests share nothing and take long."""
+"""What tests have in common by their place: how they are grouped, and which wait for the full run."""
 
 import pytest
 
-SPREAD = {"test_notebooks.py", "test_banks.py"}
+SPREAD = {"test_notebooks.py", "test_banks.py"}  # their tests share nothing and take long
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups, and pytest the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one file in one process; leave the comparisons with other people's code for the full run."""
     for item in items:
         if item.path.name not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+        if item.path.parent.name == "peers":
+            item.add_marker(pytest.mark.full)

@@ -50,9 +50,13 @@ def test_the_version_and_the_module(capsys):
     assert result.stderr.startswith("flowlib: recipe must be one of")
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "evaluate", "recipes", "data"])
+COMMANDS = ["demo", "train", "sample", "evaluate", "recipes", "data"]
+COMMANDS += ["grade", "course", "course build", "course bank", "course new"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples_and_explains_every_option(capsys, command):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert "Examples:\n" in text
     assert f"  flowlib {command}" in text
@@ -63,7 +67,7 @@ def test_help_has_examples_and_explains_every_option(capsys, command):
 def test_the_first_help_lists_the_commands_and_completion_is_on(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("demo", "train", "sample", "evaluate", "grade", "recipes", "data", "--install-completion"):
+    for name in ("demo", "train", "sample", "evaluate", "grade", "recipes", "data", "course", "--install-completion"):
         assert f"  {name}" in text
     assert len(app.registered_commands) == 6
 
@@ -182,7 +186,6 @@ def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["lr"] == 0.1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     options = ["--checkpoint-every", "10", "--steps", "100000", "--no-pictures"]

@@ -1,13 +1,11 @@
 """The demo, with an eighth of its training: digits that a classifier of real ones can read, and pictures of them."""
 
-import pytest
 from PIL import Image
 
 from flowlib.cli import main
 from flowlib.training import read_metrics
 
 
-@pytest.mark.slow
 def test_the_demo_draws_digits_that_can_be_read_and_says_where_they_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--steps", "60", "--seed", "1"]) == 0

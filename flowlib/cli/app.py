@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade`, and what systems bring.
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade | course`, and more of systems.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -14,9 +14,10 @@ import typer
 
 from flowlib import __version__
 from flowlib.cli.commands import demo, evaluate, sample, train
+from flowlib.cli.course import course_app
 from flowlib.cli.machine import wait_passively
 from flowlib.cli.systems import SystemCommands
-from flowlib.course.command import grade
+from flowlib.course.grading.command import grade
 from flowlib.plotting import format_table
 
 # The base class of all errors in arguments, whichever copy of click typer was built on.
@@ -123,6 +124,7 @@ def fetch(name: Annotated[str, typer.Argument(help="The data set, such as mnist.
 
 
 app.add_typer(data_app, name="data")
+app.add_typer(course_app, name="course")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

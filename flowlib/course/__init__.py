@@ -1,1 +1,1 @@
-"""The course: building, checking and grading its notebooks, and what they import."""
+"""The course: what its notebooks import (`notebook`), how they are made (`authoring`) and graded (`grading`)."""

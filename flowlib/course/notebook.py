@@ -1,6 +1,6 @@
 """What notebooks import: the library's source on the page, trainings that are kept, hints that say more each time.
 
-from flowlib.course.notebook import exercise, fast, show_source, trained
+from flowlib.course.notebook import exercise, fast, seeded, show_source, trained
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import flowlib
 from flowlib.checks import check_choice
 from flowlib.recipes import Recipe, change, find_recipe, to_dict
@@ -26,6 +28,11 @@ FAST_STEPS = 20
 
 fast: bool = os.environ.get("FLOWLIB_FAST", "") not in ("", "0")
 """Whether notebooks run shortened, as tests do: few steps and samples, and nothing asserted that needs the full run."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of random numbers that are the same in every run of a page."""
+    return torch.Generator().manual_seed(seed)
 
 
 def show_source(*objects: Callable[..., Any] | type) -> None:

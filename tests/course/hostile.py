@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from flowlib.course.cells import exercise_notebook, write_notebook
-from flowlib.course.source import read_cells
+from flowlib.course.authoring.cells import exercise_notebook, write_notebook
+from flowlib.course.authoring.source import read_cells
 
 NAME = "09_scaling"
 QUESTIONS = 10

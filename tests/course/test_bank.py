@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flowlib.course import bank
-from flowlib.course.source import SourceError
+from flowlib.cli import main
+from flowlib.course.authoring import bank
+from flowlib.course.authoring.source import SourceError
 
 SMALL = Path(__file__).parent / "small"
 
@@ -158,13 +159,17 @@ def test_the_command_prints_a_table_and_fails_on_an_escape(
     small: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = small((SMALL / "solutions/01_mean_answers.py").read_text("utf-8"))
-    arguments = ["--root", str(path.parents[1])]
-    assert bank.main(arguments) == 0
+    arguments = ["course", "bank", "--root", str(path.parents[1])]
+    assert main(arguments) == 0
     assert capsys.readouterr().out.split("\n")[2].split()[:5] == ["01_mean", "01.1", "2", "/", "2"]
     bank_path = path.with_name("01_mean_answers.py")
     bank_path.write_text(bank_path.read_text("utf-8").replace("x.sum()\n", "x.mean()\n", 1), "utf-8")
-    assert bank.main(arguments) == 1
+    assert main(arguments) == 1
     assert "wrong 01.1 (is it a sum?): passes" in capsys.readouterr().out
     bank_path.write_text('# %% wrong="01.1"\n', "utf-8")
-    assert bank.main(arguments) == 2
+    assert main(arguments) == 2
     assert "01_mean_answers.py:1: " in capsys.readouterr().err
+    bank_path.unlink()
+    for names in ([], ["01"], ["07"]):
+        assert main([*arguments, *names]) == 2
+        assert capsys.readouterr().err.startswith("flowlib: there is no ")

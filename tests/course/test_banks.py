@@ -4,17 +4,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from parts import SOLUTIONS, in_parts
 
-from flowlib.course import bank, build
-from flowlib.course.questions import read_questions
-from flowlib.course.source import read_cells
-
-REPOSITORY = Path(__file__).parents[2]
-SOLUTIONS = [path for path in build.sources(REPOSITORY) if path.parent.name == "solutions"]
-named = pytest.mark.parametrize("path", SOLUTIONS, ids=[path.stem for path in SOLUTIONS])
+from flowlib.course.authoring import bank
+from flowlib.course.authoring.questions import read_questions
+from flowlib.course.authoring.source import read_cells
 
 
-@named
+@pytest.mark.parametrize("path", SOLUTIONS, ids=[path.stem for path in SOLUTIONS])
 def test_there_are_enough_questions_and_answers(path: Path) -> None:
     cells = read_cells(path)
     planted = Counter((answer.question, answer.kind) for answer in bank.read_answers(path, cells))
@@ -25,7 +22,6 @@ def test_there_are_enough_questions_and_answers(path: Path) -> None:
         assert planted[question.name, "right"] >= 3, question.name
 
 
-@named
-@pytest.mark.slow
+@in_parts(SOLUTIONS)
 def test_wrong_answers_are_caught_and_right_ones_pass(path: Path) -> None:
     assert list(bank.explain(path, bank.judge(path))) == []

@@ -3,19 +3,22 @@
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from parts import REPOSITORY, SOLUTIONS, SOURCES
 
-from flowlib.course import build, execute
-from flowlib.course.cells import exercise_notebook, lecture_notebook, solution_notebook, write_notebook
-from flowlib.course.source import SourceError, read_cells
+from flowlib.cli import main
+from flowlib.course.authoring import drift, execute
+from flowlib.course.authoring.cells import exercise_notebook, lecture_notebook, solution_notebook, write_notebook
+from flowlib.course.authoring.layout import sources
+from flowlib.course.authoring.source import SourceError, read_cells
 
 SMALL = Path(__file__).parent / "small"
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small course, built once."""
     root = tmp_path_factory.mktemp("course") / "root"
     shutil.copytree(SMALL, root)
-    assert build.main(["--root", str(root)]) == 0
+    assert main(["course", "build", "--root", str(root)]) == 0
     return root
 
 
@@ -39,7 +42,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def check(root: Path, capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, str]:
     capsys.readouterr()
-    status = build.main(["--check", "--root", str(root), *names])
+    status = main(["course", "build", "--check", "--root", str(root), *names])
     return status, capsys.readouterr().out
 
 
@@ -58,15 +61,14 @@ def test_a_build_makes_all_files(built: Path) -> None:
 def test_a_second_build_changes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(root)
     assert check(root, capsys) == (0, "2 sources: nothing has drifted\n")
-    assert build.main(["--root", str(root)]) == 0
+    assert main(["course", "build", "--root", str(root)]) == 0
     assert "0 of 2 sources built" in capsys.readouterr().out
     assert contents(root) == before
 
 
-@pytest.mark.slow
 def test_an_execution_gives_the_same_bytes_again(root: Path) -> None:
     before = contents(root)
-    assert build.main(["--root", str(root), "--force"]) == 0
+    assert main(["course", "build", "--root", str(root), "--force"]) == 0
     assert contents(root) == before
 
 
@@ -102,8 +104,8 @@ def test_an_id_does_not_depend_on_other_cells(tmp_path: Path) -> None:
         ("lectures/01_mean.py", 'tags=["demo"]', "", "lectures/01_mean.ipynb: built from another source"),
         ("lectures/01_mean.ipynb", "How far", "How near", "lectures/01_mean.ipynb: edited by hand"),
         ("lectures/01_mean.ipynb", '"execution_count": 1', '"execution_count": null', "not executed to its end"),
-        ("lectures/01_mean.ipynb", "def uniform_time", "def uniform_tide", "flowlib.times:uniform_time"),
-        ("lectures/01_mean.ipynb", "times:uniform_time", "times:no_time", "flowlib.times:no_time"),
+        ("lectures/01_mean.ipynb", "def uniform_time", "def uniform_tide", "uniform_time, which has changed in"),
+        ("lectures/01_mean.ipynb", "times:uniform_time", "times:no_time", "changed in flowlib/times.py"),
         ("lectures/01_mean.ipynb", '"cells": [', '"cells": {', "lectures/01_mean.ipynb: damaged"),
         ("solutions/01_mean.py", "return x.sum()", "return +x.sum()", "solutions/01_mean.ipynb: not what"),
         ("solutions/01_mean.py", "a scalar tensor", "a scalar", "exercises/01_mean.ipynb: not what"),
@@ -124,6 +126,27 @@ def test_drift_is_found_and_named(
     assert contents(root) == before
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_whoever_has_changed_a_file_is_told_which_and_how_to_get_it_back(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    git = ["git", "-C", str(root), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "The course"]):
+        subprocess.run([*git, *words], check=True)
+    files = [root / "exercises/01_mean.ipynb", root / "solutions/01_mean_answers.py"]
+    for file in files:
+        file.write_text(file.read_text("utf-8").replace("x", "y"), "utf-8")
+    status, said = check(root, capsys)
+    line = "you have changed exercises/01_mean.ipynb; to get it back: git checkout -- exercises/01_mean.ipynb"
+    assert (status, said.count("you have changed"), said.split("\n")[1]) == (1, 1, line)
+    assert "to keep the change: flowlib course build 01_mean " in said
+    subprocess.run([*git, *line.split("git ")[1].split()], check=True)
+    assert check(root, capsys)[0] == 0
+    (root / "lectures/01_mean.py").write_text("# %%\n")
+    assert "git checkout -- lectures/01_mean.py\n" in check(root, capsys)[1]
+
+
 def test_missing_files_and_files_without_source_are_drift(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "lectures/images/01.png").unlink()
     (root / "exercises/01_mean.ipynb").unlink()
@@ -135,10 +158,21 @@ def test_missing_files_and_files_without_source_are_drift(root: Path, capsys: py
     assert "02_mode.ipynb: has no source" in said
 
 
+def test_a_cell_that_fails_is_shown_in_full(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(path: Path) -> None:
+        raise SourceError(path, 3, "this cell fails:\n    1 / 0\nZeroDivisionError")
+
+    monkeypatch.setattr("flowlib.course.authoring.build.build", build)
+    assert main(["course", "build", "--force", "--root", str(root)]) == 2
+    assert capsys.readouterr().err.endswith(".py:3: this cell fails:\n    1 / 0\nZeroDivisionError\n")
+
+
 def test_a_large_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "LECTURE_BYTES", 100)
-    monkeypatch.setattr(build, "IMAGE_BYTES", 100)
-    said = "\n".join(build.drifted(root / "lectures/01_mean.py"))
+    monkeypatch.setattr(drift, "LECTURE_BYTES", 100)
+    monkeypatch.setattr(drift, "IMAGE_BYTES", 100)
+    said = "\n".join(drift.drifted(root / "lectures/01_mean.py"))
     assert "more than 100" in said
     assert "images/01.png has more than 100 bytes" in said
 
@@ -150,15 +184,15 @@ def test_only_what_changed_is_built(root: Path) -> None:
     past = time.time() - 1000
     os.utime(hints, (past, past))
     os.utime(lecture, (past, past))
-    assert build.main(["--root", str(root)]) == 0
+    assert main(["course", "build", "--root", str(root)]) == 0
     assert hints.stat().st_mtime == lecture.stat().st_mtime == pytest.approx(past)
     assert "a scalar" in (root / "exercises/01_mean.ipynb").read_text("utf-8")
 
 
 def test_names_choose_sources(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for names, count in {("01",): 2, ("01_mean",): 2, ("lectures/01",): 1, ("lectures/01_mean.py",): 1}.items():
-        assert len(build.sources(root, names)) == count
-    assert build.main(["--check", "--root", str(root), "07"]) == 2
+        assert len(sources(root, names)) == count
+    assert main(["course", "build", "--check", "--root", str(root), "07"]) == 2
     assert "no source named '07'" in capsys.readouterr().err
 
 
@@ -178,7 +212,6 @@ def lecture(tmp_path: Path, code: str) -> Iterator[str]:
     return iter(execute.execute(lecture_notebook(path, cells), path, cells, progress=False))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -196,7 +229,6 @@ def test_a_lecture_that_readers_would_stumble_over_is_refused(tmp_path: Path, co
         lecture(tmp_path, code)
 
 
-@pytest.mark.slow
 def test_a_lecture_runs_in_full_and_its_warnings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWLIB_FAST", "1")
     code = "import os, sys\nassert 'FLOWLIB_FAST' not in os.environ\n"
@@ -204,12 +236,12 @@ def test_a_lecture_runs_in_full_and_its_warnings_are_reported(tmp_path: Path, mo
     assert [line.rsplit(": ", 1)[-1] for line in lecture(tmp_path, f"{code};")] == ["watch out"]
 
 
+@pytest.mark.full
 def test_exercises_are_what_nbgrader_would_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own preprocessors, on each solution that there is, leave the text and locks that ours has."""
     preprocessors = pytest.importorskip("nbgrader.preprocessors", reason="nbgrader is not installed: make peers")
     steps = [preprocessors.ClearSolutions(), preprocessors.LockCells(), preprocessors.ClearHiddenTests()]
-    paths = [SMALL / "solutions/01_mean.py", *build.sources(REPOSITORY)]
-    for path in [path for path in paths if path.parent.name == "solutions"]:
+    for path in [SMALL / "solutions/01_mean.py", *SOLUTIONS]:
         cells = read_cells(path)
         theirs, resources = solution_notebook(path, cells), {}
         for step in steps:
@@ -223,5 +255,6 @@ def test_hints_are_stored_by_question(built: Path) -> None:
     assert {name: len(levels) for name, levels in hints.items()} == {"01.1": 3, "01.2": 3}
 
 
+@pytest.mark.full
 def test_nothing_has_drifted_in_the_course_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(REPOSITORY, capsys) == (0, f"{len(build.sources(REPOSITORY))} sources: nothing has drifted\n")
+    assert check(REPOSITORY, capsys) == (0, f"{len(SOURCES)} sources: nothing has drifted\n")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-nbgrader = pytest.importorskip("nbgrader", reason="nbgrader is not installed (make peers)")
 
-
+@pytest.mark.full
 def test_nbgrader_gives_the_solution_its_points_and_an_empty_submission_none(tmp_path, monkeypatch):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make peers")
     from nbgrader.api import Gradebook
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
-    from flowlib.course.cells import exercise_notebook, solution_notebook, write_notebook
-    from flowlib.course.source import read_cells
+    from flowlib.course.authoring.cells import exercise_notebook, solution_notebook, write_notebook
+    from flowlib.course.authoring.source import read_cells
 
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))

@@ -45,6 +45,12 @@ def test_a_source_is_shown_under_the_name_of_its_file(capsys: pytest.CaptureFixt
     assert "```python\nclass MLP(" in said
 
 
+def test_a_seed_gives_the_same_numbers_again_and_another_seed_others() -> None:
+    first, again, other = (torch.rand(3, generator=notebook.seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 @pytest.mark.parametrize("item", [torch.nn.Linear, 3, "flow_matching_loss"])
 def test_only_the_library_is_shown(item: object) -> None:
     with pytest.raises(ValueError, match="objects must be functions or classes of flowlib"):

@@ -7,17 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from flowlib.course import build
+from parts import REPOSITORY, SOURCES, in_parts
 
 pytest.importorskip("nbval", reason="nbval is not installed: it comes with the extra 'course'")
 
-REPOSITORY = Path(__file__).parents[2]
-NOTEBOOKS = [path.with_suffix(".ipynb") for path in build.sources(REPOSITORY)]
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[f"{path.parent.name}/{path.stem}" for path in NOTEBOOKS])
+@in_parts([path.with_suffix(".ipynb") for path in SOURCES])
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(path.parent, tmp_path / path.parent.name, ignore=shutil.ignore_patterns("*.py")))
     environment = {"FLOWLIB_FAST": "1", "FLOWLIB_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flowlib.course.cells import exercise_notebook, solution_notebook
-from flowlib.course.questions import read_questions
-from flowlib.course.source import SourceError, read_cells
+from flowlib.course.authoring.cells import exercise_notebook, solution_notebook
+from flowlib.course.authoring.questions import read_questions
+from flowlib.course.authoring.source import SourceError, read_cells
 
 SMALL = Path(__file__).parent / "small"
 SOURCE = SMALL / "solutions" / "01_mean.py"

@@ -4,18 +4,10 @@ import math
 
 import pytest
 import torch
+from examples import normal, seeded
 from torch import Tensor
 
 from flowlib.metrics import energy_distance, sliced_wasserstein
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
 
 # --- sliced Wasserstein
 
@@ -24,14 +16,14 @@ def test_sliced_wasserstein_of_shifted_points() -> None:
     # Each projection moves by θ·δ and E(θ·δ)² = |δ|²/D; over 20,000 directions the mean has error 0.5 %.
     points = normal(0, 100, 3)
     shift = torch.tensor([1.0, 2.0, 2.0]).double()
-    found = sliced_wasserstein(points, points + shift, 20_000, generator(0))
+    found = sliced_wasserstein(points, points + shift, 20_000, seeded(0))
     assert found == pytest.approx(3 / math.sqrt(3), rel=0.02)
 
 
 def test_sliced_wasserstein_of_scaled_points() -> None:
     # On a line W₂(X, 2X)² = E X², so the sliced one is E (θ·X)² = E |X|² / D.
     points = normal(0, 100, 2)
-    found = sliced_wasserstein(points, 2 * points, 20_000, generator(0))
+    found = sliced_wasserstein(points, 2 * points, 20_000, seeded(0))
     assert found == pytest.approx(float(points.square().sum(1).mean() / 2) ** 0.5, rel=0.02)
 
 
@@ -39,7 +31,7 @@ def test_sliced_wasserstein_of_gaussian_samples() -> None:
     # N(0, 1) against N(δ, 4): W₂² = |δ|²/2 + 1 in every direction of the plane, on average.
     a, b = normal(0, 10_000, 2), 2 * normal(1, 10_000, 2)
     b[:, 0] += 1
-    assert sliced_wasserstein(a, b, 200, generator(0)) == pytest.approx(math.sqrt(1.5), rel=0.06)
+    assert sliced_wasserstein(a, b, 200, seeded(0)) == pytest.approx(math.sqrt(1.5), rel=0.06)
 
 
 def test_in_one_dimension_it_is_the_optimal_assignment() -> None:
@@ -49,30 +41,30 @@ def test_in_one_dimension_it_is_the_optimal_assignment() -> None:
     cost = (a - b.T).square()
     rows, columns = linear_sum_assignment(cost.numpy())
     expected = float(cost[rows, columns].mean()) ** 0.5
-    assert sliced_wasserstein(a, b, 3, generator(0)) == pytest.approx(expected, rel=1e-12)
+    assert sliced_wasserstein(a, b, 3, seeded(0)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_sets_of_different_size_are_compared_as_distributions() -> None:
     a, b = normal(0, 30, 2), normal(1, 45, 2) + 1
-    repeated = sliced_wasserstein(a.repeat(3, 1), b.repeat(2, 1), 50, generator(0))
-    assert sliced_wasserstein(a, b, 50, generator(0)) == pytest.approx(repeated, rel=1e-12)
+    repeated = sliced_wasserstein(a.repeat(3, 1), b.repeat(2, 1), 50, seeded(0))
+    assert sliced_wasserstein(a, b, 50, seeded(0)) == pytest.approx(repeated, rel=1e-12)
     # 0 and 3 against 1: half the mass moves by 1, half by 2.
     two, one = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0]])
-    assert sliced_wasserstein(two, one, 4, generator(0)) == pytest.approx(math.sqrt(2.5), rel=1e-12)
+    assert sliced_wasserstein(two, one, 4, seeded(0)) == pytest.approx(math.sqrt(2.5), rel=1e-12)
 
 
 def test_order_of_points_does_not_matter_and_identical_sets_have_distance_zero() -> None:
     points = normal(0, 300, 4)
-    shuffled = points[torch.randperm(300, generator=generator(1))]
-    assert sliced_wasserstein(points, shuffled, 64, generator(0)) < 1e-14
+    shuffled = points[torch.randperm(300, generator=seeded(1))]
+    assert sliced_wasserstein(points, shuffled, 64, seeded(0)) < 1e-14
 
 
 def test_the_seed_decides_the_directions_and_nothing_else_does() -> None:
     a, b = normal(0, 50, 3), normal(1, 50, 3)
     state = torch.get_rng_state()
-    first = sliced_wasserstein(a, b, 8, generator(5))
-    assert sliced_wasserstein(a, b, 8, generator(5)) == first
-    assert sliced_wasserstein(a, b, 8, generator(6)) != first
+    first = sliced_wasserstein(a, b, 8, seeded(5))
+    assert sliced_wasserstein(a, b, 8, seeded(5)) == first
+    assert sliced_wasserstein(a, b, 8, seeded(6)) != first
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -115,7 +107,7 @@ def test_blocks_change_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = normal(0, 101, 3), normal(1, 77, 3) + 0.5
 
     def both() -> tuple[float, float]:
-        return sliced_wasserstein(a, b, 20, generator(0)), energy_distance(a, b)
+        return sliced_wasserstein(a, b, 20, seeded(0)), energy_distance(a, b)
 
     whole = both()
     monkeypatch.setattr("flowlib.metrics.distances.BLOCK_ENTRIES", 300)

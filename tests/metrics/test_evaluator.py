@@ -120,6 +120,7 @@ def test_a_bad_batch_size_is_named(evaluator: Evaluator, batch_size: int) -> Non
         evaluate(evaluator, images(2), batch_size=batch_size)
 
 
+@pytest.mark.full
 @pytest.mark.skipif("FLOWLIB_DATA" not in os.environ, reason="needs MNIST: set FLOWLIB_DATA")
 def test_accuracy_on_the_test_set_is_the_one_stated(evaluator: Evaluator) -> None:
     from flowlib.data import mnist

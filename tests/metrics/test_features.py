@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from examples import normal
 from torch import Tensor
 
 from flowlib.metrics import (
@@ -11,10 +12,6 @@ from flowlib.metrics import (
     frechet_distance_of_moments,
     precision_recall,
 )
-
-
-def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def covariance(seed: int, dimension: int) -> Tensor:

@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from examples import normal
 from torch import Tensor, nn
 
 from flowlib.chains import Chain
@@ -18,10 +19,6 @@ CHAIN = Chain.of(Cosine(), 1000)
 def diffusers() -> ModuleType:
     reason = "diffusers is not installed: pip install 'flowlib[peers]'"
     return pytest.importorskip("diffusers", reason=reason, exc_type=ImportError)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Net(nn.Module):

@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from examples import normal
 from torch import Tensor
 
 from flowlib.fields import MixtureField
@@ -35,10 +36,6 @@ def flow_matching() -> ModuleType:
 @pytest.fixture(scope="module")
 def torchcfm() -> ModuleType:
     return peer("torchcfm")
-
-
-def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def mixture(schedule: Schedule, dtype: torch.dtype = torch.float64) -> MixtureField:

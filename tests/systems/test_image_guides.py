@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from flowlib.systems.image_guides import inpainting_guide, latent_guide, superresolution_guide
 
 from flowlib import Model, sample_ode
 from flowlib.nets import Autoencoder, Concatenated
 from flowlib.nets.unet import UNet
-from flowlib.systems.latent import LatentModel
+from flowlib.systems.guides import inpainting_guide, superresolution_guide
+from flowlib.systems.latent import LatentModel, latent_guide
 
 
 def test_guides_say_what_is_known_and_nothing_else() -> None:

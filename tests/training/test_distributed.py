@@ -11,7 +11,7 @@ import torch
 from flowlib.training import checkpoint, read_metrics
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.skipif(sys.platform != "linux", reason="the loopback interface is called lo on Linux"),
 ]
 

@@ -23,7 +23,7 @@ def start(folder):
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_never_killed(tmp_path):
     draw = random.Random(0)
     whole = start(tmp_path / "whole")

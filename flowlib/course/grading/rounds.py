@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowlib.course.names import imported_modules
-from flowlib.course.reference import Reference
-from flowlib.course.submission import Answer
+from flowlib.course.grading.names import imported_modules
+from flowlib.course.grading.reference import Reference
+from flowlib.course.grading.submission import Answer
 
 
 @dataclass

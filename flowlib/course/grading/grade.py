@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowlib.course.reference import Reference
-from flowlib.course.rounds import Round, plan, read
-from flowlib.course.sandbox import Limits, run
-from flowlib.course.submission import Answer, Submission, answers
+from flowlib.course.grading.reference import Reference
+from flowlib.course.grading.rounds import Round, plan, read
+from flowlib.course.grading.sandbox import Limits, run
+from flowlib.course.grading.submission import Answer, Submission, answers
 
 VERDICTS = {
     "right": "",

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import flowlib
-from flowlib.course.confine import landlock
+from flowlib.course.grading.confine import landlock
 
 
 def library(folder: Path) -> Path:

@@ -11,8 +11,8 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 import flowlib
-from flowlib.course.cells import METADATA
-from flowlib.course.source import Cell, SourceError
+from flowlib.course.authoring.cells import METADATA
+from flowlib.course.authoring.source import Cell, SourceError
 
 SECONDS = 1800  # for one cell, on a slow and busy machine
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

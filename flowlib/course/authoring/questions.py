@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowlib.course.source import Cell, SourceError
+from flowlib.course.authoring.source import Cell, SourceError
 
 REGIONS = {"solution": "SOLUTION", "check": "HIDDEN TESTS"}  # the only cells that may hold them
 POINTS, LEVELS = 10, 3  # of an exercise, and of a question's hints

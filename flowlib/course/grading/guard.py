@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flowlib.course.settings import put_back_shell, settings, shell_state
+from flowlib.course.grading.settings import put_back_shell, settings, shell_state
 
 # The packages that checks rest on, beside those that the checks import.
 ROOTS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from flowlib.course.grade import Graded
+from flowlib.course.grading.grade import Graded
 from flowlib.plotting import format_table
 
 

@@ -1,6 +1,6 @@
 """A process for each submission, watched from outside, with nothing of it left when it ends.
 
-The process (`flowlib.course.worker`) runs pytest and nbval and starts the kernel. It has a session, a temporary folder
+The process (`worker`) runs pytest and nbval and starts the kernel. It has a session, a temporary folder
 and an environment of its own. Every tenth of a second its descendants are counted and weighed; over a limit all are
 killed. At the end all are killed in any case: its descendants, also those that made themselves a session of their own
 (on Linux it adopts orphans), and then whatever process carries its mark in its environment.
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowlib.course.library import library
-from flowlib.course.remains import end_all, scratch, size
+from flowlib.course.grading.library import library
+from flowlib.course.grading.remains import end_all, scratch, size
 
 MARK = "FLOWLIB_GRADE_MARK"
 _POLL, _GRACE, _LONGEST = 0.1, 60.0, 2**20  # seconds between looks; beyond a cell's limit; bytes of a message
@@ -52,13 +52,13 @@ class Run:
 
 
 def run(job: dict[str, Any], limits: Limits, interrupted: threading.Event | None = None) -> Run:
-    """Run a job of `flowlib.course.worker` in a process of its own, to its end or to a limit."""
+    """Run a job of `worker` in a process of its own, to its end or to a limit."""
     import psutil
 
     mark, result = secrets.token_hex(16), Run()
     with scratch() as folder, (folder / "run" / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flowlib.course.worker"],
+            [sys.executable, "-P", "-m", "flowlib.course.grading.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=folder / "run",
             env=_environment(folder, mark, limits), start_new_session=True,
         )  # fmt: skip

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from flowlib.checks import check_choice
-from flowlib.course.names import bound_names
-from flowlib.course.source import read_cells
+from flowlib.course.authoring.source import read_cells
+from flowlib.course.grading.names import bound_names
 
-FOLDER = Path(__file__).parent / "reference"
+FOLDER = Path(__file__).parents[1] / "reference"
 
 
 @dataclass(frozen=True)

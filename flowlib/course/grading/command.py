@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flowlib.course.grade import Graded, Task
+    from flowlib.course.grading.grade import Graded, Task
 
 
 def grade(
@@ -48,9 +48,9 @@ def grade(
     """
     import importlib.util
 
-    from flowlib.course import gradebook
-    from flowlib.course.grade import grade_all
-    from flowlib.course.sandbox import Limits
+    from flowlib.course.grading import gradebook
+    from flowlib.course.grading.grade import grade_all
+    from flowlib.course.grading.sandbox import Limits
 
     if importlib.util.find_spec("nbval") is None:
         raise ValueError("grading needs more packages: pip install 'flowlib[course]'")
@@ -79,9 +79,9 @@ def _tasks(
         ValueError: for a bad option, or if no file can be graded; then it says what is wrong with the first.
     """
     from flowlib.checks import check_choice
-    from flowlib.course import reference as references
-    from flowlib.course.grade import Task
-    from flowlib.course.submission import exercise_of, find_submissions, read_submission
+    from flowlib.course.grading import reference as references
+    from flowlib.course.grading.grade import Task
+    from flowlib.course.grading.submission import exercise_of, find_submissions, read_submission
 
     folder = reference or references.FOLDER
     if hidden is not None and not hidden.is_dir():

@@ -1,8 +1,17 @@
-"""The process of one submission: `python -m flowlib.course.worker`, a job on standard input, events on standard output.
+"""The process of one submission: a job on standard input, events on standard output.
 
-nbval runs the cells. What this module adds to it: the kernel is the grader's; a cell's options are what the grader says
-(a comment `NBVAL_SKIP` or a tag `raises-exception` means nothing); a cell that takes too long ends its kernel, and a
-kernel that ends is noticed at once; results go by the cell, not by its name; and outputs are never compared.
+nbval is the engine. It makes a pytest item of each code cell of the notebook that is written here, starts one kernel
+for them, runs them in it one after the other (sends the cell, waits for the reply, reads what the kernel publishes
+until it is idle, fails on an error) and stops the kernel. Replaced is what a submission could use or be stuck in:
+
+    Kernel.__init__            which kernel: the grader's, in the submission's folder, whatever is installed
+    Kernel.execute_cell_input  a request also says what its cell is, with a secret that only the grader's code repeats
+    Kernel.await_reply         the reply is kept; a kernel that ends is noticed at once, a cell that takes too long ends
+                               its kernel (nbval would wait for the one, and ask the other to stop)
+    Grading, options           there are none: `# NBVAL_SKIP` in a student's text means nothing
+    Grading, reports           an event as each cell starts and ends; no more cells after an incident
+
+Outputs are compared with nothing, because none are stored. Plain `pytest --nbval-lax` uses nothing of this module.
 
 A job is {"cells": [{"source", "role", ...}], "seconds", "memory"}; events are {"event": "start", "cell": i},
 {"event": "done", "cell": i, "status": "ok" | "error" | "timeout" | "died" | "broken", "name", "message"} and
@@ -31,7 +40,7 @@ from jupyter_client.manager import KernelManager  # noqa: E402
 from nbval import plugin  # noqa: E402
 from nbval.kernel import RunningKernel  # noqa: E402
 
-from flowlib.course.confine import adopt_orphans  # noqa: E402
+from flowlib.course.grading.confine import adopt_orphans  # noqa: E402
 
 _START = 120  # seconds for a kernel to start, on a machine that may be busy
 
@@ -41,11 +50,11 @@ class Incident(Exception):
 
 
 class _Specs(KernelSpecManager):
-    """The grader's kernel, whatever a notebook asks for and a user has installed."""
+    """The grader's kernel, whatever a user has installed."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """The specification of the grader's kernel."""
-        argv = [sys.executable, "-P", "-m", "flowlib.course.kernel", "-f", "{connection_file}",
+        argv = [sys.executable, "-P", "-m", "flowlib.course.grading.kernel", "-f", "{connection_file}",
                 "--HistoryManager.enabled=False"]  # fmt: skip
         return KernelSpec(argv=argv, display_name="flowlib", language="python")
 
@@ -53,7 +62,7 @@ class _Specs(KernelSpecManager):
 class Kernel(RunningKernel):
     """A kernel whose requests say what their cell is."""
 
-    def __init__(self, kernel_name: str, cwd: str | None = None, startup_timeout: float = _START) -> None:
+    def __init__(self, kernel_name: str, cwd: str, startup_timeout: float) -> None:
         self.about: dict[str, Any] = {}
         self.reply: dict[str, Any] = {}
         self.km = KernelManager(kernel_name="flowlib", kernel_spec_manager=_Specs())
@@ -68,7 +77,7 @@ class Kernel(RunningKernel):
         self.kc.wait_for_ready(timeout=startup_timeout)
         self._ensure_iopub_up()
 
-    def execute_cell_input(self, cell_input: str, allow_stdin: bool | None = None) -> str:
+    def execute_cell_input(self, cell_input: str, allow_stdin: bool) -> str:
         """Ask for a cell to be run; the id of the request."""
         self.about = {**self.about, "secret": secrets.token_hex(16)}
         content = {"code": cell_input, "silent": False, "store_history": False, "user_expressions": {},
@@ -77,14 +86,14 @@ class Kernel(RunningKernel):
         self.kc.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
-    def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
+    def await_reply(self, msg_id: str, timeout: float) -> None:
         """Wait for the reply to a request.
 
         Raises:
             Incident: when the time is over or the kernel has ended; it is not waited for.
         """
         ours = self.about.get("role") in (None, "setup", "seal")  # which may have much to import
-        deadline = time.monotonic() + (_START if timeout is None or ours else timeout)
+        deadline = time.monotonic() + (_START if ours else timeout)
         while True:
             try:
                 message = self.get_message("shell", timeout=0.2)
@@ -116,7 +125,7 @@ class Grading:
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Take no option from a cell's text."""
         for item in items:
-            item.options = defaultdict(bool, check=False)
+            item.options = defaultdict(bool)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: Any) -> Generator[None, Any, Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowlib.course.reference import GradedQuestion, Reference, text_of
+from flowlib.course.grading.reference import GradedQuestion, Reference, text_of
 
 LARGEST = 64 * 2**20  # bytes of a notebook
 

@@ -3,7 +3,7 @@
 A request says in its metadata what its cell is:
 
     setup     a set-up cell of the reference, run before any of the student's code, in a namespace of its own
-    seal      the state is noted (`flowlib.course.guard`) and memory bounded: from here on the student's code runs
+    seal      the state is noted (`guard`) and memory bounded: from here on the student's code runs
     open      a question begins: the student's namespace gets copies of what set-up cells have made by now, and loses
               the names that the question asks for
     helper    the student's own cells, as a list: their imports, assignments, functions and classes, each by itself
@@ -27,11 +27,11 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from IPython.core.inputtransformer2 import TransformerManager
 
-from flowlib.course.canaries import CANARIES
-from flowlib.course.confine import confine, limit_files_and_processes, limit_memory
-from flowlib.course.guard import Guard
-from flowlib.course.names import bound_names, loaded_names
-from flowlib.course.values import copies, described
+from flowlib.course.grading.canaries import CANARIES
+from flowlib.course.grading.confine import confine, limit_files_and_processes, limit_memory
+from flowlib.course.grading.guard import Guard
+from flowlib.course.grading.names import bound_names, loaded_names
+from flowlib.course.grading.values import copies, described
 
 _HELPFUL = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef,
             ast.Assign, ast.AnnAssign, ast.AugAssign)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m flowlib.course.bank`: are wrong answers caught, each with a hint of its own, and right ones let pass?
+"""Are wrong answers caught, each with a hint of its own, and right ones let pass?
 
 Beside a solution lies a bank of answers, `NN_topic_answers.py`, whose cells stand in for the solution's cell:
 
@@ -9,20 +9,14 @@ Each is tried in a namespace of its own, with set-up and reference solutions aro
 all other questions unanswered: a check may not depend on another question.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-import flowlib
-from flowlib.course.pool import Outcome, try_all
-from flowlib.course.questions import read_questions
-from flowlib.course.source import Cell, SourceError, read_cells
-from flowlib.plotting import format_table
+from flowlib.course.authoring.layout import SOLUTIONS, sources
+from flowlib.course.authoring.pool import Outcome, try_all
+from flowlib.course.authoring.questions import read_questions
+from flowlib.course.authoring.source import Cell, SourceError, read_cells
 
 SECONDS = 60.0  # for one answer; checks take under three
 KEYS = ("wrong", "right", "hint", "name")
@@ -130,32 +124,17 @@ def table(name: str, verdicts: list[Verdict]) -> list[dict[str, object]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, 1 if an answer is not as it should be, 2 for a source that breaks a rule."""
-    parser = argparse.ArgumentParser(prog="python -m flowlib.course.bank", description="Try the banks of answers.")
-    parser.add_argument("names", nargs="*", help="such as 01; by default all")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
-    parser.add_argument("--root", type=Path, default=Path(flowlib.__file__).parent.parent, help="of the repository")
-    options = parser.parse_args(arguments)
-    rows, faults = [], []
-    try:
-        paths = banks(options.root, options.names)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for path, verdicts in zip(paths, tqdm(pool.map(judge, paths), total=len(paths), disable=None), strict=True):
-                rows += table(path.stem, verdicts)
-                faults += list(explain(path, verdicts))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(format_table(rows), *faults, sep="\n")
-    return 1 if faults else 0
-
-
 def banks(root: Path, names: Sequence[str] = ()) -> list[Path]:
-    """The sources of solutions that have a bank, those with a name that starts with one of `names` if there are any."""
-    found = sorted((root / "solutions").glob("[0-9][0-9]_*_answers.py"))
-    paths = [path.with_name(f"{path.stem.removesuffix('_answers')}.py") for path in found]
-    return [path for path in paths if not names or path.stem.startswith(tuple(names))]
+    """The sources of solutions that have a bank: all, or those that have one of the names.
+
+    Raises:
+        ValueError: if a name is that of no source, or none of the sources has a bank.
+    """
+    solutions = [path for path in sources(root, names) if path.parent.name == SOLUTIONS]
+    found = [path for path in solutions if path.with_name(f"{path.stem}_answers.py").exists()]
+    if not found:
+        raise ValueError(f"there is no bank of answers in {root / SOLUTIONS} for {' '.join(names) or 'any solution'}")
+    return found
 
 
 def explain(path: Path, verdicts: list[Verdict]) -> Iterator[str]:
@@ -187,7 +166,3 @@ def _share(verdicts: list[Verdict], kind: str) -> str:
 
 def _solution(cells: list[Cell], question: str) -> str:
     return next(c.source for c in cells if (c.mark, c.question, c.kind) == ("solution", question, "code"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Notebooks as text: `py:percent` sources read into cells.
 
 A cell's metadata are short: `solution="01.2"`, `check="01.2" points=2`, `hints="01.2"`, `tags=["demo"]`. What nbgrader
-needs beside them is worked out by `flowlib.course.cells`.
+needs beside them is worked out by `cells`.
 """
 
 import ast

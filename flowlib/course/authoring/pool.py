@@ -61,6 +61,8 @@ def _one_process(programs: list[list[tuple[str, str]]], folder: Path, seconds: f
     except EOFError:
         outcomes.append(Outcome("death", "its process ended", "answer"))
     finally:
+        if len(outcomes) == len(programs):
+            process.join(5)  # it is about to end, and frees what it holds
         process.kill()
         process.join()
         ours.close()

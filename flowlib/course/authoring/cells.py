@@ -14,8 +14,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from flowlib.course.questions import read_questions
-from flowlib.course.source import Cell, check_code
+from flowlib.course.authoring.questions import read_questions
+from flowlib.course.authoring.source import Cell, check_code
 
 STUB = {"code": "# YOUR CODE HERE\nraise NotImplementedError()", "markdown": "YOUR ANSWER HERE"}
 METADATA = {

@@ -1,17 +1,13 @@
-"""`python -m flowlib.course.new 07_topic "A title"`: a lecture and its exercise to start from.
+"""A lecture and its exercise to start from.
 
 What it writes builds, grades and passes its own bank at once; replace it piece by piece.
 """
 
-import argparse
 import re
-import sys
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import flowlib
-from flowlib.course.build import LECTURES, SOLUTIONS
+from flowlib.course.authoring.layout import LECTURES, SOLUTIONS
 from flowlib.training.files import write_whole
 
 
@@ -41,30 +37,7 @@ def create(root: Path, name: str, title: str) -> list[Path]:
         if path.exists():
             raise ValueError(f"{path} is there already")
     for kind, path in paths.items():
-        text = (files("flowlib.course") / "templates" / f"{kind}.txt").read_text("utf-8")
+        text = (files("flowlib.course.authoring") / "templates" / f"{kind}.txt").read_text("utf-8")
         text = text.replace("NUMBER", name[:2]).replace("NAME", name).replace("TITLE", title)
         write_whole(path, text.encode())
     return list(paths.values())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 2 if nothing was written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flowlib.course.new", description="Start a lecture and its exercise."
-    )
-    parser.add_argument("name", help="such as 07_topic")
-    parser.add_argument("title", nargs="?", help="by default made of the name")
-    parser.add_argument("--root", type=Path, default=Path(flowlib.__file__).parent.parent, help="of the repository")
-    options = parser.parse_args(arguments)
-    try:
-        title = options.title or options.name[3:].replace("_", " ").capitalize()
-        for path in create(options.root, options.name, title):
-            print(path)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
