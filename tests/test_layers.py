@@ -61,7 +61,7 @@ def test_help_does_not_wait_for_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent, capture_output=True)
 
 
-FACES = ["", "chains", "metrics", "nets", "plotting", "recipes", "runs", "systems", "text", "training"]
+FACES = ["", "chains", "data", "metrics", "nets", "plotting", "recipes", "runs", "systems", "text", "training"]
 
 
 @pytest.mark.parametrize("name", FACES)
