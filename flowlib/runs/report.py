@@ -57,9 +57,10 @@ def evaluate_run(
         raise ValueError(f"samples must be at most {len(train):,}, the training images to compare with, got {samples}")
     judge = judge_of(train, test)
     chosen = torch.randperm(len(train), generator=stream(0, "chosen"))[:samples]
-    real = judge(train.images[chosen], train.labels[chosen])
-    rows: list[dict[str, float | str]] = [{"samples": "training data"} | real]
-    labels = train.labels[chosen].repeat(-(-samples // len(chosen)))[:samples]  # again, where the data are fewer
+    own = train.batch(chosen)
+    real = judge(own["x"], own["label"])
+    rows: list[dict[str, float | str]] = [{"samples": "training data", **real}]
+    labels = own["label"].repeat(-(-samples // len(chosen)))[:samples]  # again, where the data are fewer
     y = labels if run.recipe.guided else None
     for scale in scales if run.recipe.guided else (1.0,):
         calls = _Counter(network_model(run.field).net)
@@ -70,10 +71,10 @@ def evaluate_run(
             )
         seconds = time.perf_counter() - start
         scores = judge(drawn.cpu(), y) | {"nfe": calls.samples / samples, "per_second": samples / seconds}
-        rows.append({"samples": f"w = {scale:g}" if run.recipe.guided else "no guide"} | scores)
+        rows.append({"samples": f"w = {scale:g}" if run.recipe.guided else "no guide", **scores})
     for row in rows:
         if "frechet" in row:
-            row["ratio"] = float(row["frechet"]) / real["frechet"]
+            row["ratio"] = float(row["frechet"]) / float(real["frechet"])
     return rows
 
 

@@ -94,7 +94,7 @@ def train(
             field.autoencoder.eval().requires_grad_(False)
             task = latent_task(field, data, recipe)
         else:
-            task = flow_task(field, recipe, lambda index, _: data.batch(index), len(data), data.levels)
+            task = flow_task(field, recipe, lambda index, _: _pair(data, index), len(data), data.levels)
         illustrate = _illustrator(recipe, data, folder) if pictures else None
         make(task, recipe, folder, illustrate=illustrate).run(progress)
     return load_run(folder, place)
@@ -160,7 +160,7 @@ def latent_task(field: LatentModel, data: Dataset, recipe: Recipe) -> Task:
     mean, log_variance = (torch.cat(part).float() for part in zip(*parts, strict=True))
 
     def batch(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return field.scale * draw(mean[index], log_variance[index], generator), data.labels[index]
+        return field.scale * draw(mean[index], log_variance[index], generator), _pair(data, index)[1]
 
     return flow_task(field, recipe, batch, len(data))
 
@@ -171,10 +171,15 @@ def autoencoder_task(autoencoder: Autoencoder, data: Dataset, stage: FirstStage)
     module, objective = first_stage_objective(autoencoder, stage, data.images.device)
 
     def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
-        images, _ = data.batch(index[part])
+        images = data.batch(index[part])["x"]
         return objective(images, generator=generator)
 
     return Task(module, loss, len(data), autoencoder)
+
+
+def _pair(data: Dataset, index: Tensor) -> tuple[Tensor, Tensor]:
+    batch = data.batch(index)
+    return batch["x"], batch["label"]
 
 
 def prepare_folder(folder: Path, recipe: Recipe, data: Dataset, *, resume: bool, overwrite: bool) -> None:
