@@ -64,7 +64,7 @@ def test_help_does_not_wait_for_torch(command: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent, capture_output=True)
 
 
-FACES = ["", "chains", "metrics", "nets", "plotting", "recipes", "runs", "systems", "text", "training"]
+FACES = ["", "chains", "data", "metrics", "nets", "plotting", "recipes", "runs", "systems", "text", "training"]
 
 
 @pytest.mark.parametrize("name", FACES)

@@ -1,88 +1,107 @@
-"""A data set is two tensors: a batch of it is an index into them, not a loop over items."""
+"""A data set lives in tensors, one for each column: a batch of it is an index into them, not a loop over items."""
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_tensor
+from flowlib.data.spec import Spec
 
 SPLITS = ("train", "test")
+
+Batch = Mapping[str, Any]  # "x": (B, ...), "label": (B,), "caption": a list of B strings, further tensors (B, ...)
 
 
 class DataError(ValueError):
     """Data that is missing, damaged or cannot be stored; the message names the file and the ways out."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    shape: tuple[int, ...]
-    classes: int
-    levels: int | None = None
-    columns: tuple[str, ...] = ("x", "label")
-    names: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    length: int = 0
-
-    def __post_init__(self) -> None:
-        for n in ("shape", "columns", "names", "words"):
-            object.__setattr__(self, n, tuple(getattr(self, n)))
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples and their labels, each in one tensor.
+    """Samples, their labels and whatever else belongs to each, in columns.
 
     Attributes:
-        images: (N, C, H, W) float in [-1, 1], or points (N, 2) float of about unit scale.
-        labels: (N,) int64 in 0 ... classes - 1.
-        classes: the number of labels.
-        name: the name it was loaded by.
+        images: (N, C, H, W) float in [-1, 1], or points (N, D) float of about unit scale; the column "x".
+        labels: (N,) int64 in 0 ... classes - 1, the column "label"; None for none.
+        classes: the number of labels; None, when it is made, for as many as `labels` needs.
+        name: the name or the folder that it was loaded by.
         levels: how many values a pixel may have, evenly spaced from -1 to 1; None for data that are no pixels.
+        captions: a text for each sample, the column "caption"; None for none.
+        names: of the labels, in order; () if they are called 0, 1, ...
+        words, length: of the captions, as in `Spec`; if not given, as its own captions have them. Those of a test part
+            may have other words than were learned, so a set with two parts gives both the same.
+        judge: what measures samples of it, a name in `flowlib.metrics.judges.JUDGES`; None for that of its shape.
+        more: further columns by name, each a tensor (N, ...).
 
     Raises:
-        ValueError: if the tensors do not fit together, a label is out of range or there are fewer than two levels.
+        ValueError: if the columns do not fit together, a label is out of range or there are fewer than two levels.
     """
 
     images: Tensor
-    labels: Tensor
-    classes: int
-    name: str
+    labels: Tensor | None = None
+    classes: int = None  # type: ignore[assignment]  # counted below, so that it is a number ever after
+    name: str = "own"
     levels: int | None = None
+    captions: Sequence[str] | None = field(default=None, kw_only=True)
+    names: Sequence[str] = field(default=(), kw_only=True)
+    words: Sequence[str] = field(default=(), kw_only=True)
+    length: int = field(default=0, kw_only=True)
+    judge: str | None = field(default=None, kw_only=True)
+    more: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_tensor("images", self.images)
-        check_count("classes", self.classes)
-        if self.levels is not None:
-            check_count("levels", self.levels, 2)
-        if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
-            raise ValueError(f"labels must be an int64 tensor, got {_describe(self.labels)}")
-        if self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}")
-        low, high = int(self.labels.min()), int(self.labels.max())
-        if low < 0 or high >= self.classes:
-            raise ValueError(f"labels must lie in 0 ... {self.classes - 1}, got {low} ... {high}")
-
-    @property
-    def spec(self) -> Spec:
-        return Spec(self.shape, self.classes, self.levels)
-
-    def digest(self) -> str:
-        return "x"
+        count = len(check_tensor("images", self.images))
+        if self.labels is None:
+            if self.classes not in (None, 0):
+                raise ValueError(f"classes must be 0 or None without labels, got {self.classes!r}")
+            object.__setattr__(self, "classes", 0)
+        else:
+            object.__setattr__(self, "classes", _check_labels(self.labels, count, self.classes))
+        if self.captions is not None:
+            if not isinstance(self.captions, list | tuple) or not all(isinstance(text, str) for text in self.captions):
+                raise ValueError(f"captions must be strings, one a sample, got {_describe(self.captions)}")
+            if len(self.captions) != count:
+                raise ValueError(f"captions must be {count}, one a sample, got {len(self.captions)}")
+            object.__setattr__(self, "captions", tuple(self.captions))
+            if not self.words:
+                words, length = words_of(self.captions)
+                object.__setattr__(self, "words", words)
+                object.__setattr__(self, "length", length)
+        for name, column in self.more.items():
+            if name in ("x", "label", "caption") or not isinstance(column, Tensor) or column.shape[:1] != (count,):
+                raise ValueError(
+                    f"more[{name!r}] must be a new column of shape ({count}, ...), got {_describe(column)}"
+                )
+        for name in ("names", "words"):
+            object.__setattr__(self, name, getattr(self.spec, name))  # which checks what is left
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one sample: (C, H, W) or (2,)."""
+        """The shape of one sample: (C, H, W) or (D,)."""
         return tuple(self.images.shape[1:])
 
-    def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Return the samples (B, ...) and labels (B,) at `index`, as new tensors.
+    @property
+    def spec(self) -> Spec:
+        """What a run must know of this set."""
+        columns, names, words = tuple(self._columns()), tuple(self.names), tuple(self.words)
+        return Spec(self.shape, self.classes, self.levels, columns, names, words, self.length)
+
+    def batch(self, index: Tensor) -> dict[str, Any]:
+        """Return the samples at `index`, each column as a new tensor (B, ...), or a list for the captions.
 
         Args:
             index: (B,) integers; as everywhere in Python, negative ones count from the end.
+
+        Returns:
+            "x", and those of "label", "caption" and the further columns that the set has.
 
         Raises:
             ValueError: if `index` is not a one-dimensional integer tensor or points outside the set.
@@ -90,13 +109,56 @@ class Dataset:
         if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32) or index.ndim != 1:
             raise ValueError(f"index must be an integer tensor of shape (batch,), got {_describe(index)}")
         try:
-            return {"x": self.images[index], "label": self.labels[index]}
+            return {
+                name: column[index] if isinstance(column, Tensor) else [column[i] for i in index.tolist()]
+                for name, column in self._columns().items()
+            }
         except IndexError as error:  # on a CPU the indexing itself checks the range: no second pass over it
             raise ValueError(f"index must lie in 0 ... {len(self) - 1}: {error}") from None
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Return the same set with both tensors on `device`."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """Return the same set with all its tensors on `device`."""
+        labels = None if self.labels is None else self.labels.to(device)
+        more = {name: column.to(device) for name, column in self.more.items()}
+        return replace(self, images=self.images.to(device), labels=labels, more=more)
+
+    def digest(self) -> str:
+        """The SHA-256 of all columns and of the labels' names: the identity of a run on data that have no name.
+
+        It depends on neither the device nor the machine. Where the columns were decoded from files, it is what was
+        decoded that counts.
+        """
+        digest = hashlib.sha256(json.dumps(self.names).encode())
+        for name, column in self._columns().items():
+            if not isinstance(column, Tensor):
+                digest.update(f"\n{name} {json.dumps(column)}".encode())
+                continue
+            digest.update(f"\n{name} {column.dtype} {tuple(column.shape)}\n".encode())
+            digest.update(column.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _columns(self) -> dict[str, Tensor | Sequence[str]]:
+        given = {"x": self.images, "label": self.labels, "caption": self.captions}
+        return {name: column for name, column in given.items() if column is not None} | dict(self.more)
+
+
+def words_of(captions: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """The words that occur in captions, sorted, and the length of the longest: its words and one for its start."""
+    texts = [caption.split() for caption in captions]
+    return tuple(sorted({word for text in texts for word in text})), max(2, 1 + max(map(len, texts)))
+
+
+def _check_labels(labels: object, count: int, classes: int | None) -> int:
+    """How many labels there are, once they are found to fit `count` samples."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be an int64 tensor, got {_describe(labels)}")
+    if labels.shape != (count,):
+        raise ValueError(f"labels must have shape ({count},), got {tuple(labels.shape)}")
+    low, high = int(labels.min()), int(labels.max())
+    classes = max(high + 1, 1) if classes is None else check_count("classes", classes)
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels must lie in 0 ... {classes - 1}, got {low} ... {high}")
+    return classes
 
 
 def _describe(value: object) -> str:

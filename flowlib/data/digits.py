@@ -28,7 +28,7 @@ def load(split: str = "train") -> Dataset:
         ValueError: if the split is unknown.
     """
     pixels, labels = raw(split)
-    return Dataset(pixels.float().div_(8).sub_(1), labels, CLASSES, "digits", levels=17)
+    return Dataset(pixels.float().div_(8).sub_(1), labels, CLASSES, "digits", levels=17, judge="reader")
 
 
 def raw(split: str = "train") -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ def load(split: str = "train") -> Dataset:
         DataError: as `raw`.
     """
     pixels, labels = raw(split)
-    return Dataset(pixels.float().div_(127.5).sub_(1), labels, CLASSES, "mnist", levels=256)
+    return Dataset(pixels.float().div_(127.5).sub_(1), labels, CLASSES, "mnist", levels=256, judge="evaluator")
 
 
 def raw(split: str = "train") -> tuple[Tensor, Tensor]:

@@ -130,7 +130,7 @@ def load(name: str, split: str = "train") -> Dataset:
     check_choice("name", name, SETS)
     check_choice("split", split, SPLITS)
     points, labels = sample(name, SIZES[split], torch.Generator().manual_seed(_SEEDS[split]))
-    return Dataset(points, labels, SETS[name].classes, name)
+    return Dataset(points, labels, SETS[name].classes, name, judge="points")
 
 
 def _uniform(n: int, generator: Generator) -> Tensor:

@@ -105,7 +105,8 @@ class ClassifierSystem:
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
         """How often test images noised to a time are read right, and the cross-entropy in nats."""
         device, rows, path = next(module.parameters()).device, list[Row](), self.path()
-        x, y = data.test.images[: request.samples], data.test.labels[: request.samples]
+        test = data.test.batch(torch.arange(min(request.samples, len(data.test))))
+        x, y = test["x"], test["label"]
         for t in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
             noised = path.sample(x, t, generator=stream(request.seed, "noise", t))
             times = torch.full((len(x),), t)

@@ -24,7 +24,7 @@ class Chosen:
         self.again = index.repeat(-(-count // len(index)))[:count]
         self.labels = None if train.labels is None else train.labels[self.again]
         own = None if train.labels is None else train.labels[index]
-        self.row: Row = {"samples": "training data"} | self.judge(train.images[index], own)
+        self.row: Row = {"samples": "training data", **self.judge(train.images[index], own)}
 
 
 def ratios(rows: list[Row]) -> list[Row]:

@@ -1,0 +1,53 @@
+"""Data by name: real handwriting (`digits`, `mnist`), two-dimensional sets (`toy`); and folders by their path."""
+
+import os
+
+from flowlib.checks import check_choice
+from flowlib.data import digits, folder, mnist, toy
+from flowlib.data.dataset import DataError, Dataset
+
+
+def available() -> tuple[str, ...]:
+    """Return the names that `load` knows."""
+    return ("digits", "mnist", *toy.SETS)
+
+
+def load(name: str, split: str = "train") -> Dataset:
+    """Return the data set `name`.
+
+    Args:
+        name: one of `available()`.
+        split: "train" or "test"; the two share no sample.
+
+    Raises:
+        ValueError: if the name or the split is unknown.
+        DataError: if the files of "mnist" are damaged, or are absent and cannot be fetched.
+    """
+    check_choice("name", name, available())
+    if name == "digits":
+        return digits.load(split)
+    if name == "mnist":
+        return mnist.load(split)
+    return toy.load(name, split)
+
+
+def open_data(text: str, split: str = "train") -> Dataset:
+    """Return the data set of a name, or that of a folder of images.
+
+    Args:
+        text: one of `available()`, or the path of a folder as `flowlib.data.folder.load` takes it. A name comes
+            before a folder that is called the same: "mnist" is MNIST, "./mnist" the folder.
+        split: "train" or "test"; the two share no sample.
+
+    Raises:
+        ValueError: if the split is unknown.
+        DataError: if `text` is neither; if the data cannot be had, or are no such folder.
+    """
+    if text in available():
+        return load(text, split)
+    if not os.path.exists(text):
+        raise DataError(
+            f"there is no data set and no folder {text!r}: give one of {', '.join(available())}, "
+            "or the path of a folder of images"
+        )
+    return folder.load(text, split)

@@ -1,0 +1,52 @@
+"""What a run keeps of its data: plain numbers and names, from which networks can be built and sampled without them."""
+
+from dataclasses import dataclass
+
+from flowlib.checks import check_count
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a run must know of its data, so that it can be built and sampled where there are none.
+
+    Plain data: `Spec(**json.loads(json.dumps(dataclasses.asdict(spec)))) == spec`.
+
+    Attributes:
+        shape: of one sample, (C, H, W) or (D,).
+        classes: the number of labels, 0 for none.
+        levels: how many values a pixel may have, evenly spaced from -1 to 1; None for data that are no pixels.
+        columns: of a batch; "x" comes first, and "label" is one of them where there are labels.
+        names: of the labels, in order; () if they are called 0, 1, ...
+        words: that occur in captions, sorted; () without captions.
+        length: words of the longest caption and one for its start, at least 2; 0 without captions.
+
+    Raises:
+        ValueError: for a value that does not fit, naming it.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    levels: int | None = None
+    columns: tuple[str, ...] = ("x", "label")
+    names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    length: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kind in (("shape", int), ("columns", str), ("names", str), ("words", str)):
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple) or not all(isinstance(entry, kind) for entry in value):
+                raise ValueError(f"{name} must be a sequence of {kind.__name__}, got {value!r}")
+            object.__setattr__(self, name, tuple(value))  # JSON has only lists
+        for size in self.shape:
+            check_count("shape", size)
+        check_count("classes", self.classes, 0)
+        check_count("length", self.length, 0)
+        if self.levels is not None:
+            check_count("levels", self.levels, 2)
+        if self.columns[:1] != ("x",) or len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns must be different names, 'x' the first, got {self.columns!r}")
+        if ("label" in self.columns) != (self.classes > 0):
+            raise ValueError(f"columns must have 'label' if there are classes; got {self.columns!r}, {self.classes}")
+        if self.names and (len(self.names) != self.classes or len(set(self.names)) < len(self.names)):
+            raise ValueError(f"names must be {self.classes} different names, one a label, or (); got {self.names!r}")
