@@ -3,13 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from flowlib.recipes import Recipe
-from flowlib.training import Task
+from flowlib.training import Task, Training, Turn
 
 
-def settings(**changes: object) -> Recipe:
-    given = {"steps": 40, "batch_size": 8, "lr": 0.02, "precision": "fp32", **changes}
-    return Recipe(name="small", data="none", **given)
+def settings(**changes: object) -> Training:
+    return Training(**{"steps": 40, "batch_size": 8, "lr": 0.02, "precision": "fp32", **changes})
 
 
 def make_task(seed: int = 0, width: int = 4) -> Task:
@@ -22,8 +20,8 @@ def make_task(seed: int = 0, width: int = 4) -> Task:
         net.weight.copy_(torch.randn(width, 4, generator=torch.Generator().manual_seed(seed)))
         net.bias.zero_()
 
-    def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
-        noise = 0.1 * torch.randn(len(index), width, generator=generator)
-        return (net(x[index[part]]) - y[index[part]] - noise[part]).square().mean()
+    def loss(turn: Turn) -> Tensor:
+        noise = 0.1 * turn.normal(width)
+        return (net(x[turn.mine]) - y[turn.mine] - noise).square().mean()
 
     return Task(net, loss, len(x), net)

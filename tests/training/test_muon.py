@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from flows import flow_recipe
 from torch import nn
 
-from flowlib.recipes import Recipe
+from flowlib.data import Spec
+from flowlib.runs.run import build
 from flowlib.training.muon import Muon, orthogonalise
 from flowlib.training.optimisers import make_optimisers
 
@@ -87,9 +89,9 @@ def test_vectors_and_bad_numbers_are_refused_by_name():
 
 @pytest.mark.parametrize("net", ["unet", "dit"])
 def test_the_recipe_gives_hidden_matrices_to_muon_and_every_other_parameter_to_adamw(net):
-    recipe = Recipe(name="r", data="digits", net=net, net_args={"patch": 2}, optimiser="muon", steps=1)
-    model = recipe.model((1, 8, 8), 10)
-    muon, adamw = make_optimisers(recipe, model)
+    recipe = flow_recipe(net=net, net_args={"patch": 2}, optimiser="muon", steps=1)
+    model = build(recipe, Spec((1, 8, 8), 10))
+    muon, adamw = make_optimisers(recipe.training, model)
     first, rest = ([p for group in o.param_groups for p in group["params"]] for o in (muon, adamw))
     assert isinstance(muon, Muon)
     assert all(p.ndim >= 2 for p in first)

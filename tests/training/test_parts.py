@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowlib.recipes import Recipe
+from flowlib.training import Training
 from flowlib.training.devices import autocast, computes_in_bf16, pick_device
 from flowlib.training.distributed import World
 from flowlib.training.ema import EMA
@@ -51,7 +51,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_on_half_a_cosine():
 
 def test_learning_rates_are_scaled_from_their_peak_each_time():
     net = nn.Linear(3, 3)
-    optimisers = make_optimisers(Recipe(name="r", data="d", steps=1, lr=0.1), net)
+    optimisers = make_optimisers(Training(steps=1, lr=0.1), net)
     for factor in (0.5, 0.5, 0.25):
         set_learning_rates(optimisers, factor)
     assert {group["lr"] for optimiser in optimisers for group in optimiser.param_groups} == {0.025}
@@ -59,7 +59,7 @@ def test_learning_rates_are_scaled_from_their_peak_each_time():
 
 def test_only_matrices_decay_and_frozen_parameters_are_left_out():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3).requires_grad_(False))
-    (adamw,) = make_optimisers(Recipe(name="r", data="d", steps=1, weight_decay=0.2), net)
+    (adamw,) = make_optimisers(Training(steps=1, weight_decay=0.2), net)
     decays = {id(p): group["weight_decay"] for group in adamw.param_groups for p in group["params"]}
     assert decays == {id(net[0].weight): 0.2, id(net[0].bias): 0.0}
 

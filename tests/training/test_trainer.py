@@ -16,7 +16,7 @@ from flowlib.training.trainer import CHECKPOINTS, METRICS
 
 def curve(folder):
     """The metrics without what depends on the clock."""
-    return [{k: v for k, v in entry.items() if k not in ("images_per_second", "seconds")}
+    return [{k: v for k, v in entry.items() if k not in ("samples_per_second", "seconds")}
             for entry in read_metrics(folder / METRICS)]  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_it_learns_and_writes_what_it_did(tmp_path):
     entries = read_metrics(tmp_path / METRICS)
     assert [entry["step"] for entry in entries] == [50, 75, 100, 120, 150, 200, 225, 240, 250, 300]
     assert entries[-1]["loss"] < 0.02 < 1 < entries[0]["loss"]
-    assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "images_per_second", "seconds"}
+    assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "samples_per_second", "seconds"}
     assert entries[0]["seconds"] < entries[-1]["seconds"]
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
@@ -91,7 +91,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path):
 def test_a_loss_that_is_not_finite_is_a_clear_error_and_the_last_checkpoint_is_from_before(tmp_path, value):
     task, calls = make_task(), iter(range(100))
     good = task.loss
-    bad = dataclasses.replace(task, loss=lambda *args: good(*args) * (value if next(calls) == 25 else 1.0))
+    bad = dataclasses.replace(task, loss=lambda turn: good(turn) * (value if next(calls) == 25 else 1.0))
     with pytest.raises(DivergedError, match=r"in steps 26 to 26 .* smaller lr"):
         Trainer(bad, settings(), tmp_path, log_every=1, checkpoint_every=10).run()
     assert Trainer(make_task(), settings(), tmp_path).done == 20
