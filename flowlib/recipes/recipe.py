@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from flowlib.checks import check_choice
 from flowlib.systems.discovery import find_system
@@ -54,18 +54,21 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     """The recipe that `to_dict` wrote; a ValueError names what is unknown, missing or of the wrong type."""
     if "net_args" in values:
         raise ValueError("it has the flat settings of an older flowlib: train it again")
-    names = [part.name for part in dataclasses.fields(Recipe)]
+    names = _names(Recipe)
     for name in values:
         check_choice("a recipe's setting", name, names)
-    system, training = (values.get(name) for name in ("system", "training"))
+    for name in names:
+        if name not in values:
+            raise ValueError(f"the recipe is incomplete: {name} is missing")
+    system = values["system"]
     if not isinstance(system, Mapping) or not isinstance(system.get("system"), str):
         raise ValueError("the recipe is incomplete: 'system' must hold settings, its name under 'system' among them")
     settings = {name: value for name, value in system.items() if name != "system"}
     return Recipe(
-        name=values.get("name", ""),
-        data=values.get("data", ""),
+        name=values["name"],
+        data=values["data"],
         system=read(find_system(system["system"]), settings),
-        training=read(Training, {} if training is None else training),
+        training=read(Training, values["training"]),
     )
 
 
@@ -78,39 +81,56 @@ def read(kind: type, values: Any) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     # In JSON, where a list is the only sequence there is and stands for a tuple too.
-    text = json.dumps(values, default=repr)
+    text = json.dumps(values, default=_plain)
     try:
         return TypeAdapter(_strict(kind)).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError("; ".join(_say(kind, problem) for problem in error.errors(include_url=False))) from None
 
 
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: NumPy's numbers as Python's, anything else as its text."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+
+def _inner(kind: type) -> dict[str, type]:
+    """Those fields of a dataclass that hold a dataclass, or one or None, and its class."""
+    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
+    found = {name: [one for one in any_of if dataclasses.is_dataclass(one)] for name, any_of in hints.items()}
+    return {name: kinds[0] for name, kinds in found.items() if kinds}  # type: ignore[misc]
+
+
 def _strict(kind: type) -> type:
     """The class, told to refuse settings that it does not have; and so those of its fields that are dataclasses."""
     kind.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
-    for part in dataclasses.fields(kind):
-        if isinstance(part.type, type) and dataclasses.is_dataclass(part.type):
-            _strict(part.type)
+    for inner in _inner(kind).values():
+        _strict(inner)
     return kind
+
+
+_WORDS = {
+    "int_type": "an integer", "int_from_float": "an integer", "float_type": "a number", "bool_type": "true or false",
+    "string_type": "a text", "tuple_type": "a list", "list_type": "a list", "dict_type": "settings by name",
+    "dataclass_type": "settings by name",
+}  # fmt: skip
 
 
 def _say(kind: type, problem: Mapping[str, Any]) -> str:
     """One of pydantic's complaints in a line."""
-    name = ".".join(str(part) for part in problem["loc"])
+    *path, last = problem["loc"] or ("",)
+    name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "value_error":  # a check of our own, which names the setting
-        return str(problem["ctx"]["error"])
+        return f"{name}: {problem['ctx']['error']}" if name else str(problem["ctx"]["error"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        prefix, _, last = name.rpartition(".")
-        owner = _inner(kind, prefix)
-        return f"a setting must be one of {', '.join(part.name for part in dataclasses.fields(owner))}; got {last!r}"
+        for step in path:
+            kind = _inner(kind)[step]
+        owner = f" of {'.'.join(path)}" if path else ""
+        return f"a setting{owner} must be one of {', '.join(_names(kind))}; got {last!r}"
     if problem["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return f"the recipe is incomplete: {name} is missing"
-    message = problem["msg"].removeprefix("Input should be ")
-    return f"{name or 'settings'} must be {message}, got {problem['input']!r}"
+    wanted = _WORDS.get(problem["type"], problem["msg"].removeprefix("Input should be "))
+    return f"{name or kind.__name__} must be {wanted}, got {problem['input']!r}"
 
 
-def _inner(kind: type, path: str) -> Any:
-    """The dataclass of the field that a dotted path leads to."""
-    for name in filter(None, path.split(".")):
-        kind = next(part.type for part in dataclasses.fields(kind) if part.name == name)  # type: ignore[assignment]
-    return kind
+def _names(kind: Any) -> list[str]:
+    return [part.name for part in dataclasses.fields(kind)]

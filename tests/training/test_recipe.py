@@ -2,15 +2,25 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
+from flows import flow_recipe
+from torch import nn
 
-from flowlib.recipes import RECIPES, Recipe, find_recipe, from_dict, override, to_dict
-from flowlib.training.settings import FirstStage
+from flowlib.data import Spec
+from flowlib.recipes import RECIPES, change, find_recipe, from_dict, override, to_dict
+from flowlib.runs.run import build
+from flowlib.systems import FirstStage, FlowSystem, LatentModel
+from flowlib.systems.sampling import latent_shape
+from flowlib.training import Training
 
-BASE = Recipe(name="r", data="digits", steps=10)
-LATENT = Recipe(name="l", data="digits", steps=10, first_stage=FirstStage(steps=5))
+BASE = flow_recipe(steps=10)
+LATENT = flow_recipe(name="l", steps=10, first_stage=FirstStage(steps=5))
+SPECS = {"digits": Spec((1, 8, 8), 10, 17), "mnist": Spec((1, 28, 28), 10, 256)}
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), BASE, LATENT], ids=lambda recipe: recipe.name)
@@ -19,23 +29,38 @@ def test_a_recipe_survives_json(recipe):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_named_recipe_builds_a_network_of_its_data(name):
+def test_every_named_recipe_builds_networks_of_its_data(name):
     recipe = find_recipe(name)
     assert recipe.name == name
-    shape = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}.get(recipe.data, (2,))
-    if recipe.first_stage:
-        stage = recipe.first_stage
-        shape = (stage.latent_channels, 28 // stage.factor, 28 // stage.factor)
-    model = recipe.model(shape, 10)
-    guide = torch.tensor([0, 9]) if recipe.guided else None
-    assert model.predict(torch.zeros(2, *shape), 0.5, guide).shape == (2, *shape)
-    assert model.predicts == recipe.predicts
-    assert model.null == (10 if recipe.guided else None)
+    spec = SPECS.get(recipe.data, Spec((2,), 2))
+    module = build(recipe, spec)
+    assert isinstance(module, nn.Module)
+    assert any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if hasattr(recipe.system, "predicts")])
+def test_every_named_flow_predicts_what_it_says_for_samples_of_its_data(name):
+    recipe = find_recipe(name)
+    spec = SPECS.get(recipe.data, Spec((2,), 2))
+    module = build(recipe, spec)
+    shape = latent_shape(module, spec)
+    assert (shape != spec.shape) == isinstance(module, LatentModel)
+    assert module.predict(torch.zeros(2, *shape), 0.5).shape == (2, *shape)
+    assert module.predicts == recipe.system.predicts
+    if not recipe.system.guided:
+        assert module.null is None
+    elif recipe.system.guide == "label":
+        assert module.null == spec.classes
+        assert module.predict(torch.zeros(2, *shape), 0.5, torch.tensor([0, 1])).shape == (2, *shape)
 
 
 def test_recipes_do_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        BASE.steps = 3
+        BASE.training = Training(steps=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BASE.training.steps = 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BASE.system.net = "dit"
 
 
 def test_settings_are_read_from_text():
@@ -44,17 +69,19 @@ def test_settings_are_read_from_text():
         "net.channels=(8, 16)", "data=mnist",
     ]  # fmt: skip
     recipe = override(BASE, given)
-    assert recipe == dataclasses.replace(
-        BASE, batch_size=32, lr=1e-4, clip=None, compile=True, betas=(0.8, 0.9), schedule="cosine", data="mnist",
-        net_args={"depth": 3, "channels": (8, 16)},
-    )  # fmt: skip
-    assert override(LATENT, ["first_stage.steps=7"]).first_stage == FirstStage(steps=7)
-    assert BASE.net_args == {}
+    expected = {
+        "batch_size": 32, "lr": 1e-4, "clip": None, "compile": True, "betas": (0.8, 0.9), "schedule": "cosine",
+        "data": "mnist", "net_args": {"depth": 3, "channels": (8, 16)},
+    }  # fmt: skip
+    assert recipe == flow_recipe(steps=10, **expected) == change(BASE, **expected)
+    assert override(LATENT, ["first_stage.steps=7"]).system.first_stage == FirstStage(steps=7)
+    assert override(LATENT, ["system.first_stage.lr=1e-4", "training.lr=1e-5"]).training.lr == 1e-5
+    assert BASE.system.net_args == {}
 
 
 def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
-    assert override(find_recipe("digits"), ["net=dit"]).net_args == {}
-    assert override(find_recipe("digits"), ["net=mlp", "net.width=8"]).net_args == {"width": 8}
+    assert override(find_recipe("digits"), ["net=dit"]).system.net_args == {}
+    assert override(find_recipe("digits"), ["net=mlp", "net.width=8"]).system.net_args == {"width": 8}
 
 
 @pytest.mark.parametrize(
@@ -63,13 +90,17 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("batch=32", "batch_size, .*got 'batch'"),
         ("batch_size", "key=value, got 'batch_size'"),
         ("=3", "key=value"),
-        ("batch_size=x", "batch_size must be an integer >= 1, got 'x'"),
+        ("batch_size=x", "batch_size must be an integer, got 'x'"),
         ("batch_size=0", "batch_size must be an integer >= 1, got 0"),
         ("batch_size=true", "batch_size"),
         ("steps=1.5", "steps must be an integer"),
-        ("lr=fast", "lr must be a finite number"),
+        ("lr=fast", "lr must be a number, got 'fast'"),
+        ("lr=Infinity", "lr must be a finite number"),
         ("lr=0", "lr"),
-        ("betas=0.9", "betas must be two numbers"),
+        ("betas=0.9", "betas must be a list, got 0.9"),
+        ("betas=[0.9]", "betas"),
+        ("betas=[0.9,0.9,0.9]", "betas"),
+        ("betas=[0.9,x]", "betas must be a list, got '.0.9,x.'"),
         ("betas=[0.9,1]", "betas"),
         ("clip=-1", "clip"),
         ("ema=1", "ema"),
@@ -96,9 +127,17 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("references=0", "references must be an integer >= 1, got 0"),
         ("guided=maybe", "guided must be true or false"),
         ("first_stage.steps=3", "first_stage"),
-        ("first_stage=3", "first_stage must be a FirstStage or None, got 3"),
-        ("a.b=3", "a recipe's setting"),
-        ("name=3", "name"),
+        ("first_stage=3", "got 'first_stage'"),
+        ("a.b=3", "got 'a'"),
+        ("name.a=3", "NAME.FIELD of one that holds settings; got 'name.a'"),
+        ("name=3", "name must be a name, got 3"),
+        ("parts=3", "parts must be settings by name, got 3"),
+        ("parts.net=3", "parts.net must be a text, got 3"),
+        ("net_args=3", "net_args"),
+        ("system=gan", "a setting must be one of .*got 'system'"),
+        ("system.size=3", "a setting must be one of net, .*got 'size'"),
+        ("training.size=3", "a setting must be one of steps, .*got 'size'"),
+        ("system.system=gan", "a setting must be one of noise_dim, .*got 'net'"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(setting, message):
@@ -113,26 +152,114 @@ def test_stable_targets_are_of_plain_pairs(other):
         override(BASE, ["guided=false", "stable_until=0.2", other])
 
 
-def test_a_wrong_setting_of_the_first_stage_is_named():
-    with pytest.raises(ValueError, match=r"first_stage.steps, .*got 'first_stage.size'"):
-        override(LATENT, ["first_stage.size=3"])
-    with pytest.raises(ValueError, match="kl_weight"):
-        override(LATENT, ["first_stage.kl_weight=-1"])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("first_stage.size=3", r"a setting of first_stage must be one of steps, .*factor, .*got 'size'"),
+        ("first_stage.size.a=3", r"NAME.FIELD of one that holds settings; got 'size.a'"),
+        ("first_stage.kl_weight=-1", "first_stage: kl_weight must be a finite number in"),
+        ("first_stage.steps=3.5", "first_stage.steps must be an integer, got 3.5"),
+        ("first_stage=3", "first_stage must be settings by name, got 3"),
+        ("first_stage=none", "first_stage must be given, or a finished one as the part 'autoencoder'"),
+    ],
+)
+def test_a_wrong_setting_of_the_first_stage_is_named(setting, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        override(LATENT, [setting])
+    assert "\n" not in str(caught.value)
 
 
-def test_an_incomplete_recipe_and_an_unknown_name_are_named():
-    with pytest.raises(ValueError, match="steps"):
-        from_dict({"name": "r", "data": "digits"})
-    with pytest.raises(ValueError, match=r"recipe must be one of digits, .*got 'nope'"):
+def test_a_typo_is_refused_by_the_first_recipe_that_a_process_reads():
+    """Nothing that was read before may be what makes it strict."""
+    values = to_dict(LATENT)
+    values["system"]["first_stage"]["size"] = 3
+    code = f"from flowlib.recipes import from_dict\nfrom_dict({values!r})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ValueError: a setting of first_stage must be one of" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("training", "steps"), "3", "steps must be an integer, got '3'"),
+        (("training", "steps"), 3.5, "steps must be an integer, got 3.5"),
+        (("training", "steps"), 3.0, "steps must be an integer, got 3.0"),
+        (("training", "steps"), True, "steps must be an integer, got True"),
+        (("training", "steps"), None, "steps must be an integer, got None"),
+        (("training", "lr"), "1e-3", "lr must be a number, got '1e-3'"),
+        (("training", "compile"), 1, "compile must be true or false, got 1"),
+        (("training", "precision"), 32, "precision must be a text, got 32"),
+        (("training", "clip"), "none", "clip must be a number, got 'none'"),
+        (("training", "betas"), {}, "betas must be a list, got {}"),
+        (("training",), 3, "Training must be settings by name, got 3"),
+        (("training",), None, "Training must be settings by name, got None"),
+        (("system",), "flow", "'system' must hold settings, its name under 'system'"),
+        (("system", "system"), "magic", "system must be one of .*flow.*got 'magic'"),
+        (("system", "chain"), 2.5, "chain must be an integer, got 2.5"),
+        (("system", "net_args"), [3], "net_args must be settings by name"),
+        (("system", "first_stage", "factor"), "4", "first_stage.factor must be an integer, got '4'"),
+        (("speed",), 3, "a recipe's setting must be one of name, data, system, training; got 'speed'"),
+        (("name",), 3, "name must be a name, got 3"),
+        (("data",), "", "data must be a name, got ''"),
+    ],
+)
+def test_a_value_of_another_type_is_named_and_never_turned_into_its_own(path, value, message):
+    values = json.loads(json.dumps(to_dict(LATENT)))
+    place = values
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ValueError, match=message) as caught:
+        from_dict(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [("name",), ("data",), ("system",), ("training",), ("training", "steps"),
+                                  ("system", "first_stage", "steps")], ids=".".join)  # fmt: skip
+def test_a_missing_setting_is_named(path):
+    values = json.loads(json.dumps(to_dict(LATENT)))
+    place = values
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    name = ".".join(path).removeprefix("training.").removeprefix("system.")
+    with pytest.raises(ValueError, match=f"the recipe is incomplete: {name} is missing"):
+        from_dict(values)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert change(BASE, steps=np.int64(7), lr=np.float32(0.5)) == change(BASE, steps=7, lr=0.5)
+    assert change(BASE, net_args={"channels": np.array([8, 16])}).system.net_args == {"channels": (8, 16)}
+
+
+def test_an_unknown_name_and_flat_settings_are_named():
+    with pytest.raises(ValueError, match="flat settings of an older flowlib: train it again"):
+        from_dict({"name": "r", "data": "digits", "net": "unet", "net_args": {}, "steps": 3})
+    with pytest.raises(ValueError, match=r"recipe must be one of .*digits, .*got 'nope'"):
         find_recipe("nope")
+
+
+def test_settings_change_by_keyword_as_they_do_by_text():
+    assert change(BASE, steps=3, predicts="v", name="b") == override(BASE, ["steps=3", "predicts=v", "name=b"])
+    assert change(BASE, training=Training(steps=4), lr=0.1).training == Training(steps=4, lr=0.1)
+    assert change(BASE, system=FlowSystem(net="dit"), time="uniform").system == FlowSystem(net="dit", time="uniform")
+    assert change(BASE, net="dit", net_args={"depth": 2}).system == FlowSystem(net="dit", net_args={"depth": 2})
+    assert change(LATENT, first_stage=FirstStage(steps=9)).system.first_stage.steps == 9
+    assert change(LATENT, **{"first_stage.steps": 8, "net.depth": 3}).system.first_stage.steps == 8
+    with pytest.raises(ValueError, match=r"a setting must be one of steps, .*got 'speed'"):
+        change(BASE, speed=3)
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
+        change(BASE, batch_size=0)
+    with pytest.raises(ValueError, match="system must be the settings of a registered system, got 3"):
+        change(BASE, system=3)
 
 
 def test_a_network_refuses_samples_of_another_kind():
     with pytest.raises(ValueError, match="net 'unet' does not take samples of shape"):
-        BASE.model((2,), 2)
+        build(BASE, Spec((2,), 2))
     with pytest.raises(ValueError, match="net 'mlp'"):
-        override(BASE, ["net=mlp"]).model((1, 8, 8), 10)
+        build(override(BASE, ["net=mlp"]), Spec((1, 8, 8), 10))
 
 
 def test_a_recipe_without_guide_has_none():
-    assert override(BASE, ["guided=false"]).model((1, 8, 8), 10).null is None
+    assert build(override(BASE, ["guided=false"]), Spec((1, 8, 8), 10)).null is None
