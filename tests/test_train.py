@@ -1,33 +1,31 @@
 """Training by recipe: from a folder and back, pixels, points and latents; and what a folder refuses."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
+from flows import flow_recipe
 
+from flowlib.data import Dataset, Spec
 from flowlib.fields import Model
 from flowlib.losses import prediction_loss
-from flowlib.recipes import Recipe
+from flowlib.recipes import change
 from flowlib.runs import Run, RunError, load_run, train
-from flowlib.runs.run import METHODS
-from flowlib.runs.train import flow_task
+from flowlib.runs.run import build
 from flowlib.solvers import ADAPTIVE
-from flowlib.systems.building import build, latent_shape
-from flowlib.systems.latent import LatentModel
+from flowlib.systems import FirstStage, LatentModel
+from flowlib.systems.sampling import METHODS, latent_shape
 from flowlib.times import uniform_time
-from flowlib.training import CheckpointError, read_metrics
+from flowlib.training import CheckpointError, Turn, read_metrics
 from flowlib.training.checkpoint import load
 from flowlib.training.order import stream
-from flowlib.training.settings import FirstStage
 
 SMALL = {"batch_size": 16, "net_args": {"channels": (8,), "depth": 1, "patch": 1, "dim": 16}}
-DIGITS = Recipe(name="d", data="digits", steps=8, **SMALL)
-LATENT = Recipe(
-    name="l", data="digits", steps=6, first_stage=FirstStage(steps=5, batch_size=8, channels=8, factor=2), **SMALL
-)
-STABLE = Recipe(name="s", data="digits", steps=6, stable_until=0.5, references=20, **SMALL)
-POINTS = Recipe(name="p", data="moons", net="mlp", steps=8, net_args={"width": 8, "depth": 1, "dim": 8})
+DIGITS = flow_recipe(name="d", steps=8, **SMALL)
+LATENT = flow_recipe(name="l", steps=6, first_stage=FirstStage(steps=5, batch_size=8, channels=8, factor=2), **SMALL)
+STABLE = flow_recipe(name="s", steps=6, stable_until=0.5, references=20, **SMALL)
+POINTS = flow_recipe(name="p", data="moons", net="mlp", steps=8, net_args={"width": 8, "depth": 1, "dim": 8})
+SPEC = Spec((1, 8, 8), 10, 17)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +43,12 @@ def test_a_run_comes_back_from_its_folder_with_the_same_samples(runs, name):
     assert samples.dtype == torch.float32
     assert torch.equal(samples, made.sample(y, steps=3, seed=4))
     assert not torch.equal(samples, found.sample(y, steps=3, seed=5))
-    assert (found.recipe, found.step, found.classes) == (made.recipe, made.recipe.steps, 10 if name != "p" else 2)
+    steps = made.recipe.training.steps
+    assert (found.recipe, found.step, found.classes) == (made.recipe, steps, 10 if name != "p" else 2)
+    assert found.spec == made.spec
+    assert found.module is found.field
     assert not found.field.training
-    quarters = {f"step-{-(-made.recipe.steps * k // 4):08d}.png" for k in (1, 2, 3, 4)}
+    quarters = {f"step-{-(-steps * k // 4):08d}.png" for k in (1, 2, 3, 4)}
     assert {path.name for path in (made.folder / "samples").iterdir()} == quarters
 
 
@@ -71,7 +72,7 @@ def test_a_chains_methods_are_refused_on_other_paths(runs, method):
 def test_a_latent_run_trains_its_first_stage_first_and_decodes(runs):
     run = runs["l"]
     assert isinstance(run.field, LatentModel)
-    assert latent_shape(run.recipe, run.shape) == (4, 4, 4)
+    assert latent_shape(run.field, run.spec) == (4, 4, 4)
     assert run.noise(5).shape == (5, 4, 4, 4)
     states = run.sample(torch.tensor([3, 3]), steps=2, trajectory=True)
     assert states.shape == (3, 2, 1, 8, 8)
@@ -93,8 +94,7 @@ def test_without_labels_the_count_is_asked_for(runs):
 
 def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
-    one, again = build(DIGITS, (1, 8, 8), 10), build(DIGITS, (1, 8, 8), 10)
-    other = build(dataclasses.replace(DIGITS, seed=1), (1, 8, 8), 10)
+    one, again, other = (build(recipe, SPEC) for recipe in (DIGITS, DIGITS, change(DIGITS, seed=1)))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one.net.stem.weight, again.net.stem.weight)
     assert not torch.equal(one.net.stem.weight, other.net.stem.weight)
@@ -124,7 +124,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(tmp_path, runs, recipe, mon
             break
         except Cut:
             cuts += 1
-    assert cuts == (2 if recipe.first_stage else 1)
+    assert cuts == (2 if recipe is LATENT else 1)
     expected = load(runs[recipe.name].folder / "checkpoints").weights
     found = load(run.folder / "checkpoints").weights
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -132,45 +132,51 @@ def test_a_run_that_was_cut_goes_on_to_the_same_bits(tmp_path, runs, recipe, mon
 
 def test_the_loss_of_a_recipe_is_the_loss_of_the_library():
     """Draw for draw: the same generator gives `prediction_loss` and the trainer's task the same number."""
-    recipe = Recipe(name="r", data="none", net="mlp", steps=1, time="uniform", dropout=0.3, measure="score")
-    model = recipe.model((2,), 3)
+    recipe = flow_recipe(data="none", net="mlp", steps=1, time="uniform", dropout=0.3, measure="score")
+    model = build(recipe, Spec((2,), 3))
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=stream(0, "weights", p.shape)))
     z, y = torch.randn(16, 2, generator=stream(0, "z")), torch.arange(16) % 3
-    task = flow_task(model, recipe, lambda index, _: (z[index], y[index]), 16)
+    loss = loss_of(recipe, model, Dataset(z, y, 3, "none"))
     index = torch.arange(16)
-    whole = task.loss(index, slice(0, 16), stream(0, "draws"))
+    whole = loss(Turn(index, slice(0, 16), stream(0, "draws")))
     expected = prediction_loss(
         model.train(), z, y, measure="score", dropout=0.3, time=uniform_time, generator=stream(0, "draws")
     )
     assert torch.allclose(whole, expected, rtol=1e-6)
-    halves = [task.loss(index, part, stream(0, "draws")) for part in (slice(0, 8), slice(8, 16))]
+    halves = [loss(Turn(index, part, stream(0, "draws"))) for part in (slice(0, 8), slice(8, 16))]
     assert torch.allclose(sum(halves) / 2, whole, rtol=1e-5)
+
+
+def loss_of(recipe, module, data):
+    """The loss of the one stage of a recipe."""
+    (stage,) = recipe.system.stages(module, data, {})
+    return stage.task(recipe.training).loss
 
 
 def test_dequantised_pixels_fill_their_bins_and_no_more():
     """Predicting 0 for pixels v with bins of half-width h = 1 / (levels - 1) costs E[z^2] = v^2 + h^2 / 3."""
-    recipe = dataclasses.replace(DIGITS, predicts="data", dequantise=True, guided=False)
-    field = build(recipe, (1, 8, 8), 10)
+    recipe = change(DIGITS, predicts="data", dequantise=True, guided=False)
+    field = build(recipe, SPEC)
     z, y = torch.full((2000, 1, 8, 8), 0.5), torch.zeros(2000, dtype=torch.long)
-    task = flow_task(field, recipe, lambda index, _: (z[index], y[index]), 2000, levels=5)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter.zero_()
-        loss = task.loss(torch.arange(2000), slice(0, 2000), torch.Generator().manual_seed(0))
+        loss = loss_of(recipe, field, Dataset(z, y, 10, "own", levels=5))
+        value = loss(Turn(torch.arange(2000), slice(0, 2000), torch.Generator().manual_seed(0)))
     # The sample mean of 128,000 draws of z^2, whose standard deviation is about 2 v h / sqrt(3) = 0.145.
-    assert abs(float(loss) - (0.25 + 1 / 48)) < 6 * 0.147 / 128_000**0.5
+    assert abs(float(value) - (0.25 + 1 / 48)) < 6 * 0.147 / 128_000**0.5
     assert torch.equal(z, torch.full_like(z, 0.5))
 
 
 def test_only_pixels_are_dequantised(tmp_path):
     with pytest.raises(ValueError, match="dequantise needs pixels: 'moons' has none"):
-        train(dataclasses.replace(POINTS, dequantise=True, steps=2), tmp_path, pictures=False)
+        train(change(POINTS, dequantise=True, steps=2), tmp_path, pictures=False)
 
 
 def test_optimal_transport_pairs_noise_and_data(tmp_path):
-    recipe = dataclasses.replace(POINTS, guided=False, coupling="optimal-transport", steps=2)
+    recipe = change(POINTS, guided=False, coupling="optimal-transport", steps=2)
     run = train(recipe, tmp_path, pictures=False)
     assert isinstance(run.field, Model)
     assert run.field.null is None
@@ -178,13 +184,13 @@ def test_optimal_transport_pairs_noise_and_data(tmp_path):
 
 
 def test_a_folder_with_a_run_is_not_overwritten_by_accident(tmp_path, runs):
-    tiny = dataclasses.replace(POINTS, steps=2)
+    tiny = change(POINTS, steps=2)
     train(tiny, tmp_path / "run", pictures=False)
     with pytest.raises(RunError, match=r"holds a run: add --resume to go on, --overwrite"):
         train(tiny, tmp_path / "run")
     with pytest.raises(RunError, match=r"has lr = 0.002 and cannot go on with 0.1"):
-        train(dataclasses.replace(tiny, lr=0.1), tmp_path / "run", resume=True)
-    assert train(dataclasses.replace(tiny, lr=0.1), tmp_path / "run", overwrite=True, pictures=False).recipe.lr == 0.1
+        train(change(tiny, lr=0.1), tmp_path / "run", resume=True)
+    assert train(change(tiny, lr=0.1), tmp_path / "run", overwrite=True, pictures=False).recipe.training.lr == 0.1
 
 
 def test_files_that_are_not_a_runs_are_never_deleted(tmp_path):
@@ -199,10 +205,10 @@ def test_files_that_are_not_a_runs_are_never_deleted(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (dataclasses.replace(DIGITS, data="cats"), "data must be one of digits, mnist, .*got 'cats'"),
-        (dataclasses.replace(DIGITS, data="moons"), r"net 'unet' does not take samples of shape \(2,\)"),
-        (dataclasses.replace(LATENT, first_stage=FirstStage(steps=1, factor=16)), "first_stage with factor 16"),
-        (dataclasses.replace(DIGITS, net_args={"channels": (8, 8, 8, 8, 8)}), "H and W multiples of"),
+        (change(DIGITS, data="cats"), "(data|name) must be one of digits, mnist, .*got 'cats'"),
+        (change(DIGITS, data="moons"), r"net 'unet' does not take samples of shape \(2,\)"),
+        (change(LATENT, first_stage=FirstStage(steps=1, factor=16)), "first_stage with factor 16"),
+        (change(DIGITS, net_args={"channels": (8, 8, 8, 8, 8)}), "H and W multiples of"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, recipe, message):
@@ -226,7 +232,7 @@ def test_a_folder_without_a_run_and_a_damaged_one_are_named(tmp_path, runs):
 def test_a_run_of_another_architecture_is_refused(tmp_path, runs):
     folder = runs["p"].folder
     content = json.loads((folder / "recipe.json").read_text())
-    content["recipe"]["net_args"]["width"] = 16
+    content["recipe"]["system"]["net_args"]["width"] = 16
     (tmp_path / "recipe.json").write_text(json.dumps(content))
     (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
     with pytest.raises(CheckpointError, match=r"of another architecture: net\."):
@@ -236,6 +242,6 @@ def test_a_run_of_another_architecture_is_refused(tmp_path, runs):
 
 def test_the_flow_of_a_v_lands_on_what_it_denoises_to(tmp_path):
     """Near t = 1, where the network has seen next to nothing, no velocity is asked for."""
-    run = train(dataclasses.replace(POINTS, predicts="v", precision="fp32", steps=2), tmp_path)
+    run = train(change(POINTS, predicts="v", precision="fp32", steps=2), tmp_path)
     y = torch.tensor([0, 1])
     torch.testing.assert_close(run.sample(y, steps=1), run.field.data(run.noise(2), 0.0, y))
