@@ -2,15 +2,18 @@
 
 import pytest
 import torch
+from flows import flow_recipe
 
-from flowlib.recipes import Recipe, find_recipe
+from flowlib.data import Spec
+from flowlib.recipes import find_recipe
+from flowlib.runs.run import build
 
 
 def test_recipes_for_both_chains_have_names() -> None:
     for name, abar in (("ddpm-linear", 4.04e-5), ("ddpm-cosine", 2.43e-9)):
         recipe = find_recipe(name)
-        assert (recipe.predicts, recipe.chain, recipe.time) == ("noise", 1000, "uniform")
-        chain = recipe.model((1, 28, 28), 10).path.schedule
+        assert (recipe.system.predicts, recipe.system.chain, recipe.system.time) == ("noise", 1000, "uniform")
+        chain = build(recipe, Spec((1, 28, 28), 10)).path.schedule
         assert float(chain.alpha(torch.zeros(1).double()) ** 2) == pytest.approx(abar, rel=1e-2)
 
 
@@ -23,6 +26,5 @@ def test_recipes_for_both_chains_have_names() -> None:
     ],
 )
 def test_a_chain_that_cannot_be_is_named(changes: dict[str, object], message: str) -> None:
-    given = {"name": "r", "data": "digits", "steps": 3, "schedule": "vp", "chain": 50, "time": "uniform"}
     with pytest.raises(ValueError, match=message):
-        Recipe(**{**given, **changes})  # type: ignore[arg-type]
+        flow_recipe(**{"steps": 3, "schedule": "vp", "chain": 50, "time": "uniform", **changes})

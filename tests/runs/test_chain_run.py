@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from flows import flow_recipe
 
 from flowlib.chains import Chain
-from flowlib.recipes import Recipe
 from flowlib.runs import Run, load_run, train
 from flowlib.solvers import STEPS
 
 NET = {"channels": (8,), "depth": 1, "patch": 2, "dim": 16}
-RECIPE = Recipe(
-    name="chain", data="digits", net_args=NET, schedule="vp", chain=50, predicts="noise", time="uniform", steps=3,
+RECIPE = flow_recipe(
+    name="chain", net_args=NET, schedule="vp", chain=50, predicts="noise", time="uniform", steps=3,
     batch_size=8, precision="fp32",
 )  # fmt: skip
 

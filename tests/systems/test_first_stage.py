@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from flowlib.systems.building import build
+from flows import flow_recipe
 from torch import Tensor
 
-from flowlib.data import Dataset
+from flowlib.data import Dataset, Spec
 from flowlib.metrics import load_evaluator
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
-from flowlib.recipes import Recipe
-from flowlib.runs.train import autoencoder_task
-from flowlib.systems.first_stage import Rivals, first_stage_loss, hinge_loss, perceptual_distance
+from flowlib.runs.run import build
+from flowlib.systems import FirstStage
+from flowlib.systems.first_stage import Rivals, first_stage, first_stage_loss, hinge_loss, perceptual_distance
 from flowlib.systems.vae import elbo_loss
-from flowlib.training.settings import FirstStage
-from flowlib.training.trainer import Trainer
+from flowlib.training import Trainer, Turn, read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +59,22 @@ def test_hinge_loss_is_silent_where_the_discriminator_is_sure() -> None:
     assert float(hinge_loss(torch.zeros(4), torch.zeros(2))) == 1
 
 
-def test_each_learns_from_its_own_part_of_the_sum() -> None:
+def test_each_learns_from_its_own_loss_and_leaves_the_other_alone() -> None:
     """The autoencoder: error and a frozen objection. The discriminator: hinge on finished images."""
     autoencoder, rival, x = parts()
     first_stage_loss(autoencoder, x, adversarial=0.5, discriminator=rival, generator=seed()).backward()
+    assert all(p.grad is None for p in rival.parameters())
+    assert all(p.grad is not None for p in autoencoder.parameters())
+
+    data = Dataset(x, torch.arange(4), 10, "mnist")
+    stage = FirstStage(steps=3, latent_channels=2, channels=8, factor=4, adversarial=0.5)
+    task = first_stage(autoencoder, stage, data).task
+    judge = task.players[1]
+    rival = task.module.discriminator
+    assert judge.module is rival
+    before = [p.grad.clone() for p in autoencoder.parameters()]
+    judge.loss(Turn(torch.arange(4), slice(0, 4), seed())).backward()
+    assert all(torch.equal(p.grad, q) for p, q in zip(autoencoder.parameters(), before, strict=True))
     own = copy.deepcopy(rival)
     own.zero_grad()
     mean, log_variance = autoencoder.encode(x)
@@ -106,15 +117,36 @@ def test_a_recipe_trains_it(codebook: int, tmp_path: Path) -> None:
         steps=3, batch_size=4, channels=8, latent_channels=2, codebook=codebook, perceptual=0.1, adversarial=0.1,
         precision="fp32",
     )  # fmt: skip
-    recipe = Recipe(name="small", data="mnist", steps=1, first_stage=stage, net_args={"channels": (8,), "patch": 1})
-    field = build(recipe, (1, 28, 28), 10)
+    recipe = flow_recipe(data="mnist", steps=1, first_stage=stage, net_args={"channels": (8,), "patch": 1})
+    field = build(recipe, Spec((1, 28, 28), 10))
     assert isinstance(field.autoencoder, CodebookAutoencoder) == (codebook > 0)
     data = Dataset(torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8), 10, "mnist")
-    task = autoencoder_task(field.autoencoder, data, stage)
-    before = {name: value.clone() for name, value in task.module.state_dict().items()}
-    trained = Trainer(task, stage, tmp_path).run(False)
+    first, _ = recipe.system.stages(field, data, {})
+    assert first.training == stage
+    before = {name: value.clone() for name, value in first.task.module.state_dict().items()}
+    trained = Trainer(first.task, stage, tmp_path).run(False)
     assert isinstance(trained, Rivals)
-    moved = [name for name, value in task.module.state_dict().items() if not torch.equal(value, before[name])]
+    moved = [name for name, value in first.task.module.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.startswith("autoencoder.") for name in moved)
     assert any(name.startswith("discriminator.") for name in moved)
-    field.autoencoder.load_state_dict(trained.autoencoder.state_dict())
+    first.finish(trained)
+    for name, value in trained.autoencoder.state_dict().items():
+        assert torch.equal(field.autoencoder.state_dict()[name], value)
+    assert not any(parameter.requires_grad for parameter in field.autoencoder.parameters())
+    names = {f"{player}_{scalar}" for player in ("autoencoder", "discriminator") for scalar in ("loss", "grad_norm")}
+    assert names < set(read_metrics(tmp_path / "metrics.jsonl")[0])
+
+
+def test_the_rival_is_the_seeds_and_no_player_without_its_weight() -> None:
+    data = Dataset(torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8), 10, "digits")
+
+    def task(**changes: object):  # type: ignore[no-untyped-def]
+        stage = FirstStage(steps=3, **changes)  # type: ignore[arg-type]
+        return first_stage(Autoencoder(1, 2, 8, 4), stage, data).task
+
+    one, again, other = (task(adversarial=0.1, seed=seed).module.discriminator.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+    assert [player.name for player in task(adversarial=0.1).players] == ["autoencoder", "discriminator"]
+    assert isinstance(task().module, Autoencoder)
+    assert len(task().players) == 1

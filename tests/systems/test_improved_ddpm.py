@@ -1,39 +1,37 @@
 """Improved DDPM: a model that learns its variance is a field like any other, and its losses move what they should."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 from examples import mixture, normal, seeded
+from flows import flow_recipe
 from torch import Tensor, nn
 
 from flowlib.chains import (
     Chain,
     Clipped,
+    LearnedVariance,
     LossSecondMoment,
+    TwoOutputs,
     fixed_reverse,
     forward,
     posterior,
     sample_ancestral,
     simple_loss,
 )
+from flowlib.data import load
 from flowlib.fields import Model
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.nets.mlp import MLP
 from flowlib.paths import GaussianPath
-from flowlib.recipes import Recipe, find_recipe, from_dict
-from flowlib.runs import RunError, likelihood_of_test_set, load_run, train
+from flowlib.recipes import Recipe, change, find_recipe, from_dict
+from flowlib.runs import load_run, train
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import VP, Cosine
 from flowlib.systems.bits import bound_of_test_set
-from flowlib.systems.improved_ddpm import (
-    LearnedVariance,
-    TwoOutputs,
-    learned_variance,
-    step_losses,
-    variational_loss,
-)
+from flowlib.systems.improved_ddpm import step_losses, variational_loss
+from flowlib.systems.reporting import bits_of_test_set
 
 CHAIN = Chain.of(Cosine(), 50)
 PATH = GaussianPath(CHAIN)
@@ -226,7 +224,7 @@ TINY = {
 
 
 def tiny(name: str = "hybrid", **changes: object) -> Recipe:
-    return dataclasses.replace(find_recipe(f"iddpm-{name}"), **{**TINY, "steps": 6, **changes})  # type: ignore[arg-type]
+    return change(find_recipe(f"iddpm-{name}"), **{**TINY, "steps": 6, **changes})
 
 
 def test_a_run_learns_its_variance_samples_with_it_and_has_a_bound(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -237,12 +235,13 @@ def test_a_run_learns_its_variance_samples_with_it_and_has_a_bound(tmp_path) -> 
         drawn = run.sample(y, method="ddpm-learned", steps=5, scale=scale)
         assert drawn.shape == (4, 1, 8, 8)
         assert not torch.equal(drawn, run.sample(y, method="ddpm", steps=5, scale=scale))
-    bound = bound_of_test_set(run, images=5)
+    test = load("digits", "test")
+    bound = bound_of_test_set(run.field, test, images=5)
     assert bound.shape == (5, 41)
-    mean, error = likelihood_of_test_set(run, images=5)
-    assert mean == pytest.approx(float(bound.double().sum(1).mean()))
-    assert error > 0
-    assert bound_of_test_set(run, images=5, variance="small", steps=8).shape == (5, 9)
+    bits = bits_of_test_set(run.field, test, images=5)
+    assert bits["bits_per_dim"] == pytest.approx(float(bound.double().sum(1).mean()))
+    assert bits["standard_error"] > 0
+    assert bound_of_test_set(run.field, test, images=5, variance="small", steps=8).shape == (5, 9)
     torch.testing.assert_close(load_run(tmp_path / "run").sample(y, steps=2), run.sample(y, steps=2), rtol=0, atol=0)
 
 
@@ -278,17 +277,17 @@ def test_a_run_that_stops_goes_on_to_the_same_bits(tmp_path, loss: str) -> None:
     if loss == "vlb":
         saved = json.loads((tmp_path / "whole" / "recipe.json").read_text())["recipe"]
         assert from_dict(saved) == recipe
-        assert recipe.importance
+        assert recipe.system.importance
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"predicts": "v"}, "predicts must be 'noise' for the loss 'hybrid'"),
-        ({"chain": 0}, "chain must be T"),
-        ({"dequantise": True}, "dequantise must be False for the loss"),
-        ({"loss": "simple", "importance": True}, "importance must be false"),
-        ({"loss": "best"}, "loss must be one of simple, hybrid, vlb"),
+        ({"predicts": "v"}, "a setting must be one of .*loss, importance.*got 'predicts'"),
+        ({"dequantise": True}, "a setting must be one of .*got 'dequantise'"),
+        ({"chain": 0}, "chain must be an integer >= 1, got 0"),
+        ({"chain": 10, "schedule": "vp"}, "steps must be above 20"),
+        ({"loss": "simple"}, "loss must be one of hybrid, vlb; got 'simple'"),
         ({"importance": 1}, "importance must be true or false"),
     ],
 )
@@ -301,23 +300,27 @@ def test_runs_without_a_learned_variance_say_so(tmp_path) -> None:  # type: igno
     run = train(plain(), tmp_path / "run", pictures=False)
     with pytest.raises(ValueError, match="method 'ddpm-learned' needs a run that learned its variance"):
         run.sample(torch.arange(2), method="ddpm-learned", steps=2)
-    with pytest.raises(RunError, match="needs a run with a learned variance"):
-        bound_of_test_set(run, images=2, variance="learned")
-    assert bound_of_test_set(run, images=2, steps=4).shape == (2, 5)
-    points = dataclasses.replace(find_recipe("moons"), steps=1)
-    with pytest.raises(RunError, match="needs a run with a chain on pixels"):
-        bound_of_test_set(train(points, tmp_path / "points", pictures=False))
+    test = load("digits", "test")
+    with pytest.raises(ValueError, match="variance 'learned' needs a model that has learned its variance"):
+        bound_of_test_set(run.field, test, images=2, variance="learned")
+    assert bound_of_test_set(run.field, test, images=2, steps=4).shape == (2, 5)
+    points = train(change(find_recipe("moons"), steps=1), tmp_path / "points", pictures=False)
+    for wrong in (load("moons", "test"), test):
+        with pytest.raises(ValueError, match="needs a field with a chain on pixels: this is none"):
+            bound_of_test_set(points.field, wrong)
 
 
 def plain() -> Recipe:
-    return dataclasses.replace(tiny(), loss="simple", steps=1)
+    """A DDPM: a chain whose variance is not learned."""
+    settings = {**TINY, "schedule": "cosine", "predicts": "noise", "time": "uniform", "steps": 1}
+    return flow_recipe(**settings)
 
 
 BAD = [
     (lambda: LearnedVariance(Net(), GaussianPath(VP())), "path must be of a chain"),
     (lambda: LearnedVariance(Net(), PATH, LossSecondMoment(9)), "resampler must have the chain's 50 steps, got 9"),
     (lambda: LearnedVariance(Half(), PATH).predict(X, 0.5), "net must return twice the channels"),
-    (lambda: learned_variance(Model(Net())), "path must be of a chain"),
+    (lambda: LearnedVariance(Net(), None), "path must be of a chain"),
     (lambda: variational_loss(model(), Z, kind="best"), "kind must be one of hybrid, vlb"),
     (lambda: variational_loss(model(), Z, weight=-1), "weight must be"),
     (lambda: variational_loss(model(), [1.0]), "z must be a torch.Tensor"),
