@@ -26,6 +26,8 @@ def runs(tmp_path_factory):
     assert main(["train", "digits", "--out", str(folder / "digits"), *TINY]) == 0
     assert main(["train", "moons", "--out", str(folder / "moons"), "--steps", "2", "--set", "net.width=8"]) == 0
     assert main(["train", "moons", "--out", str(folder / "free"), "--steps", "2", "--set", "guided=false"]) == 0
+    small = ["--data", "digits", "--steps", "1", "--set", "channels=8", "--no-pictures"]
+    assert main(["train", "vae", "--out", str(folder / "vae"), *small]) == 0
     return folder
 
 
@@ -125,7 +127,9 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
     assert main(["evaluate", str(runs / "digits"), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["samples", "-" * 13, "training data", "w = 1", "w = 1.5"]
-    assert len(json.loads(out.read_text())["samples"]) == 3
+    rows = json.loads(out.read_text())
+    assert [row["samples"] for row in rows] == ["training data", "w = 1", "w = 1.5"]
+    assert rows[1]["nfe"] == 2
 
 
 @pytest.mark.parametrize(
@@ -138,14 +142,25 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["train", "digits", "--steps", "0"], "steps must be an integer >= 1, got 0"),
         (["train", "digits", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
         (["train", "digits", "--set", "speed=3"], "got 'speed'"),
-        (["train", "digits", "--set", "batch_size=x"], "batch_size must be an integer >= 1, got 'x'"),
-        (["train", "digits", "--set", "data=cats"], "data must be one of"),
+        (["train", "digits", "--set", "batch_size=x"], "batch_size must be an integer, got 'x'"),
+        (["train", "digits", "--set", "data=cats"], " must be one of digits, mnist"),
         (["train", "digits", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["train", "digits", "--checkpoint-every", "0", "--out", "{tmp}/x"], "checkpoint_every must be an integer"),
         (["train", "digits", "--out", "{tmp}/file/below"], "cannot be written"),
         (["train", "digits", "--out", "{runs}/digits"], "add --resume to go on"),
         (["train", "moons", "--out", "{runs}/digits", "--resume"], "holds a run of 'digits', not of 'moons'"),
-        (["train", "digits", "--out", "{runs}/digits", "--resume", "--steps", "9"], "has steps = 2 and cannot go on"),
+        (
+            ["train", "digits", "--out", "{runs}/digits", "--resume", "--steps", "1"],
+            "has steps = 2 and cannot go on with 1",
+        ),
+        (
+            ["train", "digits", "--out", "{runs}/digits", "--resume", "--set", "lr=0.1"],
+            "has lr = 0.003 and cannot go on",
+        ),
+        (
+            ["train", "digits", "--out", "{runs}/digits", "--resume", "--seed", "1"],
+            "has seed = 0 and cannot go on with 1",
+        ),
         (["sample", "{tmp}/none"], "holds no run"),
         (["sample", "{tmp}/two\nlines"], "holds no run"),
         (["sample", "{runs}/digits", "--label", "10"], "label must lie in 0 ... 9, got 10"),
@@ -155,10 +170,18 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["sample", "{runs}/digits", "--scale", "nan", "--out", "{tmp}/s.png"], "scale must be a finite number"),
         (["sample", "{runs}/digits", "--method", "magic"], "method must be one of"),
         (["sample", "{runs}/digits", "--batch-size", "0"], "batch_size"),
-        (["sample", "{runs}/digits", "--out", "s.docx"], "--out must end in .png, .gif, .npz or .pt, got 's.docx'"),
+        (["sample", "{runs}/digits", "--out", "s.docx"], "--out must end in .png, .gif, .npz, .pt, got 's.docx'"),
         (["sample", "{runs}/digits", "--steps", "1", "--out", "{tmp}/file/s.png"], "file"),
         (["evaluate", "{runs}/digits", "--samples", "0"], "samples must be an integer >= 1, got 0"),
-        (["evaluate", "{runs}/digits", "--likelihood", "5"], "needs a run on the pixels of MNIST"),
+        (["evaluate", "{runs}/moons", "--likelihood", "5"], "bits/dim need a field on pixels: 'moons'"),
+        (["evaluate", "{runs}/digits", "--out", "{tmp}/none/t.json"], "--out: there is no folder"),
+        (["evaluate", "{runs}/vae", "--scale", "2"], "a run of the system 'vae' takes no --scale"),
+        (["evaluate", "{runs}/vae", "--steps", "2"], "a run of the system 'vae' takes no --steps"),
+        (["evaluate", "{runs}/vae", "--likelihood", "2"], "a run of the system 'vae' takes no --likelihood"),
+        (["sample", "{runs}/vae", "--method", "ddim"], "a run of the system 'vae' takes no --method"),
+        (["sample", "{runs}/vae", "--steps", "2"], "a run of the system 'vae' takes no --steps"),
+        (["sample", "{runs}/vae", "--label", "2"], "takes no guide"),
+        (["sample", "{runs}/vae", "--out", "{tmp}/s.gif"], "a run of the system 'vae' takes no --out *.gif"),
         (["evaluate", "{runs}/digits", "--samples", "10"], "too few samples"),
         (["recipes", "nope"], "recipe must be one of"),
         (["data", "fetch"], "Missing argument"),
@@ -183,7 +206,7 @@ def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):
     assert main([*arguments, "--resume", "--no-pictures"]) == 0
     assert "Trained digits for 2 steps" in capsys.readouterr().out
     assert main([*arguments, "--overwrite", *TINY, "--set", "lr=0.1"]) == 0
-    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["lr"] == 0.1
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["training"]["lr"] == 0.1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")

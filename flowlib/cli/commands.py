@@ -230,5 +230,6 @@ def _taken(system: Any, kind: str, options: Mapping[str, Any]) -> dict[str, Any]
     fields = getattr(getattr(system, kind, None), "__dataclass_fields__", {})
     for name in given:
         if name not in fields:
-            raise ValueError(f"a run of the system {name_of(system)!r} takes no --{name.removesuffix('s')}")
+            option = {"scales": "--scale", "trajectory": "--out *.gif: it has no way there"}.get(name, f"--{name}")
+            raise ValueError(f"a run of the system {name_of(system)!r} takes no {option}")
     return given

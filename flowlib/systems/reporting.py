@@ -57,6 +57,8 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
     Raises:
         ValueError: for an argument that does not fit, naming it.
     """
+    if request.likelihood:
+        check_pixels(module, data.test)
     count, chosen = request.samples, Chosen(data, request.samples)
     rows: list[Row] = [chosen.row]
     y = system.guide_of(data.train.batch(chosen.again), request.spec, stream(request.seed, "guides"))
@@ -103,8 +105,7 @@ def bits_of_test_set(
     Raises:
         ValueError: for data that are no pixels, a field of latents, or an argument that does not fit.
     """
-    if test.levels is None or hasattr(field, "decode"):
-        raise ValueError(f"bits/dim need a field on pixels: {test.name!r} or this field has none")
+    check_pixels(field, test)
     if hasattr(field.path.schedule, "stride"):
         bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size).double().sum(1)
     else:
@@ -122,6 +123,12 @@ def bits_of_test_set(
         bits = bits_per_dim(log_density.double(), x[0].numel(), levels=test.levels)
     error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else float("nan")
     return {"bits_per_dim": float(bits.mean()), "standard_error": error}
+
+
+def check_pixels(field: Any, test: Dataset) -> None:
+    """A ValueError unless the data are pixels, and the field is one of them and not of latents."""
+    if test.levels is None or hasattr(field, "decode"):
+        raise ValueError(f"bits/dim need a field on pixels: {test.name!r} or this field has none")
 
 
 class Counter:
