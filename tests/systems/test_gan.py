@@ -1,15 +1,23 @@
 """Adversarial networks: losses against closed forms, the penalty, and that each network can do its part."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from examples import normal, seeded
+from examples import normal
 from torch import Tensor, nn
 
+from flowlib.data import Dataset, Spec
 from flowlib.nets import ConvDiscriminator, ConvGenerator
-from flowlib.systems.gan import discriminator_loss, generator_loss, r1_penalty, train_gan
+from flowlib.recipes import Recipe
+from flowlib.runs import Run, train
+from flowlib.runs.run import build
+from flowlib.systems import GAN, GANSystem
+from flowlib.systems.gan import discriminator_loss, generator_loss, r1_penalty
+from flowlib.systems.system import SampleRequest
+from flowlib.training import Task, Trainer, Training, read_metrics
 
 
 def networks(size: int = 8, classes: int | None = 10) -> tuple[ConvGenerator, ConvDiscriminator]:
@@ -121,37 +129,35 @@ class Plane(nn.Module):
         return x @ self.weight + self.bias
 
 
+def game(maker: nn.Module, judge: nn.Module, data: Dataset, **settings: object) -> Task:
+    system = GANSystem(guided=False, noise_dim=2, **settings)  # type: ignore[arg-type]
+    return system.stages(GAN(maker, judge), data, {})[0].task  # type: ignore[return-value]
+
+
+ADAM = {"betas": (0.0, 0.99), "weight_decay": 0.0, "warmup": 0.0, "clip": None, "precision": "fp32"}
+
+
 @pytest.mark.parametrize("saturating", [False, True])
-def test_the_game_finds_the_mean_of_a_gaussian(saturating: bool) -> None:
+def test_the_game_finds_the_mean_of_a_gaussian(saturating: bool, tmp_path: Path) -> None:
     """Both densities are Gaussian with one covariance, so the plane is the best discriminator; R1 makes it converge."""
     x = normal(0, 4000, 2, dtype=torch.float32) + torch.tensor([1.0, -0.5])
     maker = Line()
-    train_gan(maker, Plane(), x, steps=1000, lr=0.02, r1=1.0, saturating=saturating, generator=seeded(0))
+    task = game(maker, Plane(), Dataset(x), r1=1.0, saturating=saturating)
+    Trainer(task, Training(steps=1000, lr=0.02, **ADAM), tmp_path).run(False)
     assert (maker.mean - x.mean(0)).abs().max() < 0.2
 
 
-def test_a_seed_fixes_the_weights_and_nothing_else_is_touched() -> None:
-    x, y = normal(0, 40, 1, 8, 8, dtype=torch.float32).tanh(), torch.arange(40) % 10
-    state, results = torch.get_rng_state(), []
-    for seed in (0, 0, 1):
-        maker, judge = networks()
-        seen: list[int] = []
-        losses = train_gan(maker, judge, x, y, steps=3, generator=seeded(seed), on_step=seen.append)
-        assert (len(losses), seen) == (3, [1, 2, 3])
-        results.append(torch.cat([p.detach().flatten() for p in [*maker.parameters(), *judge.parameters()]]))
-    assert torch.equal(results[0], results[1])
-    assert not torch.equal(results[0], results[2])
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_first_step_is_the_algorithm() -> None:
+def test_the_first_step_is_the_algorithm(tmp_path: Path) -> None:
     """By hand: the discriminator first, on samples without gradient; then the generator, against the new one."""
     x = normal(0, 16, 2, dtype=torch.float32)
     maker, judge = Line(), Plane()
-    train_gan(maker, judge, x, steps=1, batch_size=8, lr=0.1, r1=0.0, generator=seeded(3))
-    source, mean, weight = seeded(3), torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    trainer = Trainer(game(maker, judge, Dataset(x), r1=0.0), Training(steps=1, batch_size=8, lr=0.1, **ADAM), tmp_path)
+    index, source = trainer.order.batch(0), torch.Generator()
+    source.set_state(trainer.draws.get_state())
+    trainer.step()
+    mean, weight = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
     bias = torch.zeros((), requires_grad=True)
-    index, noise = torch.randint(16, (8,), generator=source), torch.randn(2, 8, 2, generator=source)
+    noise = [torch.randn(8, 2, generator=source) for _ in range(2)]
     loss = (
         F.softplus(-(x[index] @ weight + bias)).mean() + F.softplus((noise[0] + mean).detach() @ weight + bias).mean()
     )
@@ -164,13 +170,59 @@ def test_the_first_step_is_the_algorithm() -> None:
     torch.testing.assert_close(judge.weight, weight)
 
 
+def recipe(data: str = "digits", **settings: object) -> Recipe:
+    training = Training(steps=3, batch_size=8, precision="fp32", seed=settings.pop("seed", 0))  # type: ignore[arg-type]
+    return Recipe(name="g", data=data, system=GANSystem(noise_dim=4, channels=8, **settings), training=training)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(recipe(), tmp_path_factory.mktemp("gan") / "run", pictures=False, log_every=1)
+
+
+def test_a_recipe_trains_both_and_samples_by_label(run: Run) -> None:
+    entry = read_metrics(run.folder / "metrics.jsonl")[-1]
+    assert {"discriminator_loss", "discriminator_penalty", "generator_loss", "generator_grad_norm"} < set(entry)
+    assert entry["loss"] == pytest.approx(entry["discriminator_loss"] + entry["generator_loss"], rel=1e-5)
+    y = torch.tensor([3, 3, 7])
+    images = run.sample(y, seed=1)
+    assert images.shape == (3, 1, 8, 8)
+    assert float(images.abs().max()) <= 1
+    assert torch.equal(images, run.sample(y, seed=1))
+    torch.testing.assert_close(images, run.sample(y, seed=1, batch_size=2))
+    assert not torch.equal(images, run.sample(y, seed=2))
+    assert not torch.equal(images, run.sample(torch.tensor([4, 3, 7]), seed=1))
+    with pytest.raises(ValueError, match="y must be given: a GAN knows no null guide"):
+        run.sample(count=3)
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_is_touched(tmp_path: Path, run: Run) -> None:
+    state = torch.get_rng_state()
+    again = train(recipe(), tmp_path / "again", pictures=False, checkpoint_every=1)
+    other = train(recipe(seed=1), tmp_path / "other", pictures=False)
+    ours, same, different = (list(one.module.state_dict().values()) for one in (run, again, other))
+    assert all(torch.equal(p, q) for p, q in zip(ours, same, strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(ours, different, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_points_and_data_without_labels_have_games_too(tmp_path: Path) -> None:
+    points = train(recipe("moons"), tmp_path / "points", pictures=False)
+    assert points.sample(torch.tensor([0, 1, 1])).shape == (3, 2)
+    free = train(recipe("moons", guided=False), tmp_path / "free", pictures=False)
+    assert free.sample(count=4).shape == (4, 2)
+    assert free.recipe.system.guides(free.spec, (), 4, lambda: None) is None
+
+
 def test_bad_input_is_refused_by_name() -> None:
-    maker, judge = networks()
-    x, y = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
-    for name, value in (("steps", 0), ("batch_size", 0), ("lr", 0.0), ("r1", -1.0)):
+    for name, value in (("noise_dim", 0), ("channels", 0), ("r1", -1.0), ("guided", 1), ("saturating", "no")):
         with pytest.raises(ValueError, match=f"{name} must be"):
-            train_gan(maker, judge, x, y, **{"steps": 1, name: value})
-    with pytest.raises(ValueError, match="y must have shape"):
-        train_gan(maker, judge, x, y[:3], steps=1)
-    with pytest.raises(ValueError, match=r"maker\.noise_dim must be"):
-        train_gan(nn.Linear(2, 2), judge, x, steps=1)
+            GANSystem(**{name: value})  # type: ignore[arg-type]
+    for spec, message in (
+        (Spec((1, 8, 8), 0, columns=("x",)), "guided must be false for data without labels"),
+        (Spec((1, 8, 12), 10), r"square images, got data of shape \(1, 8, 12\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(recipe(), spec)
+    with pytest.raises(ValueError, match="count must be"):
+        SampleRequest(spec=Spec((2,), 2), count=0)
