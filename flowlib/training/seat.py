@@ -5,16 +5,25 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from flowlib.checks import check_choice
 from flowlib.training.distributed import World
 from flowlib.training.optimisers import learning_rate_factor, make_optimisers, set_learning_rates
 from flowlib.training.settings import Training
 from flowlib.training.task import Objective, Player, Turn
 
+CHANGES = ("optimiser", "lr", "matrix_lr", "betas", "weight_decay", "warmup", "clip")  # a player's own
+
 
 class Seat:
-    """What the trainer keeps of a player; `settings` are the training's, with the player's changes."""
+    """What the trainer keeps of a player; `settings` are the training's, with the player's changes.
+
+    Raises:
+        ValueError: for a change of what all players share, naming it.
+    """
 
     def __init__(self, player: Player, settings: Training, world: World, device: torch.device) -> None:
+        for name in player.changes:
+            check_choice(f"a change for the player {player.name!r}", name, CHANGES)
         self.settings = replace(settings, **player.changes)
         self.prefix = f"{player.name}_" if player.name else ""
         self.parameters = [p for p in player.module.parameters() if p.requires_grad]

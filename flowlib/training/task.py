@@ -56,9 +56,10 @@ class Player:
     Attributes:
         module: whose parameters this player moves: those that require gradients.
         loss: of a turn: the mean loss over its part, a scalar; or named scalars, "loss" among them, which is the one to
-            descend. All of them are logged.
+            descend. All of them are logged, each in every step.
         name: as which its scalars are logged, where there are several players.
-        changes: what is different for it in the training's settings, such as {"lr": 1e-3, "betas": (0.0, 0.99)}.
+        changes: what is different for it in the training's settings of the optimiser, warm-up and clipping, such as
+            {"lr": 1e-3, "betas": (0.0, 0.99)}.
     """
 
     module: nn.Module
@@ -89,6 +90,9 @@ class Task:
         return [Player(self.module, self.loss)] if callable(self.loss) else list(self.loss)
 
 
+TAKEN = {"step", "lr", "grad_norm", "samples_per_second", "seconds"}  # which the trainer logs itself
+
+
 class Objective(nn.Module):
     """A player's loss as a module's forward, which is where DistributedDataParallel hooks in."""
 
@@ -102,4 +106,6 @@ class Objective(nn.Module):
         scalars = {"loss": value} if isinstance(value, Tensor) else dict(value)
         if "loss" not in scalars:
             raise ValueError(f"a loss must return a scalar, or scalars with 'loss' among them; got {sorted(scalars)}")
+        if taken := TAKEN.intersection(scalars):
+            raise ValueError(f"a loss must call its scalars otherwise than lines of metrics do: got {sorted(taken)}")
         return scalars

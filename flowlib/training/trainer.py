@@ -161,20 +161,19 @@ class Trainer:
         means = self.world.mean(torch.stack(list(self._sums.values())) / steps).tolist()
         scalars = dict(zip(self._sums, means, strict=True))
         self._sums.clear()
+        wrong = [name for name, value in scalars.items() if not abs(value) < float("inf")]  # NaN too
+        if wrong:
+            rates = [
+                str(seat.settings.lr) for seat in self.seats if any(name.startswith(seat.prefix) for name in wrong)
+            ]
+            raise DivergedError(
+                f"training diverged: in steps {self.done - steps + 1} to {self.done} "
+                f"{' and '.join(f'{name} was {scalars[name]}' for name in wrong)}; a smaller lr (it is "
+                f"{' and '.join(rates)}) or clip may help"
+            )
         if "loss" not in scalars:  # of several players, who have one each
             scalars = {"loss": sum(value for name, value in scalars.items() if name.endswith("_loss")), **scalars}
-        wrong = {name: value for name, value in scalars.items() if not abs(value) < float("inf")}  # NaN too
-        if wrong:
-            named = " and ".join(f"{name} was {value}" for name, value in scalars.items() if _decides(name))
-            raise DivergedError(
-                f"training diverged: in steps {self.done - steps + 1} to {self.done} {named}; a smaller lr (it is "
-                f"{self.settings.lr}) or clip may help"
-            )
         self.seconds += seconds
         rate = steps * self.settings.batch_size / seconds
         entry = {"step": self.done, "lr": self.optimisers[0].param_groups[0]["lr"], **scalars}
         return {**entry, "samples_per_second": round(rate, 1), "seconds": round(self.seconds, 3)}
-
-
-def _decides(name: str) -> bool:
-    return name.endswith(("loss", "grad_norm"))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+import worker
 
 from flowlib.training import checkpoint, read_metrics
 
@@ -21,13 +22,20 @@ COMMON = ["train", "digits", "--steps", "50", "--log-every", "1", "--no-pictures
 COMMON += [part for setting in SETTINGS for part in ("--set", setting)]
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
 def start(processes, folder, *options):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    torchrun = [*TORCHRUN, str(processes), "-m"]
     command = [*(torchrun if processes > 1 else [sys.executable, "-m"]), "flowlib", *COMMON, "--out", str(folder)]
+    return popen([*command, *options])
+
+
+def popen(command):
     # Some machines do not know their own name: gloo is told where to listen.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*command, *options], env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def losses(folder):
@@ -65,3 +73,32 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(tmp_path):
     _, error = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "flowlib: batch_size must be a multiple of the 2 processes, got 33" in error
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The small tasks trained by two processes, in a folder."""
+    folder = tmp_path_factory.mktemp("pair")
+    process = popen([*TORCHRUN, "2", worker.__file__, str(folder)])
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return folder
+
+
+@pytest.mark.parametrize("name", worker.TASKS)
+def test_two_processes_follow_one_at_the_same_global_batch(pair, tmp_path, name):
+    """A plain loss, a loss of the whole batch and two players: the same weights, losses and gradients in every step."""
+    task = worker.train(name, tmp_path)
+    for rank in range(2):
+        state = torch.load(pair / f"{name}-{rank}.pt", weights_only=True)
+        for key, expected in task.module.state_dict().items():
+            assert (state[key] - expected).abs().max() <= 1e-5, key
+    one, two = (read_metrics(folder / name / "metrics.jsonl") for folder in (tmp_path, pair))
+    assert len(one) == len(two) == 30
+    for a, b in zip(one, two, strict=True):
+        scalars = a.keys() - {"seconds", "samples_per_second"}
+        assert scalars == b.keys() - {"seconds", "samples_per_second"}
+        assert {key: b[key] for key in scalars} == pytest.approx({key: a[key] for key in scalars}, rel=1e-4, abs=1e-6)
+    # Nothing is equal for want of training.
+    start, moved = worker.TASKS[name]().module.state_dict(), task.module.state_dict()
+    assert all((moved[key] - start[key]).abs().max() > 0.05 for key in start)

@@ -23,6 +23,19 @@ def test_every_sample_comes_equally_often_and_each_epoch_in_another_order(count,
     assert count == 1 or len(epochs.unique(dim=0)) > 1
 
 
+def test_data_without_an_end_are_gone_through_once_as_they_come():
+    order = DataOrder(None, 3, seed=0)
+    assert order.batch(0).tolist() == [0, 1, 2]
+    assert order.batch(10**12).tolist() == [3 * 10**12 + i for i in range(3)]  # beyond what 32 bits count
+    assert torch.equal(torch.cat([order.batch(step) for step in range(7)]), torch.arange(21))
+    assert torch.equal(DataOrder(None, 3, seed=1).batch(4), order.batch(4))
+    assert order.batch(0).dtype == torch.int64
+    with pytest.raises(ValueError, match="count must be an integer >= 1, got 0"):
+        DataOrder(0, 3, seed=0)
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
+        DataOrder(None, 0, seed=0)
+
+
 def test_the_batch_of_a_step_depends_on_the_seed_and_the_step_alone():
     straight = DataOrder(10, 4, seed=1)
     batches = [straight.batch(step) for step in range(20)]

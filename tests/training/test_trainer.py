@@ -172,6 +172,23 @@ def test_clipping_bounds_the_step_and_its_absence_does_not(tmp_path):
         assert (change > 0.5 * recipe.lr) == moves
 
 
+def test_a_task_without_an_end_of_data_sees_each_once_and_goes_on_where_it_was(tmp_path):
+    task, seen = make_task(), []
+
+    def loss(turn):
+        seen.extend(turn.index.tolist())
+        return task.module(torch.ones(1, 4)).square().sum()
+
+    endless = dataclasses.replace(task, loss=loss, count=None)
+    first = Trainer(endless, settings(steps=6), tmp_path)
+    for _ in range(3):
+        first.step()
+    first._sums.clear()
+    first.save()
+    Trainer(endless, settings(steps=6), tmp_path).run()
+    assert seen == list(range(48))
+
+
 @pytest.mark.parametrize("name", ["log_every", "checkpoint_every"])
 def test_intervals_are_checked(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, got 0"):
