@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from _common import seeded
 from _peers import Run
 from torch import Tensor
 
@@ -38,8 +39,7 @@ def ring(path: GaussianPath) -> MixtureField:
 
 def cloud(path: GaussianPath) -> MixtureField:
     """Ten overlapping modes in 16 dimensions."""
-    generator = torch.Generator().manual_seed(7)
-    return MixtureField(0.6 * torch.randn(10, 16, generator=generator, dtype=torch.float64), 0.4, path=path)
+    return MixtureField(0.6 * torch.randn(10, 16, generator=seeded(7), dtype=torch.float64), 0.4, path=path)
 
 
 def ours_ode(field: Field, noise: Tensor, steps: int, method: str, power: float) -> Tensor:

@@ -1,101 +1,125 @@
-"""What tables of sample quality share: operations, trainings of equal cost, spread over seeds, results kept on disk."""
+"""What tables of sample quality share: trainings, their operations, trainings of equal cost, measures as cells."""
 
-import json
-import shlex
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from flowlib.systems.building import build, latent_shape, network_model
+from _common import Scores, kept, slug, spread
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib.plotting import format_table
-from flowlib.recipes import Recipe
+from flowlib.data import Dataset, Spec
+from flowlib.metrics import evaluate_images
+from flowlib.recipes import Recipe, change, to_dict
+from flowlib.runs import Run, train
+from flowlib.runs.run import build
+from flowlib.systems import FirstStage
+from flowlib.systems.sampling import latent_shape
+from flowlib.training import read_metrics
+from flowlib.training.order import stream
+from flowlib.training.trainer import METRICS
 
-MNIST = (1, 28, 28)
+MNIST = Spec((1, 28, 28), 10, 256)
 SMALL = {"channels": (32, 64), "depth": 1, "attention": (1,)}  # 0.3 of the operations of the recipes for chains
 
 
+def trained(recipe: Recipe, folder: Path, pictures: bool = False) -> Run:
+    """The run of a recipe in a folder: loaded if it is there, gone on with if it was stopped, else trained."""
+    return train(recipe, folder, resume=True, pictures=pictures)
+
+
+def seconds_of(run: Run) -> float:
+    """How long a run was trained, a first stage included; of all its parts if it was interrupted."""
+    journals = [run.folder / "first_stage" / METRICS, run.folder / METRICS]
+    return sum(read_metrics(path)[-1]["seconds"] for path in journals if path.exists())
+
+
+def network_of(module: nn.Module) -> nn.Module:
+    """The network of a field that was trained, of pixels or of latents."""
+    return getattr(module, "model", module).net
+
+
 def flops(net: nn.Module, *inputs: Tensor) -> int:
-    """Floating-point operations of one call."""
+    """Floating-point operations of one call, a multiplication and an addition counted as two."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(*inputs)
     return counter.get_total_flops()
 
 
 def call_flops(recipe: Recipe) -> int:
-    """Operations of one call of a recipe's network, for one image."""
-    net = network_model(build(recipe, MNIST, 10)).net
-    return flops(net, torch.zeros(1, *latent_shape(recipe, MNIST)), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    """Operations of one call of the network of a recipe for MNIST, for one image."""
+    module = build(recipe, MNIST)
+    x = torch.zeros(1, *latent_shape(module, MNIST))
+    return flops(network_of(module), x, torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
 def autoencoder_flops(recipe: Recipe) -> tuple[int, int]:
     """Operations of encoding and of decoding one image; none without a first stage."""
-    if recipe.first_stage is None:
+    if first_stage_of(recipe) is None:
         return 0, 0
-    autoencoder = build(recipe, MNIST, 10).autoencoder
-    there = flops(autoencoder.encoder, F.pixel_unshuffle(torch.zeros(1, *MNIST), autoencoder.patch))
-    return there, flops(autoencoder.decoder, torch.zeros(1, *latent_shape(recipe, MNIST)))
+    module = build(recipe, MNIST)
+    there = flops(module.autoencoder.encoder, F.pixel_unshuffle(torch.zeros(1, *MNIST.shape), module.autoencoder.patch))
+    return there, flops(module.autoencoder.decoder, torch.zeros(1, *latent_shape(module, MNIST)))
+
+
+def first_stage_of(recipe: Recipe) -> FirstStage | None:
+    """The autoencoder that a recipe trains first, if it does."""
+    return getattr(recipe.system, "first_stage", None)
 
 
 def training_flops(recipe: Recipe, images: int = 60_000) -> int:
     """Operations of a training: three forward passes a sample; a first stage, and encoding the data once, included."""
     there, back = autoencoder_flops(recipe)
-    stage = recipe.first_stage
+    stage, training = first_stage_of(recipe), recipe.training
     before = 0 if stage is None else 3 * stage.batch_size * stage.steps * (there + back) + images * there
-    return before + 3 * recipe.batch_size * recipe.steps * call_flops(recipe)
+    return before + 3 * training.batch_size * training.steps * call_flops(recipe)
 
 
 def within(recipe: Recipe, budget: int) -> Recipe:
     """The recipe with as many steps as a budget of operations pays for; a ValueError if that is none."""
-    spent = training_flops(replace(recipe, steps=1))
-    each = 3 * recipe.batch_size * call_flops(recipe)
+    spent = training_flops(change(recipe, steps=1))
+    each = 3 * recipe.training.batch_size * call_flops(recipe)
     if spent > budget:
         raise ValueError(f"{recipe.name}: {budget:.3g} operations do not even pay for its first step, {spent:.3g}")
-    return replace(recipe, steps=1 + (budget - spent) // each)
+    return change(recipe, steps=1 + (budget - spent) // each)
 
 
-def kept(path: Path, settings: Mapping[str, object], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What `compute` found, from `path` if it was computed there with the same settings before."""
-    wanted = json.loads(json.dumps(settings))
-    if path.exists():
-        content = json.loads(path.read_text())
-        if content["settings"] == wanted:
-            return content["found"]
-    found = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": wanted, "found": found}, indent=1))
-    return found
+def wanted_labels(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """Training images drawn at random: which, and their labels, which is what samples are asked to be."""
+    chosen = torch.randperm(len(data), generator=stream(0, "chosen"))[:count]
+    return chosen, data.labels[chosen]
 
 
-def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Mean and standard deviation over seeds; of one seed, its value."""
-    mean = f"{statistics.mean(values):{form}}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):{form}}"
+def sampled(run: Run, y: Tensor, test: Dataset, **options: object) -> Scores:
+    """All measures of samples of a run on MNIST."""
+    return evaluate_images(run.sample(y, **options), y, test.images)
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1], the mean over images: 10 log10(4 / MSE)."""
-    error = (a.clamp(-1, 1) - b).square().flatten(1).mean(1).clamp(min=1e-10)
-    return float((10 * torch.log10(4 / error)).mean())
+def variant(
+    recipe: Recipe, seed: int, folder: Path, y: Tensor, test: Dataset, sampling_steps: int
+) -> tuple[Run, Scores]:
+    """One training of a recipe on MNIST, and the measures of samples by the SDE."""
+    run = trained(change(recipe, seed=seed), folder)
+    settings = {"samples": len(y), "steps": sampling_steps, "recipe": to_dict(run.recipe)}
+    return run, kept(folder / "table.json", settings, sampled, run, y, test, method="sde", steps=sampling_steps)
 
 
-def publish(rows: list[dict[str, str]], script: str, arguments: Sequence[str], path: Path | None) -> None:
-    """Print a table, and write it to `path` as `write_tables` does."""
-    print(format_table(rows), flush=True)
-    if path is not None:
-        write_tables([format_table(rows)], script, arguments, path)
+def folder_of(out: Path, name: str, steps: int, seed: int) -> Path:
+    """Where the run of a variant lies."""
+    return out / f"{slug(name)}-{steps}-{seed}"
 
 
-def write_tables(tables: Sequence[str], script: str, arguments: Sequence[str], path: Path) -> None:
-    """Write tables as Markdown with the command that made them, less where its files were to lie."""
-    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write")]
-    told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
-    lines = [f"Made by `python benchmarks/{script} {shlex.join(told)}`.", *(f"```\n{text}\n```" for text in tables)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(lines) + "\n", "utf-8")
-    print(f"\nwritten to {path}")
+def parameters(net: nn.Module) -> int:
+    """How many weights a network has."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def cells(found: Sequence[Scores]) -> dict[str, str]:
+    """The measures of several seeds as cells of a table."""
+    return {
+        "accuracy, %": spread([100 * row["accuracy"] for row in found], ".1f"),
+        "Fréchet": spread([row["frechet"] for row in found]),
+        "precision": spread([row["precision"] for row in found], ".3f"),
+        "recall": spread([row["recall"] for row in found], ".3f"),
+    }

@@ -14,26 +14,32 @@ Trainings and measurements are kept in --out: an interrupted command goes on whe
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _quality import SMALL, call_flops, kept, publish, spread, training_flops, within
+from _common import Scores, kept, parser_of, publish
+from _quality import (
+    SMALL,
+    call_flops,
+    cells,
+    folder_of,
+    parameters,
+    trained,
+    training_flops,
+    variant,
+    wanted_labels,
+    within,
+)
 from torch import Tensor
 
 from flowlib.chains import Clipped, mean_shift, sample_ancestral
 from flowlib.data import Dataset, load
-from flowlib.fields import Model
+from flowlib.fields import Field
 from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.metrics import evaluate_images
-from flowlib.nets.classifier import TimeClassifier
-from flowlib.recipes import find_recipe, override, to_dict
-from flowlib.runs import train
-from flowlib.systems.classifier import classifier_loss
+from flowlib.nets import TimeClassifier
+from flowlib.recipes import change, find_recipe, override, to_dict
 from flowlib.training.order import stream
-from flowlib.training.settings import Training
-from flowlib.training.task import Task
-from flowlib.training.trainer import Trainer
 
 PLAIN = [
     *("net.channels=[32,64]", "net.depth=1", "net.attention=[1]", "net.heads=1", "net.adagn=false", "net.gates=false"),
@@ -53,129 +59,82 @@ CHANGES = {
 STRENGTHS = {"shift": (0.0, 1.0, 2.0, 4.0, 8.0), "score": (0.0, 1.0, 2.0, 4.0, 8.0), "free": (1.0, 1.5, 2.0, 3.0, 5.0)}
 
 
+KINDS = {"shift": "classifier, mean", "score": "classifier, score", "free": "classifier-free"}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seeds=[0], steps=600, samples=1000, sampling_steps=50, out=Path("runs/adm"), write=None)
     parser.add_argument("table", choices=["network", "guidance"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a training for each (default 0)")
-    parser.add_argument("--steps", type=int, default=600, help="training steps, of the plain network (default 600)")
-    parser.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000, at least 129)")
-    parser.add_argument("--sampling-steps", type=int, default=50, help="of the sampler (default 50)")
-    parser.add_argument("--variants", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
+    parser.add_argument(
+        "--variants", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="of the network"
+    )
     parser.add_argument("--classifier-steps", type=int, default=600, help="training steps of the classifier")
-    parser.add_argument("--out", type=Path, default=Path("runs/adm"), help="folder of the runs (default runs/adm)")
-    parser.add_argument("--write", type=Path, help="also write the table to this file, as Markdown")
     arguments = parser.parse_args()
-    data, test = load("mnist", "train"), load("mnist", "test")
-    rows = (networks if arguments.table == "network" else guidances)(arguments, data, test)
+    test, (_, y) = load("mnist", "test"), wanted_labels(load("mnist"), arguments.samples)
+    rows = (networks if arguments.table == "network" else guidances)(arguments, y, test)
     publish(rows, "adm.py", sys.argv[1:], arguments.write)
 
 
-def wanted_labels(data: Dataset, count: int) -> Tensor:
-    """The labels of training images drawn at random: what samples are asked to be."""
-    return data.labels[torch.randperm(len(data), generator=stream(0, "chosen"))[:count]]
-
-
-def networks(arguments: argparse.Namespace, data: Dataset, test: Dataset) -> list[dict[str, str]]:
-    plain = replace(override(find_recipe("mnist"), PLAIN), steps=arguments.steps)
-    budget, y, rows = training_flops(plain), wanted_labels(data, arguments.samples), []
+def networks(arguments: argparse.Namespace, y: Tensor, test: Dataset) -> list[dict[str, str]]:
+    plain, rows = change(override(find_recipe("mnist"), PLAIN), steps=arguments.steps), []
     for name in arguments.variants:
-        found = []
-        recipe = within(override(plain, CHANGES[name]), budget)
+        recipe, found = within(override(plain, CHANGES[name]), training_flops(plain)), []
         for seed in arguments.seeds:
-            folder = arguments.out / f"{name.replace(' ', '-').replace(',', '')}-{arguments.steps}-{seed}"
-            run = train(replace(recipe, seed=seed), folder, resume=True, pictures=False)
-
-            def measure(run=run) -> dict[str, float]:  # type: ignore[no-untyped-def]
-                images = run.sample(y, method="sde", steps=arguments.sampling_steps)
-                return evaluate_images(images, y, test.images)
-
-            settings = {"samples": arguments.samples, "steps": arguments.sampling_steps, "recipe": to_dict(run.recipe)}
-            found.append(kept(folder / "table.json", settings, measure))
-        parameters = sum(p.numel() for p in run.field.parameters())
+            folder = folder_of(arguments.out, name, arguments.steps, seed)
+            run, scores = variant(recipe, seed, folder, y, test, arguments.sampling_steps)
+            found.append(scores)
         rows.append({
-            "network": name, "parameters": f"{parameters:,}", "MFLOP a call": f"{call_flops(recipe) / 1e6:.0f}",
-            "steps": str(recipe.steps),
-            "accuracy, %": spread([100 * row["accuracy"] for row in found], ".1f"),
-            "Fréchet": spread([row["frechet"] for row in found]),
-            "precision": spread([row["precision"] for row in found], ".3f"),
-            "recall": spread([row["recall"] for row in found], ".3f"),
+            "network": name, "parameters": f"{parameters(run.module):,}",
+            "MFLOP a call": f"{call_flops(recipe) / 1e6:.0f}", "steps": str(recipe.training.steps), **cells(found),
         })  # fmt: skip
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
-def guidances(arguments: argparse.Namespace, data: Dataset, test: Dataset) -> list[dict[str, str]]:
-    y, found = wanted_labels(data, arguments.samples), {}
+def guidances(arguments: argparse.Namespace, y: Tensor, test: Dataset) -> list[dict[str, str]]:
+    found: dict[tuple[str, float], list[Scores]] = {}
     for seed in arguments.seeds:
-        folder = arguments.out / f"guidance-{arguments.steps}-{seed}"
-        recipe = replace(find_recipe("ddpm-cosine"), net_args=SMALL, steps=arguments.steps, seed=seed)
-        model = train(recipe, folder, resume=True, pictures=False).field
-        assert isinstance(model, Model)
-        classifier = train_classifier(model, data, arguments.classifier_steps, seed, folder / "classifier")
-        for kind, strengths in STRENGTHS.items():
-            for w in strengths:
-
-                def measure(kind=kind, w=w, model=model, classifier=classifier, seed=seed) -> dict[str, float]:  # type: ignore[no-untyped-def]
-                    sampler = samplers(model, classifier)[kind](w)
-                    noise = torch.randn(len(y), *data.shape, generator=stream(seed, "noise"))
-                    images = sampler(
-                        noise, y, steps=arguments.sampling_steps, generator=stream(seed, "ancestral"), batch_size=250
-                    )
-                    return evaluate_images(images, y, test.images)
-
-                settings = {
-                    "samples": arguments.samples,
-                    "steps": arguments.sampling_steps,
-                    "classifier": arguments.classifier_steps,
-                    "recipe": to_dict(recipe),
-                }
-                row = kept(folder / f"{kind}-{w:g}.json", settings, measure)
+        folder = folder_of(arguments.out, "guidance", arguments.steps, seed)
+        recipe = change(find_recipe("ddpm-cosine"), net_args=SMALL, steps=arguments.steps, seed=seed)
+        model, system = trained(recipe, folder).field, recipe.system
+        # Of images noised along the model's path, to the times of its training.
+        reader = change(
+            find_recipe("classifier"), schedule=system.schedule, chain=system.chain, seed=seed,
+            steps=arguments.classifier_steps,
+        )  # fmt: skip
+        classifier = trained(reader, folder_of(folder, "classifier", arguments.classifier_steps, seed)).module
+        settings = {"samples": len(y), "steps": arguments.sampling_steps}
+        settings |= {"classifier": to_dict(reader), "recipe": to_dict(recipe)}
+        for kind, sampler in samplers(model, classifier).items():
+            for w in STRENGTHS[kind]:
+                path = folder / f"{kind}-{w:g}.json"
+                row = kept(path, settings, guided, sampler(w), y, test, arguments.sampling_steps, seed)
                 found.setdefault((kind, w), []).append(row)
                 print(seed, kind, w, row, file=sys.stderr, flush=True)
-    return [
-        {
-            "guidance": {"shift": "classifier, mean", "score": "classifier, score", "free": "classifier-free"}[kind],
-            "w": f"{w:g}",
-            "accuracy, %": spread([100 * row["accuracy"] for row in rows], ".1f"),
-            "Fréchet": spread([row["frechet"] for row in rows]),
-            "precision": spread([row["precision"] for row in rows], ".3f"),
-            "recall": spread([row["recall"] for row in rows], ".3f"),
-        }
-        for (kind, w), rows in found.items()
-    ]
+    return [{"guidance": KINDS[kind], "w": f"{w:g}", **cells(rows)} for (kind, w), rows in found.items()]
 
 
-def samplers(model: Model, classifier: TimeClassifier) -> dict[str, Callable[[float], Callable[..., Tensor]]]:
+def guided(sampler: Callable[..., Tensor], y: Tensor, test: Dataset, steps: int, seed: int) -> Scores:
+    noise = torch.randn(len(y), *test.shape, generator=stream(seed, "noise"))
+    images = sampler(noise, y, steps=steps, generator=stream(seed, "ancestral"), batch_size=250)
+    return evaluate_images(images, y, test.images)
+
+
+def samplers(model: Field, classifier: TimeClassifier) -> dict[str, Callable[[float], Callable[..., Tensor]]]:
     """For each kind of guidance, a sampler at strength w; 0 of a classifier's and 1 without one are no guidance.
 
     D is clipped to the range of pixels, as in DDPM: on the cosine chain a network that predicts noise is lost without.
     """
     clipped = Clipped(model)
 
-    def ancestral(field: object, **fixed: object) -> Callable[..., Tensor]:
-        return lambda noise, y, **given: sample_ancestral(field, noise, y, **fixed, **given)  # type: ignore[arg-type]
+    def ancestral(field: Field, **fixed: object) -> Callable[..., Tensor]:
+        return lambda noise, y, **given: sample_ancestral(field, noise, y, **fixed, **given)
 
     return {
         "shift": lambda w: ancestral(clipped, variance=mean_shift(clipped, classifier.log_prob, w)),
         "score": lambda w: ancestral(Clipped(EnergyGuidance(model, classifier.log_prob, w))),
         "free": lambda w: ancestral(Clipped(ClassifierFreeGuidance(model, w))),
     }
-
-
-def train_classifier(model: Model, data: Dataset, steps: int, seed: int, folder: Path) -> TimeClassifier:
-    """A classifier of images noised along the model's path, to the times of its training."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, "classifier").initial_seed())
-        classifier = TimeClassifier()
-
-    def loss(index: Tensor, part: slice, generator: torch.Generator) -> Tensor:
-        x, y = data.batch(index[part])
-        return classifier_loss(classifier, model.path, x, y, generator=generator)
-
-    task = Task(classifier, loss, len(data), classifier)
-    trained = Trainer(task, Training(steps=steps, lr=2e-3, ema=0.99, seed=seed), folder).run()
-    assert isinstance(trained, TimeClassifier)
-    return trained.eval().requires_grad_(False)
 
 
 if __name__ == "__main__":

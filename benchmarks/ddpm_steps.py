@@ -11,36 +11,33 @@ and what x_k tells of which of N real digits it was made from, in bits of log2 N
 stopped goes on) and measures every sampler at every number of network evaluations: Fréchet distance to the test set as
 a multiple of the training data's own, and accuracy of the labels. E[z|x] is clipped to [-1, 1] in every step, as DDPM
 does: where alpha_T = 5e-5, as on the cosine chain, a network that predicts noise is lost without. With --all, ancestral
-sampling also takes all steps of the chain, from the first seed alone. Each result is a line in OUT/results.jsonl and is
-not computed again. On MNIST this takes about forty minutes of one core; with --data digits, minutes.
+sampling also takes all steps of the chain, from the first seed alone. Results are kept in --out and not computed again.
+On MNIST this takes about forty minutes of one core; with --data digits, minutes.
 """
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from _quality import SMALL, spread
+from _common import Help, Scores, add_options, kept, parser_of, seeded, slug, spread
+from _quality import SMALL, folder_of, trained, wanted_labels
 from torch import Tensor
 
-from flowlib.chains import Chain, Clipped, sample_ancestral
+from flowlib.chains import Chain, Clipped, LearnedVariance, sample_ancestral
 from flowlib.chains.ancestral import Reverse
-from flowlib.data import Dataset, load
+from flowlib.data import load
 from flowlib.fields import Field, MixtureField
-from flowlib.metrics import evaluate, fit_reader, frechet_distance, label_accuracy, load_evaluator
+from flowlib.metrics.judges import Judge, judge_of
 from flowlib.paths import GaussianPath
 from flowlib.plotting import format_table
-from flowlib.recipes import find_recipe, override
-from flowlib.runs import Run, train
+from flowlib.recipes import change, find_recipe, to_dict
+from flowlib.runs import Run
 from flowlib.samplers import sample_ddim, sample_ode
 from flowlib.schedules import Cosine
-from flowlib.systems.building import network_model
-from flowlib.systems.improved_ddpm import LearnedVariance
 from flowlib.training.devices import autocast
 
 Sampler = Callable[[Field, Tensor, Tensor, int, torch.Generator], Tensor]  # noise, labels, evaluations
@@ -60,17 +57,17 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def learned_reverse(field: Field) -> Reverse:
-    """The reverse steps of a clipped field that has learned its variance."""
-    model = network_model(field.field if isinstance(field, Clipped) else field)
+    """The reverse steps of a field, clipped or not, that has learned its variance."""
+    model, clip = (field.field, field.limit) if isinstance(field, Clipped) else (field, None)
     assert isinstance(model, LearnedVariance)
-    return partial(model.reverse, clip=field.limit if isinstance(field, Clipped) else None)
+    return partial(model.reverse, clip=clip)
 
 
 def chains(arguments: argparse.Namespace) -> None:
     """Table 1."""
     images = load("digits").images[: arguments.images].flatten(1).double()
-    noise = torch.randn(arguments.draws, images.shape[1], generator=torch.Generator().manual_seed(0)).double()
-    chosen = torch.randint(len(images), (arguments.draws,), generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(arguments.draws, images.shape[1], generator=seeded(0)).double()
+    chosen = torch.randint(len(images), (arguments.draws,), generator=seeded(1))
     rows: list[dict[str, object]] = []
     for name, chain in (("linear", Chain.linear()), ("cosine", Chain.of(Cosine()))):
         field = MixtureField(images, 0.0, path=GaussianPath(chain))
@@ -87,66 +84,38 @@ def chains(arguments: argparse.Namespace) -> None:
     print(format_table(rows))
 
 
-def judge(train_set: Dataset, test_set: Dataset) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    """Distance to the test set in features (MNIST: the shipped evaluator's; digits: pixels), and label accuracy."""
-    if train_set.name == "mnist":
-        evaluator = load_evaluator()
-        real, _ = evaluate(evaluator, test_set.images)
-        read: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda x: evaluate(evaluator, x.clamp(-1, 1))  # noqa: E731
-    else:
-        reader, real = fit_reader(train_set), test_set.images.flatten(1)
-        read = lambda x: (x.clamp(-1, 1).flatten(1), reader(x))  # noqa: E731
-
-    def scores(images: Tensor, labels: Tensor) -> dict[str, float]:
-        features, logits = read(images)
-        return {"frechet": frechet_distance(features, real), "accuracy": label_accuracy(logits, labels)}
-
-    return scores
-
-
-def trained(name: str, arguments: argparse.Namespace, seed: int) -> Run:
-    """The guided run of a recipe from a seed; for the digits, the `digits` recipe on that chain."""
-    recipe = replace(find_recipe(name), guided=True, seed=seed)
+def run_of(name: str, arguments: argparse.Namespace, seed: int) -> Run:
+    """The guided run of a recipe from a seed; for the digits, one with the network and training of theirs."""
+    recipe = change(find_recipe(name), guided=True)
     if arguments.data == "digits":
-        chosen = {key: getattr(recipe, key) for key in ("schedule", "chain", "loss", "predicts", "time", "seed")}
-        recipe = replace(find_recipe("digits"), name=f"{name}-digits", **chosen)
+        own = find_recipe("digits")
+        recipe = change(
+            recipe, name=f"{name}-digits", data="digits", net_args=own.system.net_args, training=own.training
+        )
     elif arguments.small:
-        recipe = replace(recipe, name=f"{name}-small", net_args=SMALL)
-    recipe = override(recipe, [f"steps={arguments.steps}"] if arguments.steps else [])
-    return train(recipe, arguments.out / f"{recipe.name}-{recipe.steps}-{seed}", resume=True, pictures=False)
+        recipe = change(recipe, name=f"{name}-small", net_args=SMALL)
+    recipe = change(recipe, seed=seed, **({"steps": arguments.steps} if arguments.steps else {}))
+    return trained(recipe, folder_of(arguments.out, recipe.name, recipe.training.steps, seed))
 
 
 def quality(arguments: argparse.Namespace) -> None:
     """Table 3."""
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    journal = arguments.out / "results.jsonl"
-    done = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     train_set, test_set = load(arguments.data, "train"), load(arguments.data, "test")
-    scores = judge(train_set, test_set)
-    chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[: arguments.samples]
-    labels = train_set.labels[chosen]
-    floor = scores(train_set.images[chosen], labels)
-    results: dict[tuple[str, str, int], list[dict[str, float]]] = {}
+    judge, (chosen, labels) = judge_of(train_set, test_set), wanted_labels(train_set, arguments.samples)
+    floor = judge(train_set.images[chosen], labels)
+    results: dict[tuple[str, str, int], list[Scores]] = {}
     for recipe in arguments.recipes:
         for seed in arguments.seeds:
-            run = trained(recipe, arguments, seed)
-            noise = run.noise(len(chosen), seed)
-            for name, sampler in SAMPLERS.items():
+            run = run_of(recipe, arguments, seed)
+            for name in SAMPLERS:
                 if name == LEARNED and not isinstance(run.field, LearnedVariance):
                     continue
                 whole = arguments.all and name.startswith("ancestral") and seed == arguments.seeds[0]
-                for budget in [*arguments.evaluations, *([run.recipe.chain] if whole else [])]:
-                    key = {"run": run.folder.name, "sampler": name, "clip": not arguments.no_clip}
-                    key |= {"evaluations": budget, "samples": len(chosen)}
-                    found = next((line["scores"] for line in done if line["key"] == key), None)
-                    if found is None:
-                        field: Field = run.field if arguments.no_clip else Clipped(run.field)
-                        generator = torch.Generator().manual_seed(seed)
-                        with torch.no_grad(), autocast(run.recipe.precision, run.device):
-                            images = sampler(field, noise, labels, budget, generator).float()
-                        found = scores(images, labels)
-                        with journal.open("a") as file:
-                            file.write(json.dumps({"key": key, "scores": found}) + "\n")
+                for budget in [*arguments.evaluations, *([run.recipe.system.chain] if whole else [])]:
+                    clip = not arguments.no_clip
+                    path = run.folder / f"{slug(name)}-{budget}{'' if clip else '-not-clipped'}.json"
+                    settings = {"samples": len(chosen), "recipe": to_dict(run.recipe)}
+                    found = kept(path, settings, measure, run, judge, labels, name, budget, clip)
                     results.setdefault((recipe, name, budget), []).append(found)
     print(f"{len(chosen)} training images against the test set: Fréchet distance {floor['frechet']:.3f}")
     print(f"Fréchet ratio (label accuracy), mean ± standard deviation over seeds {arguments.seeds}\n")
@@ -163,26 +132,36 @@ def quality(arguments: argparse.Namespace) -> None:
     print(format_table(rows))
 
 
+def measure(run: Run, judge: Judge, labels: Tensor, name: str, budget: int, clip: bool) -> Scores:
+    """The measures of samples of a run by a sampler that may evaluate the network `budget` times."""
+    field, seed = run.field, run.recipe.training.seed
+    with torch.no_grad(), autocast(run.recipe.training.precision, run.device):
+        noise = run.noise(len(labels), seed)
+        images = SAMPLERS[name](Clipped(field) if clip else field, noise, labels, budget, seeded(seed))
+    return judge(images.float(), labels)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(required=True)
-    first = commands.add_parser("chains", help="abar, SNR and information kept of both chains")
-    first.add_argument("--images", type=int, default=1500, help="real digits to tell apart (default 1500)")
-    first.add_argument("--draws", type=int, default=2000, help="noised digits a row (default 2000)")
+    first = commands.add_parser("chains", help="abar, SNR and information kept of both chains", formatter_class=Help)
+    first.add_argument("--images", type=int, default=1500, help="real digits to tell apart")
+    first.add_argument("--draws", type=int, default=2000, help="noised digits a row")
     first.set_defaults(run=chains)
-    second = commands.add_parser("quality", help="quality of every sampler against network evaluations")
-    second.add_argument("--data", choices=["mnist", "digits"], default="mnist")
-    second.add_argument("--recipes", nargs="+", default=["ddpm-linear", "iddpm-hybrid"], metavar="NAME")
-    second.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    second.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
-    second.add_argument("--small", action="store_true", help="a network of 0.3 of the operations")
-    second.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000)")
+    second = commands.add_parser(
+        "quality", help="quality of every sampler against network evaluations", formatter_class=Help
+    )
+    add_options(
+        second, data="mnist", seeds=[0, 1, 2], steps=None, small=False, samples=1000, out=Path("runs/ddpm-steps")
+    )
+    second.add_argument(
+        "--recipes", nargs="+", default=["ddpm-linear", "iddpm-hybrid"], metavar="NAME", help="what is trained"
+    )
     second.add_argument(
         "--evaluations", nargs="+", type=int, default=[10, 25, 50, 100], help="of the network, a sample"
     )
     second.add_argument("--all", action="store_true", help="ancestral sampling in all steps too, from one seed")
     second.add_argument("--no-clip", action="store_true", help="leave E[z|x] as it comes, outside [-1, 1] too")
-    second.add_argument("--out", type=Path, default=Path("runs/ddpm-steps"), help="folder (default runs/ddpm-steps)")
     second.set_defaults(run=quality)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -10,31 +10,30 @@ standard deviation over seeds. Then the gradient-noise scale of each loss, tr(Si
 al. 2018), all four at the weights of a network after a short training by L_hybrid (--noise-steps), so that only the
 loss differs; later the true gradient of L_simple is too small to be measured with so few batches.
 
-A training that was interrupted goes on, and a result that stands in OUT/results.jsonl is not computed again.
+A training that was interrupted goes on, and results are kept in --out and not computed again.
 """
 
 import argparse
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from _quality import SMALL, spread
+from _common import Scores, kept, parser_of, seeded, slug, spread
+from _quality import SMALL, trained
 from torch import Tensor
 
-from flowlib.chains import LossSecondMoment, variational_bound
+from flowlib.chains import LearnedVariance, LossSecondMoment, variational_bound
 from flowlib.data import load
 from flowlib.plotting import format_table
-from flowlib.recipes import Recipe, find_recipe, override
-from flowlib.runs import Run, train
-from flowlib.systems.bits import bound_of_test_set
-from flowlib.systems.improved_ddpm import LearnedVariance, variational_loss
+from flowlib.recipes import Recipe, change, find_recipe, to_dict
+from flowlib.runs import Run
+from flowlib.systems import bound_of_test_set
+from flowlib.systems.improved_ddpm import variational_loss
 
 CHAINS = {"linear": "vp", "cosine": "cosine"}
 LOSSES = {
-    "L_simple": {"loss": "simple", "importance": False},
+    "L_simple": {},
     "L_hybrid": {"loss": "hybrid", "importance": False},
     "L_vlb": {"loss": "vlb", "importance": False},
     "L_vlb, importance": {"loss": "vlb", "importance": True},
@@ -43,15 +42,16 @@ VARIANCES = ("small", "large", "learned")
 
 
 def recipe_of(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> Recipe:
-    """One cell's recipe: `iddpm-hybrid` with that chain and loss; for the digits, a small network on 200 steps."""
-    recipe = replace(find_recipe("iddpm-hybrid"), schedule=CHAINS[chain], seed=seed, **LOSSES[loss])
+    """One cell's recipe: that chain and loss without a guide; for the digits, a small network on 200 steps."""
+    base = find_recipe("ddpm-cosine" if loss == "L_simple" else "iddpm-hybrid")
+    recipe = change(base, name="iddpm", schedule=CHAINS[chain], guided=False, seed=seed, **LOSSES[loss])
     if arguments.data == "digits":
-        net = {"channels": (32, 64), "depth": 1, "patch": 1, "dim": 128}
-        recipe = replace(recipe, data="digits", chain=200, steps=500, net_args=net)
+        net = find_recipe("digits").system.net_args
+        recipe = change(recipe, data="digits", chain=200, steps=500, net_args=net)
     elif arguments.small:
-        recipe = replace(recipe, name="iddpm-small", net_args=SMALL)
+        recipe = change(recipe, name="iddpm-small", net_args=SMALL)
     given = {"steps": arguments.steps, "chain": arguments.chain}
-    return override(recipe, [f"{key}={value}" for key, value in given.items() if value is not None])
+    return change(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
 def noise_scale(loss: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, weights: list[Tensor],
@@ -59,7 +59,7 @@ def noise_scale(loss: Callable[[Tensor, torch.Generator], Tensor], images: Tenso
     """tr(Sigma) / |G|^2 from the gradients of some batches, both without bias; infinite where |G|^2 drowns in noise."""
     total, squares = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights], 0.0
     for i in range(batches):
-        generator = torch.Generator().manual_seed(i)
+        generator = seeded(i)
         z = images[torch.randint(len(images), (size,), generator=generator)]
         for part, gradient in zip(total, torch.autograd.grad(loss(z, generator), weights), strict=True):
             part += gradient
@@ -77,9 +77,7 @@ def noise_scales(run: Run, arguments: argparse.Namespace) -> dict[str, float]:
     data = load(run.recipe.data).to(run.device)
     levels, images = data.levels, data.images
     # Ten losses of each step, k = 1 first, as training sees them.
-    bound = variational_bound(
-        model.reverse, model.chain, images[:10], levels=levels, generator=torch.Generator().manual_seed(0)
-    )
+    bound = variational_bound(model.reverse, model.chain, images[:10], levels=levels, generator=seeded(0))
     sampler = LossSecondMoment(model.chain.steps).to(run.device)
     for row in bound.terms.flip(1):
         sampler.update(torch.arange(1, model.chain.steps + 1), row)
@@ -95,7 +93,7 @@ def noise_scales(run: Run, arguments: argparse.Namespace) -> dict[str, float]:
     scales = {}
     for name, loss in losses.items():
         value = partial(_with_generator, loss, levels)
-        scales[name] = noise_scale(value, images, weights, arguments.batches, run.recipe.batch_size)
+        scales[name] = noise_scale(value, images, weights, arguments.batches, run.recipe.training.batch_size)
     model.requires_grad_(False)
     return scales
 
@@ -104,46 +102,29 @@ def _with_generator(loss: Callable[..., Tensor], levels: int, z: Tensor, generat
     return loss(z, levels=levels, generator=generator)
 
 
-def measure(chain: str, loss: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+def measure(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> Scores:
     """Train, or load, one run; its bits/dim by each variance it has, and with L_hybrid the noise of all losses."""
-    recipe = recipe_of(chain, loss, seed, arguments)
-    kind = loss.replace(", ", "-")
-    folder = arguments.out / f"{recipe.name}-{arguments.data}-{chain}-{kind}-{recipe.chain}-{recipe.steps}-{seed}"
-    run = train(recipe, folder, resume=True, pictures=False)
-    result = {}
-    for variance in VARIANCES if recipe.loss != "simple" else VARIANCES[:2]:
-        bits = bound_of_test_set(run, images=arguments.images, variance=variance, batch_size=500)
+    run, test, result = trained(recipe, folder), load(recipe.data, "test"), {}
+    for variance in VARIANCES if isinstance(run.field, LearnedVariance) else VARIANCES[:2]:
+        bits = bound_of_test_set(run.field, test, images=arguments.images, variance=variance, batch_size=500)
         result[variance] = float(bits.double().sum(1).mean())
-    if loss == "L_hybrid":
-        steps = min(recipe.steps, arguments.noise_steps)
-        young = train(
-            replace(recipe, steps=steps), folder.with_name(f"{folder.name}-{steps}"), resume=True, pictures=False
-        )
+    if getattr(recipe.system, "loss", "") == "hybrid":
+        steps = min(recipe.training.steps, arguments.noise_steps)
+        young = trained(change(recipe, steps=steps), folder.with_name(f"{folder.name}-{steps}"))
         result |= {f"noise of {name}": scale for name, scale in noise_scales(young, arguments).items()}
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=["mnist", "digits"], default="mnist")
-    parser.add_argument("--chains", nargs="+", choices=CHAINS, default=list(CHAINS))
-    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run for each (default 0 1 2)")
-    parser.add_argument("--steps", type=int, help="training steps (default: MNIST 1270, digits 500)")
+    parser = parser_of(__doc__, data="mnist", seeds=[0, 1, 2], steps=None, small=False, out=Path("runs/iddpm"))
+    parser.add_argument("--chains", nargs="+", choices=CHAINS, default=list(CHAINS), help="which of them")
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES), help="which of them")
     parser.add_argument("--chain", type=int, help="T (default: MNIST 1000, digits 200)")
-    parser.add_argument("--small", action="store_true", help="a network of 0.3 of the operations")
-    parser.add_argument("--images", type=int, default=100, help="test images to measure (default 100)")
-    parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale (default 40)")
-    parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale (default 60)")
-    parser.add_argument("--out", type=Path, default=Path("runs/iddpm"), help="folder of the runs (default runs/iddpm)")
+    parser.add_argument("--images", type=int, default=100, help="test images to measure")
+    parser.add_argument("--batches", type=int, default=40, help="of gradients, for the noise scale")
+    parser.add_argument("--noise-steps", type=int, default=60, help="training before the noise scale")
     arguments = parser.parse_args()
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    journal = arguments.out / "results.jsonl"
-    known = {}
-    for line in journal.read_text().splitlines() if journal.exists() else []:
-        entry = json.loads(line)
-        known[json.dumps(entry["key"])] = entry["result"]
     rows: list[dict[str, object]] = []
     noise: list[dict[str, object]] = []
     for chain in arguments.chains:
@@ -151,26 +132,22 @@ def main() -> None:
             results = []
             for seed in arguments.seeds:
                 recipe = recipe_of(chain, loss, seed, arguments)
-                size = [recipe.chain, recipe.steps, arguments.images, arguments.batches, arguments.noise_steps]
-                key = [recipe.name, arguments.data, chain, loss, *size, seed]
-                if json.dumps(key) not in known:
-                    known[json.dumps(key)] = measure(chain, loss, seed, arguments)
-                    with journal.open("a") as file:
-                        file.write(json.dumps({"key": key, "result": known[json.dumps(key)]}) + "\n")
-                results.append(known[json.dumps(key)])
+                name = (
+                    f"{recipe.name} {recipe.data} {chain} {loss} {recipe.system.chain} {recipe.training.steps} {seed}"
+                )
+                folder, size = arguments.out / slug(name), ("images", "batches", "noise_steps")
+                settings = {"recipe": to_dict(recipe), **{name: getattr(arguments, name) for name in size}}
+                results.append(kept(folder / "bits.json", settings, measure, recipe, folder, arguments))
             row: dict[str, object] = {"chain": chain, "loss": loss}
             for variance in VARIANCES:
                 found = [result[variance] for result in results if variance in result]
                 row[variance] = spread(found, ".3f") if found else "-"
             rows.append(row)
             if loss == "L_hybrid":
+                scales = {name: [result[f"noise of {name}"] for result in results] for name in LOSSES}
                 noise += [
-                    {
-                        "chain": chain,
-                        "loss": name,
-                        "noise scale": spread([r[f"noise of {name}"] for r in results], ".1f"),
-                    }
-                    for name in LOSSES
+                    {"chain": chain, "loss": name, "noise scale": spread(found, ".1f")}
+                    for name, found in scales.items()
                 ]
     print(f"bits/dim of {arguments.images} test images of {arguments.data}, by the variance of the reverse steps")
     print(format_table(rows))

@@ -8,31 +8,29 @@ distance over that of as many training images. FLOPs are of one network evaluati
 adds the decoder's.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from _common import parser_of
+from _quality import flops, network_of, parameters, seconds_of, trained
 
 from flowlib.recipes import find_recipe
-from flowlib.runs import Run, evaluate_run, train
-from flowlib.systems.building import network_model
-from flowlib.systems.latent import LatentModel
-from flowlib.training.journal import read_metrics
-
-FOLDERS = ("first_stage", ".")  # whose training times add up
+from flowlib.runs import Run, evaluate_run
+from flowlib.systems import LatentModel
+from flowlib.training import read_metrics
+from flowlib.training.files import write_whole
+from flowlib.training.trainer import METRICS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=["mnist", "mnist-dit", "mnist-latent"], metavar="NAME")
-    parser.add_argument("--samples", type=int, default=10_000, help="images a measurement (default 10,000)")
-    parser.add_argument("--scales", nargs="+", type=float, default=[1.0, 2.0], help="guidance scales (default 1 2)")
-    parser.add_argument("--method", default="sde", help="sampler (default sde)")
-    parser.add_argument("--steps", type=int, default=50, help="sampler's steps (default 50)")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the runs")
+    parser = parser_of(__doc__, samples=10_000, out=Path("runs/benchmark"))
+    parser.add_argument(
+        "--recipes", nargs="+", default=["mnist", "mnist-dit", "mnist-latent"], metavar="NAME", help="what is trained"
+    )
+    parser.add_argument("--scales", nargs="+", type=float, default=[1.0, 2.0], help="guidance scales")
+    parser.add_argument("--method", default="sde", help="sampler")
+    parser.add_argument("--steps", type=int, default=50, help="sampler's steps")
     arguments = parser.parse_args()
 
     print(f"{arguments.samples:,} samples, {arguments.method}, {arguments.steps} steps\n", flush=True)
@@ -42,47 +40,37 @@ def main() -> None:
     )  # fmt: skip
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for name in arguments.recipes:
-        run = train(find_recipe(name), arguments.out / name, resume=True)
-        ends = [read_metrics(run.folder / part / "metrics.jsonl") for part in FOLDERS if (run.folder / part).exists()]
-        seconds = sum(end[-1]["seconds"] for end in ends)
-        images = ends[-1][-1]["step"] * run.recipe.batch_size / ends[-1][-1]["seconds"]
+        run = trained(find_recipe(name), arguments.out / name, pictures=True)
+        end = read_metrics(run.folder / METRICS)[-1]
+        images = end["step"] * run.recipe.training.batch_size / end["seconds"]
         network, decode = mflops(run)
-        parameters = sum(p.numel() for p in network_model(run.field).net.parameters())
+        trained_by = [
+            name, f"{parameters(network_of(run.module)):,}", f"{network:.0f}", f"{decode:.0f}",
+            f"{seconds_of(run):.0f}", f"{images:.0f}",
+        ]  # fmt: skip
         rows = evaluate_run(
-            run,
-            samples=arguments.samples,
-            scales=tuple(arguments.scales),
-            steps=arguments.steps,
+            run, samples=arguments.samples, scales=tuple(arguments.scales), steps=arguments.steps,
             method=arguments.method,
-        )
-        (run.folder / "evaluation.json").write_text(json.dumps(rows, indent=1))
+        )  # fmt: skip
+        write_whole(run.folder / "evaluation.json", json.dumps(rows, indent=1).encode())
         for row in rows:
             made = "nfe" in row
             cells = [
-                *([name, f"{parameters:,}", f"{network:.0f}", f"{decode:.0f}", f"{seconds:.0f}", f"{images:.0f}"]
-                  if made else ["", "", "", "", "", ""]),
+                *(trained_by if made else [""] * len(trained_by)),
                 str(row["samples"]),
                 f"{row['accuracy']:.2%}",
                 *(f"{row[key]:.3f}" for key in ("frechet", "ratio", "precision", "recall", "inception")),
                 *([f"{row['nfe']:.0f}", f"{row['per_second']:.1f}"] if made else ["", ""]),
-            ]  # fmt: skip
+            ]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def mflops(run: Run) -> tuple[float, float]:
     """Millions of floating-point operations of the network and of the decoder (0 without one), for one image."""
-    noise = run.noise(1)
-    y = torch.zeros(1, dtype=torch.long)
-
-    def count(net: nn.Module, *inputs: Tensor) -> float:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(*inputs)
-        return counter.get_total_flops() / 1e6
-
-    network = count(network_model(run.field).net, noise, torch.full((1,), 0.5), y)
-    if not isinstance(run.field, LatentModel):
-        return network, 0.0
-    return network, count(run.field.autoencoder.decoder, noise)
+    noise, y = run.noise(1), torch.zeros(1, dtype=torch.long)
+    network = flops(network_of(run.module), noise, torch.full((1,), 0.5), y) / 1e6
+    latent = isinstance(run.module, LatentModel)
+    return network, flops(run.module.autoencoder.decoder, noise) / 1e6 if latent else 0.0
 
 
 if __name__ == "__main__":

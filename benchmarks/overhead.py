@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,14 +20,15 @@ from _common import interleave, ratio
 from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, sample_ode, sample_sde
-from flowlib.recipes import Recipe, find_recipe
-from flowlib.runs.train import flow_task
+from flowlib.data import Spec
+from flowlib.recipes import Recipe, change, find_recipe
+from flowlib.runs.run import build
+from flowlib.training import Trainer
 from flowlib.training.devices import autocast
 from flowlib.training.optimisers import make_optimisers
-from flowlib.training.trainer import Trainer
 
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
 CLASSES, COUNT = 10, 2048
+SPECS = {"digits": Spec((1, 8, 8), CLASSES, 17), "mnist": Spec((1, 28, 28), CLASSES, 256)}
 STEPS_GOAL, CALLS_GOAL, IMPORT_GOAL = 1.05, 1.02, 1.10
 
 
@@ -42,13 +42,13 @@ def report(name: str, seconds: dict[str, list[float]], goal: float) -> None:
 
 def bare_step(recipe: Recipe) -> Callable[[], None]:
     """Forward, backward and optimiser step of a recipe's network, on one batch that lies ready."""
-    net = recipe.model(SHAPES[recipe.name], CLASSES).net.train()
-    optimisers = make_optimisers(recipe, net)
-    x, target = torch.randn(2, recipe.batch_size, *SHAPES[recipe.name])
-    t, y = torch.rand(recipe.batch_size), torch.randint(CLASSES, (recipe.batch_size,))
+    net, training, shape = build(recipe, SPECS[recipe.name]).net.train(), recipe.training, SPECS[recipe.name].shape
+    optimisers = make_optimisers(training, net)
+    x, target = torch.randn(2, training.batch_size, *shape)
+    t, y = torch.rand(training.batch_size), torch.randint(CLASSES, (training.batch_size,))
 
     def step() -> None:
-        with autocast(recipe.precision, x.device):
+        with autocast(training.precision, x.device):
             loss = nn.functional.mse_loss(net(x, t, y), target)
         for optimiser in optimisers:
             optimiser.zero_grad()
@@ -61,10 +61,10 @@ def bare_step(recipe: Recipe) -> Callable[[], None]:
 
 def trainer_step(recipe: Recipe, folder: Path) -> Callable[[], None]:
     """The trainer's step of the same recipe, on images that are noise."""
-    images, labels = torch.randn(COUNT, *SHAPES[recipe.name]), torch.randint(CLASSES, (COUNT,))
-    model = recipe.model(SHAPES[recipe.name], CLASSES)
-    task = flow_task(model, recipe, lambda index, _: (images[index], labels[index]), COUNT)
-    return Trainer(task, recipe, folder / recipe.name).step
+    images, labels = torch.randn(COUNT, *SPECS[recipe.name].shape), torch.randint(CLASSES, (COUNT,))
+    model = build(recipe, SPECS[recipe.name])
+    task = recipe.system.task(model, model, lambda index, _: (images[index], labels[index]), COUNT, recipe.training)
+    return Trainer(task, recipe.training, folder / recipe.name).step
 
 
 def bare_calls(net: nn.Module, x: Tensor, t: Tensor, y: Tensor, count: int) -> None:
@@ -119,14 +119,14 @@ def main() -> None:
     print(f"medians in ms, on {torch.get_num_threads()} thread(s)")
     print(f"{'':42} {'flowlib':>10} {'bare':>10} {'ratio':>8} {'goal':>6}")
     report("import", interleave({"bare": importing("torch"), "ours": importing("flowlib")}, 9), IMPORT_GOAL)
-    for name, shape in SHAPES.items():
+    for name, spec in SPECS.items():
         # A velocity, whatever the recipe predicts: it is known at both ends of time, so that Heun's calls are 2 a step.
-        model = Model(find_recipe(name).model(shape, CLASSES).net.eval())
-        sampling(model, shape, args.batch_size, args.repetitions)
+        model = Model(build(find_recipe(name), spec).net.eval())
+        sampling(model, spec.shape, args.batch_size, args.repetitions)
     with tempfile.TemporaryDirectory() as folder:
-        for name in SHAPES:
+        for name in SPECS:
             for precision in ("fp32", "bf16"):
-                recipe = replace(find_recipe(name), steps=10**6, precision=precision)
+                recipe = change(find_recipe(name), steps=10**6, precision=precision)
                 runs = {"bare": bare_step(recipe), "ours": trainer_step(recipe, Path(folder) / precision)}
                 seconds = interleave(runs, 2 * args.repetitions, warmup=3)
                 report(f"training step, {name}, {precision}", seconds, STEPS_GOAL)

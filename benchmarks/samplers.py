@@ -9,12 +9,12 @@ its samples and data. The published samplers are given each setting of theirs th
 the best one at each number of evaluations; flowlib likewise. Takes about two minutes on one core.
 """
 
-import argparse
 import math
 import time
 from pathlib import Path
 
 import torch
+from _common import parser_of, seeded
 from _ours import OURS, Counted, cloud, ours_adaptive, ours_fixed, ours_noisy, ring
 from _peers import ADAPTIVE, LINEAR, NOISY_PEERS, VP_PEERS, Adaptive, Run
 from _sampler_report import BUDGETS, FLOOR, Errors, draw, print_table, print_verdicts
@@ -69,7 +69,7 @@ def flow_errors(field: MixtureField, count: int, seed: int) -> Errors:
 
 def noisy_errors(field: MixtureField, count: int, seed: int) -> Errors:
     """The energy distances of all stochastic samplers to data; the row "floor" is that of data to other data."""
-    noise, generator = draw_noise(field, count, seed), torch.Generator().manual_seed(seed + 1)
+    noise, generator = draw_noise(field, count, seed), seeded(seed + 1)
     data = field.sample(count, generator)[0]
     errors = {FLOOR: [energy_distance(field.sample(count, generator)[0], data) for _ in BUDGETS]}
     for row, run in tqdm({**ours_noisy(1.0), **ours_noisy(2.0), **NOISY_PEERS}.items(), leave=False):
@@ -78,7 +78,7 @@ def noisy_errors(field: MixtureField, count: int, seed: int) -> Errors:
 
 
 def draw_noise(field: MixtureField, count: int, seed: int) -> Tensor:
-    shape, generator = (count, *field.means.shape[1:]), torch.Generator().manual_seed(seed)
+    shape, generator = (count, *field.means.shape[1:]), seeded(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
@@ -91,15 +91,11 @@ def mean_of(parts: list[Errors]) -> Errors:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--seeds", type=int, default=2, help="how many seeds are averaged (default 2)")
-    parser.add_argument(
-        "--count", type=int, default=250, help="samples of each deterministic sampler and seed (default 250)"
-    )
-    parser.add_argument(
-        "--noisy-count", type=int, default=2000, help="samples of each stochastic sampler and seed (default 2000)"
-    )
+    parser = parser_of(__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=2, help="how many seeds are averaged")
+    parser.add_argument("--count", type=int, default=250, help="samples of each deterministic sampler and seed")
+    parser.add_argument("--noisy-count", type=int, default=2000, help="samples of each stochastic sampler and seed")
     parser.add_argument("--figure", type=Path, help="a PNG to write")
     args = parser.parse_args()
 

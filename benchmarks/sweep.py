@@ -7,18 +7,14 @@ sweep goes on where it was), then sampled at guidance scale 1 and measured with 
 change the batch size or the network get as many steps as the operations of the others pay for.
 """
 
-import argparse
-import json
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-from _quality import training_flops, within
+from _common import parser_of
+from _quality import folder_of, parameters, seconds_of, training_flops, variant, wanted_labels, within
 
 from flowlib.data import load
-from flowlib.metrics import evaluate, frechet_distance, label_accuracy, load_evaluator
-from flowlib.recipes import find_recipe, override
-from flowlib.runs import train
+from flowlib.metrics import evaluate_images
+from flowlib.recipes import change, find_recipe, override
 
 VARIANTS: dict[str, list[str]] = {
     "recipe": [],
@@ -47,36 +43,26 @@ VARIANTS: dict[str, list[str]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--steps", type=int, default=900, help="training steps of the recipe (default 900)")
-    parser.add_argument("--samples", type=int, default=1000, help="images to measure (default 1000, at least 129)")
-    parser.add_argument("--sampling-steps", type=int, default=50, help="of the SDE (default 50)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="one run for each (default 0)")
-    parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the runs (default runs/sweep)")
+    parser = parser_of(__doc__, steps=900, samples=1000, sampling_steps=50, seeds=[0], out=Path("runs/sweep"))
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="which of them"
+    )
     arguments = parser.parse_args()
 
-    evaluator = load_evaluator()
     train_set, test_set = load("mnist", "train"), load("mnist", "test")
-    test_features, _ = evaluate(evaluator, test_set.images)
-    chosen = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))[: arguments.samples]
-    train_features, _ = evaluate(evaluator, train_set.images[chosen])
-    floor = frechet_distance(train_features, test_features)
+    chosen, labels = wanted_labels(train_set, arguments.samples)
+    floor = evaluate_images(train_set.images[chosen], labels, test_set.images)["frechet"]
     print(f"{arguments.samples} training images against the test set: Fréchet distance {floor:.3f}\n")
     line("variant", "seed", "steps", "parameters", "seconds", "accuracy", "distance", "ratio")
+    base = change(find_recipe("mnist"), steps=arguments.steps)
     for name in arguments.variants:
+        recipe = within(override(base, VARIANTS[name]), training_flops(base))
         for seed in arguments.seeds:
-            base = override(find_recipe("mnist"), [f"steps={arguments.steps}"])
-            recipe = within(override(base, VARIANTS[name]), training_flops(base))
-            folder = arguments.out / f"{name.replace(' ', '-').replace('/', 'by')}-{arguments.steps}-{seed}"
-            run = train(replace(recipe, seed=seed), folder, resume=True, pictures=False)
-            images = run.sample(train_set.labels[chosen], method="sde", steps=arguments.sampling_steps)
-            features, logits = evaluate(evaluator, images.clamp(-1, 1))
-            distance = frechet_distance(features, test_features)
-            seconds = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
+            folder = folder_of(arguments.out, name, arguments.steps, seed)
+            run, found = variant(recipe, seed, folder, labels, test_set, arguments.sampling_steps)
             line(
-                name, seed, recipe.steps, f"{sum(p.numel() for p in run.field.parameters()):,}", f"{seconds:.0f}",
-                f"{label_accuracy(logits, train_set.labels[chosen]):.1%}", f"{distance:.3f}", f"{distance / floor:.2f}",
+                name, seed, recipe.training.steps, f"{parameters(run.module):,}", f"{seconds_of(run):.0f}",
+                f"{found['accuracy']:.1%}", f"{found['frechet']:.3f}", f"{found['frechet'] / floor:.2f}",
             )  # fmt: skip
 
 

@@ -9,19 +9,18 @@ its users run it; and once more behind our 2 x 2 patch stem, which tells what of
 the rest. Training is forward, backward and a fused AdamW step; sampling counts 50 evaluations an image.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from _common import interleave, ratio
+from _common import interleave, parser_of, prepare, ratio
+from _quality import flops, parameters
 from diffusers import UNet2DModel
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib.nets.unet import UNet
+from flowlib.nets import UNet
 from flowlib.recipes import find_recipe
 
 OURS, SIZE, CLASSES, EVALUATIONS = "flowlib UNet", 28, 10, 50
@@ -53,10 +52,6 @@ class Peer(nn.Module):
         return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
 
-def parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 def matching_peer(count: int, patch: int) -> Peer:
     """The peer with `count` parameters, give or take 5 %, whose second level is most nearly twice as wide as its first.
 
@@ -72,14 +67,6 @@ def matching_peer(count: int, patch: int) -> Peer:
     if not fitting:
         raise RuntimeError(f"no UNet2DModel has {count} parameters, give or take 5 %")
     return Peer(min(fitting)[2], patch)
-
-
-def flops(net: nn.Module) -> int:
-    """Floating-point operations of one evaluation of one image, a multiplication and an addition counted as two."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        net(torch.zeros(1, 1, SIZE, SIZE), torch.zeros(1), torch.zeros(1, dtype=torch.long))
-    return counter.get_total_flops()
 
 
 def trainer(net: nn.Module, batch: tuple[Tensor, ...], bf16: bool) -> Callable[[], None]:
@@ -102,29 +89,23 @@ def evaluate(net: nn.Module, batch: tuple[Tensor, ...], bf16: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=15, help="timed steps and evaluations of each (default 15)")
-    parser.add_argument("--batch-size", type=int, default=64, help="default 64")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = parser_of(__doc__, repetitions=15, batch_size=64, threads=None, seed=0).parse_args()
+    prepare(args)
 
-    net_args = find_recipe("mnist").net_args
+    net_args = find_recipe("mnist").system.net_args
     ours = UNet(in_channels=1, classes=CLASSES, **net_args)
     nets: dict[str, nn.Module] = {OURS: ours}
     for name, patch in (("diffusers UNet2DModel", 1), ("the same, patch stem", ours.patch)):
         nets[name] = matching_peer(parameters(ours), patch)
     shape = (args.batch_size, 1, SIZE, SIZE)
     labels = torch.randint(CLASSES, (args.batch_size,))
+    one = (torch.zeros(1, 1, SIZE, SIZE), torch.zeros(1), torch.zeros(1, dtype=torch.long))
     batch = (torch.randn(shape), torch.rand(args.batch_size), labels, torch.randn(shape))
 
     print(f"{'':24} {'widths':>10} {'parameters':>11} {'MFLOPs':>8}")
     for name, net in nets.items():
         widths = net.net.config["block_out_channels"] if isinstance(net, Peer) else net_args["channels"]
-        print(f"{name:24} {'-'.join(map(str, widths)):>10} {parameters(net):11,} {flops(net) / 1e6:8.1f}")
+        print(f"{name:24} {'-'.join(map(str, widths)):>10} {parameters(net):11,} {flops(net, *one) / 1e6:8.1f}")
     print(f"\nimages/s on {torch.get_num_threads()} thread(s), batch {args.batch_size}; in brackets flowlib's multiple")
     print(f"{'':24} {'training fp32':>20} {'training bf16':>20} {'sampling fp32':>20} {'sampling bf16':>20}")
     columns = []

@@ -1,0 +1,198 @@
+"""Every script of benchmarks/ at a size of seconds. MNIST is the bundled digits, blown up to 28 x 28 pixels."""
+
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flowlib.data import digits, mnist
+from flowlib.recipes import change, find_recipe
+from flowlib.training import Trainer
+
+pytestmark = pytest.mark.full
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+PEERS = {"samplers": ("diffusers", "flow_matching"), "unet_speed": ("diffusers",)}
+FEW = ["--seeds", "0", "1", "--samples", "140"]
+# A name for each, its arguments, and how often lines of its output match what.
+SMALL: dict[str, tuple[str, int]] = {
+    "adm network --steps 2 --sampling-steps 2 --variants plain together": (r"^(plain|together) .* ± ", 2),
+    "adm guidance --steps 2 --classifier-steps 2 --sampling-steps 2": (r"^classifier.* ± ", 15),
+    "autoencoders --steps 3 --gan-steps 2 --flow-steps 2": (r"^(autoencoder|vae|[01]\.\d+|gan|flow) .*\d ± \d", 13),
+    "autoencoders --data mnist --parts sampling --steps 3": (r"^(autoencoder|vae) .*\d ± \d", 2),
+    "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
+    "ddpm_steps quality --data digits --steps 2 --evaluations 2 --all": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
+    "ddpm_steps quality --small --steps 2 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
+    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (r"^(linear|cos)", 16),
+    "latent quality --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 2": (r"^[14] .* ± ", 2),
+    "latent guides --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 1": (r" f = [14], (a draw|mean of 8) .* ± ", 8),
+    "mnist --recipes tiny --samples 140 --steps 2": (r"^\| tiny ", 2),
+    "sweep --steps 2 --sampling-steps 2 --variants recipe wider": (r"^(recipe|wider) ", 4),
+    "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 11),
+    "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
+    "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
+    "train_evaluator --epochs 1": (r"^sha256 ", 1),
+}  # fmt: skip
+NOT_KEPT = ("overhead", "samplers", "unet_speed", "train_evaluator", "ddpm_steps chains")
+
+
+def blown_up(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, labels = digits.raw(split)
+    return F.pad(F.interpolate(pixels.float() * 15, size=24), (2, 2, 2, 2)).to(torch.uint8), labels
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> Iterator[Callable[..., str]]:
+    """Runs a script in this process, with MNIST in small; what it printed."""
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mnist, "raw", blown_up)
+    tiny = change(find_recipe("mnist"), name="tiny", steps=2, references=10)
+    monkeypatch.setitem(vars(sys.modules["flowlib.recipes.named"])["RECIPES"]._all, "tiny", tiny)
+
+    def call(script: str, *arguments: str) -> str:
+        for module in PEERS.get(script, ()):
+            pytest.importorskip(module)
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(str(FOLDER / f"{script}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield call
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(run: Callable[..., str], script: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as status:
+        run(script, "--help")
+    assert not status.value.code
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_the_page_lists_every_script_with_a_command() -> None:
+    page = (FOLDER / "README.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)\.py` \|", page, re.MULTILINE)) == SCRIPTS
+    assert {name for name in SCRIPTS if f"`python benchmarks/{name}.py" not in page} == set()
+
+
+@pytest.mark.parametrize("words", SMALL)
+def test_at_a_small_size(run: Callable[..., str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, *arguments = words.split()
+    if "--samples" not in arguments and not words.startswith(NOT_KEPT):
+        arguments += FEW[:3] if script == "iddpm_likelihood" else FEW
+    if script == "overhead":  # which imports torch twenty times
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
+    printed, (pattern, count) = run(script, *arguments), SMALL[words]
+    assert len(re.findall(pattern, printed, re.MULTILINE)) == count, printed
+    assert not re.search(r"\bnan\b", printed), printed
+    if words.startswith((*NOT_KEPT, "mnist")):
+        return
+
+    def train(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "step", train)
+    assert run(script, *arguments) == printed
+
+
+def test_results_are_kept_for_their_settings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from _common import kept
+
+    calls: list[int] = []
+
+    def compute(value: int) -> dict[str, int]:
+        calls.append(value)
+        return {"value": value}
+
+    path = tmp_path / "folder" / "result.json"
+    assert kept(path, {"seeds": (0, 1)}, compute, 1) == {"value": 1}
+    assert kept(path, {"seeds": (0, 1)}, compute, 2) == {"value": 1}
+    assert kept(path, {"seeds": (0, 2)}, compute, 3) == {"value": 3}
+    assert calls == [1, 3]
+    with pytest.raises(ZeroDivisionError):
+        kept(path, {"seeds": (0, 3)}, lambda: 1 / 0)
+    assert kept(path, {"seeds": (0, 2)}, compute, 4) == {"value": 3}  # what was there still is
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_budget_pays_for_as_many_steps_as_fit_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from _quality import training_flops, within
+
+    budget = training_flops(change(find_recipe("mnist"), steps=40))
+    assert within(find_recipe("mnist"), budget).training.steps == 40
+    small = change(find_recipe("mnist-latent"), **{"first_stage.steps": 1})
+    wide = within(small, training_flops(change(small, steps=10)))
+    assert wide.training.steps == 10
+    with pytest.raises(ValueError, match="do not even pay"):
+        within(find_recipe("mnist-latent"), budget)
+
+
+def test_busy_measures_a_real_training(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "find", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    printed = run("busy", "--seconds", "0.5", "--warmup", "0", "--rounds", "1", "--rows", "1 thread")
+    assert re.search(r"^1 thread +[1-9]\d+ +[1-9]\d+ +\d\.\d\d$", printed, re.MULTILINE), printed
+
+
+def test_busy_ends_torchruns_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from busy import BUSY, running
+
+    script = tmp_path / "script.py"
+    script.write_text("import os, sys, time\nopen(sys.argv[1] + '/' + str(os.getpid()), 'w')\ntime.sleep(600)\n")
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    with pytest.raises(KeyboardInterrupt), running(BUSY) as busy, running([*launch, str(script), str(pids)]) as several:
+        wait_for(lambda: len(list(pids.iterdir())) == 2)
+        raise KeyboardInterrupt
+    assert busy.poll() is not None
+    assert several.poll() is not None
+    for path in pids.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_busy_ends_its_training_when_it_is_ended(tmp_path: Path, ending: signal.Signals) -> None:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("this system has no /proc, by which processes could be found")
+    empty = {"FLOWLIB_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    words = ["--rows", "1 thread", "--seconds", "1000"]
+    script = subprocess.Popen([sys.executable, str(FOLDER / "busy.py"), *words], env={**os.environ, **empty})
+    wait_for(lambda: any(path.stat().st_size for path in tmp_path.glob("*/run/metrics.jsonl")))
+    assert len(children(tmp_path)) == 2  # itself and the training
+    script.send_signal(ending)
+    assert script.wait(60) == 128 + ending
+    assert children(tmp_path) == []
+
+
+def children(marker: Path) -> list[str]:
+    """The processes whose temporary files are to lie in `marker`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"TMPDIR={marker}\0".encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:  # ended meanwhile, or someone else's
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not begin"
+        time.sleep(0.1)
