@@ -7,6 +7,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from flowlib.known import is_so
+
 
 def check_tensor(name: str, value: object, *, finite: bool = True, batch: bool = True) -> Tensor:
     """Return `value` if it is a floating-point tensor, non-empty, with a batch dimension and finite entries.
@@ -35,8 +37,8 @@ def check_kind(name: str, value: Tensor, owner: str, like: Tensor) -> Tensor:
     Raises:
         ValueError: naming the argument, what came and what was expected.
     """
-    free = torch.is_autocast_enabled(value.device.type)
-    if value.device != like.device or (value.dtype != like.dtype and not free):
+    other = value.dtype != like.dtype and not torch.is_autocast_enabled(value.device.type)
+    if other or value.device != like.device:
         raise ValueError(f"{name} is {value.dtype} on {value.device}, but {owner} is {like.dtype} on {like.device}")
     return value
 
@@ -71,8 +73,15 @@ def check_labels(name: str, y: object, batch: int, classes: int, device: torch.d
         raise ValueError(f"{name} must have shape ({batch},), one label a sample, got {tuple(y.shape)}")
     if y.device != device:
         raise ValueError(f"{name} is on {y.device}, the samples are on {device}")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high > classes:
+    # Both are read at once, because a GPU is waited for each time.
+    low, high = 0, 0
+
+    def fit() -> bool:
+        nonlocal low, high
+        low, high = torch.stack(torch.aminmax(y)).tolist()
+        return low >= 0 and high <= classes
+
+    if not is_so(y, None, ("labels", classes), fit):
         raise ValueError(f"{name} must lie in 0 ... {classes - 1} (or {classes}, the null guide), got {low} ... {high}")
     return y
 

@@ -1,77 +1,17 @@
-"""Fields: anything with a velocity u_t(x|y) and a score s_t(x|y), learned or known exactly.
+"""Fields, one learned and one exact: a network on the path that it was trained on, and a mixture of Gaussians.
 
-A field has to say one thing: its `predict(x, t, y)`, and of which kind that prediction is. Velocity, score, E[z|x] and
-E[eps|x] follow from the 2x2 solve of `flowlib.paths`. Samplers, guidance and likelihood use nothing else, so that each
-is first seen to be right on `MixtureField`, which is exact, and then used on a `Model`, which was learned.
+What every field shares, and what a new one has to say, is in `flowlib.field`.
 """
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_choice, check_count, check_kind, check_labels, check_tensor
+from flowlib.field import Field, check_field
+from flowlib.known import always, at, for_batch, once, remember
 from flowlib.paths import PREDICTIONS, GaussianPath, check_path, expand_time
 
-
-class Field:
-    """What every field shares. Subclasses set `path`, `predicts` and `null`, and implement `predict`.
-
-    Arguments of all methods: `x` (B, ...) float; `t` a number or a tensor () or (B,) in [0, 1]; `y` (B,) integer labels
-    (or what the network takes as its guide); `y = None` is the null guide: no condition. A sample that has become NaN
-    or infinite stays so, and disturbs no other.
-    """
-
-    path: GaussianPath
-    predicts: str
-    null: int | Tensor | None = None  # the guide that means "no condition"; None: the field takes no guide at all
-
-    def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """The field's own prediction, of the kind `self.predicts`, shaped like x."""
-        raise NotImplementedError
-
-    def _as(self, kind: str, x: Tensor, t: float | Tensor, y: Tensor | None) -> Tensor:
-        return self.path.convert(self.predict(x, t, y), x, t, self.predicts, kind)
-
-    def u(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """Velocity u_t(x|y)."""
-        return self._as("velocity", x, t, y)
-
-    def s(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """Score s_t(x|y) = grad log p_t(x|y)."""
-        return self._as("score", x, t, y)
-
-    def data(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """D = E[z|x, y], the denoised sample."""
-        return self._as("data", x, t, y)
-
-    def noise(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """eps_hat = E[eps|x, y]."""
-        return self._as("noise", x, t, y)
-
-    def pair(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`(D, eps_hat)` from one evaluation."""
-        return self.path.solve(self.predict(x, t, y), x, t, self.predicts)
-
-    def has_velocity_at(self, t: float) -> bool:
-        """Whether `u` can be asked for at this time; at the ends some predictions and schedules have no finite one."""
-        time = torch.tensor(t, dtype=torch.float64)
-        finite = all(bool(torch.isfinite(part)) for part in self.path.row("velocity", time))
-        return self.predicts == "velocity" or (finite and bool(self.path.informative(self.predicts, time)))
-
-    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return `y` if it is one guide for each sample of `x`; a ValueError if not, or if the field takes no guide."""
-        if self.null is None:
-            raise ValueError("y was given, but this field takes no guide")
-        if isinstance(self.null, int):
-            return check_labels("y", y, len(x), self.null, x.device)
-        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
-            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {y!r}")
-        return y
-
-    def null_like(self, y: Tensor) -> Tensor:
-        """A batch of null guides, shaped like `y`; a ValueError if the field takes no guide."""
-        if self.null is None:
-            raise ValueError("y was given, but this field takes no guide")
-        return torch.as_tensor(self.null, dtype=y.dtype, device=y.device).expand_as(y)
+__all__ = ["Field", "MixtureField", "Model", "check_field"]
 
 
 class Model(nn.Module, Field):
@@ -96,15 +36,26 @@ class Model(nn.Module, Field):
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         check_tensor("x", x, finite=False)
-        check_kind("x", x, "the network", next(self.net.parameters(), x))
-        time = expand_time(t, x).reshape(-1).expand(x.shape[0])
+        first = once(self, "first parameter", lambda: next(self.net.parameters(), None))
+        check_kind("x", x, "the network", x if first is None else first)
+        batch, null = x.shape[0], self.null
+        time = for_batch(expand_time(t, x), batch)
         if y is not None:
-            self.check_guide(y, x)
-        elif isinstance(self.null, Tensor):
-            y = self.null.to(x.device).expand(len(x), *self.null.shape)
-        elif self.null is not None:
-            y = torch.full((x.shape[0],), int(self.null), device=x.device)
+            self.guide_fits(y, x)
+        elif isinstance(null, Tensor):
+            expanded = null
+            y = once(self, (batch, x.device), lambda: remember(expanded.to(x.device).expand(batch, *expanded.shape)))
+        elif null is not None:
+            y = torch.full((batch,), int(null), device=x.device)
         return self.net(x, time, y)
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        """As of any field; and a network that has a `check_guide(y, batch)`, such as one of words, has its say."""
+        super().check_guide(y, x)
+        check = getattr(self.net, "check_guide", None)
+        if check is not None:
+            check(y, len(x))
+        return y
 
 
 class MixtureField(Field):
@@ -142,7 +93,7 @@ class MixtureField(Field):
             raise ValueError(f"weights must be {count} positive numbers, got {weights.tolist()}")
         if std.shape not in ((), (count,)) or not bool((std >= 0).all() & torch.isfinite(std).all()):
             raise ValueError(f"std must be one number >= 0 or {count} of them, got {std.tolist()}")
-        self.std = std.expand(count)
+        self.std, self._least = std.expand(count), float(std.min())
         self.weights = weights / weights.sum()
         self.labels = torch.arange(count, device=means.device) if labels is None else labels
         check_labels("labels", self.labels, count, count, means.device)
@@ -152,7 +103,11 @@ class MixtureField(Field):
         self.path = check_path(path)
 
     def has_velocity_at(self, t: float) -> bool:
-        return super().has_velocity_at(t) and (t < 1 or bool((self.std > 0).all()))
+        return super().has_velocity_at(t) and (t < 1 or self._least > 0)
+
+    def _has_density(self, t: Tensor) -> Tensor:
+        alpha, beta = self.path.levels(t)
+        return alpha**2 * self._least**2 + beta**2 > 0
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw data z (count, ...) and their labels (count,)."""
@@ -183,23 +138,16 @@ class MixtureField(Field):
             raise ValueError(f"x must have shape (batch, *{tuple(self.means.shape[1:])}), got {tuple(x.shape)}")
         check_kind("x", x, "the mixture", self.means)
         flat, means = x.flatten(1), self.means.flatten(1)
-        time = expand_time(t, x).reshape(-1, 1)
-        alpha, beta = self.path.schedule.alpha(time), self.path.schedule.beta(time)
-        variance = alpha**2 * self.std**2 + beta**2
-        if not bool((variance > 0).all()):
+        time = expand_time(t, x)
+        if not always(time, self, "density", self._has_density):
             raise ValueError("a mixture with std = 0 has no density at t = 1: ask for t < 1")
+        alpha, beta = (level.reshape(-1, 1) for level in at(time, self.path, "levels", self.path.levels))
+        variance = alpha**2 * self.std**2 + beta**2
         gap = flat[:, None] - alpha[..., None] * means
         log_normal = -0.5 * (gap**2).sum(-1) / variance - 0.5 * flat.shape[1] * torch.log(2 * torch.pi * variance)
         log_weights = torch.log(self.weights).expand(len(x), -1)
         if y is not None:
-            self.check_guide(y, x)
+            self.guide_fits(y, x)
             other = (self.labels != y[:, None]) & y[:, None].ne(self.null)  # type: ignore[arg-type]
             log_weights = torch.log_softmax(log_weights.masked_fill(other, -torch.inf), dim=1)
         return log_weights + log_normal, gap, variance, alpha, beta
-
-
-def check_field(value: object) -> Field:
-    """Return `value` if it is a field; the ValueError says how a network becomes one."""
-    if not isinstance(value, Field):
-        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
-    return value

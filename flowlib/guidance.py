@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
 from flowlib.fields import Field, check_field
+from flowlib.known import always, as_time, at, for_batch, made_of
 from flowlib.paths import expand_time
 
 
@@ -21,6 +22,9 @@ class _Guided(Field):
 
     def has_velocity_at(self, t: float) -> bool:
         return self.field.has_velocity_at(t)
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        return self.field.check_guide(y, x)
 
 
 class ClassifierFreeGuidance(_Guided):
@@ -44,10 +48,11 @@ class ClassifierFreeGuidance(_Guided):
         if self.scale == 1:
             return self.field.predict(x, t, y)
         check_tensor("x", x, finite=False)
-        self.field.check_guide(y, x)
+        self.field.guide_fits(y, x)
         if isinstance(t, Tensor) and t.ndim:
             t = torch.cat([t, t])
-        both = self.field.predict(torch.cat([x, x]), t, torch.cat([y, self.field.null_like(y)]))
+        guides = made_of(y, self.field, "and null", lambda: torch.cat([y, self.field.null_like(y)]))
+        both = self.field.predict(torch.cat([x, x]), t, guides)
         conditional, unconditional = both.chunk(2)
         return unconditional + self.scale * (conditional - unconditional)
 
@@ -81,26 +86,29 @@ class EnergyGuidance(_Guided):
         self.log_prob, self.conditional = log_prob, conditional
 
     def has_velocity_at(self, t: float) -> bool:
-        return super().has_velocity_at(t) and bool(torch.isfinite(self._weight(torch.tensor(t, dtype=torch.float64))))
+        return super().has_velocity_at(t) and self._finite(as_time(t))
+
+    def _finite(self, t: Tensor) -> bool:
+        return always(t, self, "finite", lambda t: torch.isfinite(self._weight(t)))
 
     def _weight(self, t: Tensor) -> Tensor:
         # eps_hat moves by -beta times the gradient; at fixed x, a D + b eps_hat moves by delta / alpha times that.
-        alpha, beta = self.path.schedule.alpha(t), self.path.schedule.beta(t)
+        alpha, beta = self.path.levels(t)
         return torch.where(alpha > 0, -self.path.delta(self.predicts, t) * beta / alpha, torch.zeros_like(alpha))
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         prediction = self.field.predict(x, t, y if self.conditional else None)
         time = expand_time(t, x)
-        weight = self._weight(time)
-        if not bool(torch.isfinite(weight).all()):
+        if not self._finite(time):
             raise ValueError(f"a gradient cannot guide a {self.predicts!r} at t = 1 on {self.path}: ask for t < 1")
-        if self.scale == 0 or not bool((weight != 0).any()):
+        if self.scale == 0 or always(time, self, "nothing", lambda t: self._weight(t) == 0):
             return prediction
         graph = torch.is_grad_enabled() and x.requires_grad  # a likelihood needs the gradient's own derivative
         with torch.enable_grad():
             x = x if graph else x.detach().requires_grad_()
-            log_prob = self.log_prob(x, time.reshape(-1).expand(len(x)), y)
+            log_prob = self.log_prob(x, for_batch(time, len(x)), y)
             if log_prob.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(log_prob.shape)}")
             gradient = torch.autograd.grad(log_prob.sum(), x, create_graph=graph)[0]
+        (weight,) = at(time, self, "weight", lambda t: (self._weight(t),))
         return prediction + self.scale * weight * gradient

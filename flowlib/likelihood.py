@@ -5,7 +5,6 @@ is known, gives log p_1.
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -13,6 +12,8 @@ from tqdm import tqdm
 
 from flowlib.checks import check_choice, check_count, check_tensor
 from flowlib.fields import Field, check_field
+from flowlib.known import remember, remember_times, remembering
+from flowlib.requests import ahead, guide_of, stages
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
 
@@ -57,7 +58,9 @@ def log_likelihood(
         field: any field with a velocity at both ends.
         x: data (B, ...), float.
         y: guides (B,), or None for the null guide.
-        steps, method, rtol, atol: as in `flowlib.samplers.sample_ode`.
+        steps: of the fixed-step methods.
+        method: "euler", "midpoint", "heun" or "rk4"; or torchdiffeq's adaptive "dopri5", "dopri8", "bosh3" or
+            "adaptive_heun", which choose their steps by the tolerances `rtol` and `atol`.
         estimator: "exact", whose cost grows with the sample's size, or "hutchinson", unbiased with one probe of random
             signs a sample, the same along its whole path.
         start, end: times where the flow begins and where x lives, for fields whose velocity is infinite at 0 or 1;
@@ -73,46 +76,45 @@ def log_likelihood(
     check_choice("method", method, [*STEPS, *ADAPTIVE])
     check_choice("estimator", estimator, ["exact", "hutchinson"])
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
-    grid = time_grid(steps, start, end).flip(0).to(x)
+    times = time_grid(steps, start, end).flip(0)
     for name, t in (("start", start), ("end", end)):
         if not field.has_velocity_at(t):
             raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
-    if y is not None:
-        field.check_guide(y, x)
-    probe = None
-    if estimator == "hutchinson":
-        signs = torch.randint(0, 2, x.shape, generator=generator)
-        probe = (2 * signs - 1).to(x)
     schedule = field.path.schedule
-    variance = float(schedule.alpha(grid[-1]) ** 2 + schedule.beta(grid[-1]) ** 2)
+    variance = float(schedule.alpha(times[-1]) ** 2 + schedule.beta(times[-1]) ** 2)
+    with remembering():
+        if y is not None:
+            field.check_guide(remember(y), x)
+        grid = remember_times(times, x)
+        asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
+        probe = None
+        if estimator == "hutchinson":
+            signs = torch.randint(0, 2, x.shape, generator=generator)
+            probe = (2 * signs - 1).to(x)
 
-    def solve(part: slice) -> Tensor:
-        guide, sign, dim = (
-            None if y is None else y[part],
-            None if probe is None else probe[part],
-            x[0].numel(),
-        )
+        def solve(part: slice) -> Tensor:
+            guide, sign, dim = guide_of(y, part), None if probe is None else probe[part], x[0].numel()
 
-        def rates(state: Tensor, t: Tensor) -> Tensor:
-            samples = state[:, :-1].reshape(-1, *x.shape[1:])
-            velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign)
-            return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
+            def rates(state: Tensor, t: Tensor) -> Tensor:
+                samples = state[:, :-1].reshape(-1, *x.shape[1:])
+                velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign)
+                return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
 
-        # The state is the sample and, in one more component, the divergence integrated so far.
-        state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
-        if method in ADAPTIVE:
-            state = solve_adaptive(rates, state, grid[[0, -1]], method, rtol, atol)[-1]
-        else:
-            for t, s in pairwise(grid):
-                state = STEPS[method](rates, state, t, s - t)
-        noise, change = state[:, :-1], state[:, -1]
-        log_normal = -0.5 * (noise**2).sum(1) / variance - 0.5 * dim * math.log(2 * math.pi * variance)
-        return log_normal + change
+            # The state is the sample and, in one more component, the divergence integrated so far.
+            state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
+            if method in ADAPTIVE:
+                state = solve_adaptive(rates, state, grid.times[[0, -1]], method, rtol, atol)[-1]
+            else:
+                for at, t, h in zip(asked, grid.points, sizes, strict=False):
+                    state = STEPS[method](ahead(rates, at), state, t, h)
+            noise, change = state[:, :-1], state[:, -1]
+            log_normal = -0.5 * (noise**2).sum(1) / variance - 0.5 * dim * math.log(2 * math.pi * variance)
+            return log_normal + change
 
-    parts = range(0, len(x), size)
-    bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
-    with torch.no_grad():
-        return torch.cat([solve(slice(i, i + size)) for i in bar])
+        parts = range(0, len(x), size)
+        bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
+        with torch.no_grad():
+            return torch.cat([solve(slice(i, i + size)) for i in bar])
 
 
 def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -6,11 +6,13 @@ alone. Together with `x = alpha D + beta eps_hat` that is two equations in two u
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_tensor
+from flowlib.known import always, at, is_so, known_time
 from flowlib.schedules import Linear, Schedule
 
 Row = tuple[Tensor, Tensor]
@@ -23,6 +25,11 @@ PREDICTIONS: dict[str, Callable[[Schedule, Tensor], Row]] = {
     "score": lambda schedule, t: (torch.zeros_like(t), -1 / schedule.beta(t)),
     "v": lambda schedule, t: (-schedule.beta(t), schedule.alpha(t)),  # Salimans & Ho 2022, section 4
 }
+
+
+def in_range(t: Tensor) -> bool:
+    """Whether all times lie in [0, 1]."""
+    return is_so(t, None, "in [0, 1]", lambda: bool(((t >= 0) & (t <= 1)).all()))
 
 
 def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
@@ -38,13 +45,15 @@ def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: if t has another shape or leaves [0, 1].
     """
+    if (known := known_time(t, x)) is not None:
+        return known
     try:
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"t must be a number or a tensor, got {t!r}") from error
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
         raise ValueError(f"t must have shape () or ({x.shape[0]},), got {tuple(t.shape)}")
-    if not bool(((t >= 0) & (t <= 1)).all()):
+    if not in_range(t):
         raise ValueError(f"t must lie in [0, 1], got values from {t.min().item()} to {t.max().item()}")
     return t if t.ndim == 0 else t.reshape(-1, *[1] * (x.ndim - 1))
 
@@ -90,6 +99,10 @@ class GaussianPath:
         """s_t(x|z) = (alpha z - x) / beta^2; a ValueError where beta_t = 0."""
         return self.convert(_one_or_each(z, x), x, t, "data", "score")
 
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and beta at times `t` (any shape)."""
+        return self.schedule.alpha(t), self.schedule.beta(t)
+
     def row(self, kind: str, t: Tensor) -> Row:
         """The row (a, b) of a kind of prediction, `p = a D + b eps_hat`, at times `t` (any shape)."""
         check_choice("prediction", kind, PREDICTIONS)
@@ -97,14 +110,26 @@ class GaussianPath:
 
     def delta(self, kind: str, t: Tensor) -> Tensor:
         """The determinant alpha b - beta a; an error in the prediction of 1 is an error in D of beta / |delta|."""
+        (alpha, beta), (a, b) = self.levels(t), self.row(kind, t)
+        return alpha * b - beta * a
+
+    def finite(self, kind: str, t: Tensor) -> Tensor:
+        """Where (bool, like t) a kind of prediction is finite itself."""
         a, b = self.row(kind, t)
-        return self.schedule.alpha(t) * b - self.schedule.beta(t) * a
+        return torch.isfinite(a) & torch.isfinite(b)
 
     def informative(self, kind: str, t: Tensor) -> Tensor:
         """Where (bool, like t) a prediction determines D and eps_hat: a finite row and delta != 0."""
-        a, b = self.row(kind, t)
-        delta = self.schedule.alpha(t) * b - self.schedule.beta(t) * a
-        return torch.isfinite(a) & torch.isfinite(b) & (delta != 0)
+        return self.finite(kind, t) & (self.delta(kind, t) != 0)
+
+    def always(self, what: str, kind: str, t: Tensor) -> bool:
+        """Whether a kind is "finite", or "informative", at all of the times t."""
+        return always(t, self, (what, kind), partial(getattr(self, what), kind))
+
+    def inverse(self, kind: str, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What x and p are multiplied by to make D, b and -beta, and to make eps_hat, -a and alpha, all over delta."""
+        (alpha, beta), (a, b), delta = self.levels(t), self.row(kind, t), self.delta(kind, t)
+        return b / delta, -beta / delta, -a / delta, alpha / delta
 
     def solve(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str) -> tuple[Tensor, Tensor]:
         """Return `(D, eps_hat)`, the pair that a prediction of kind `source` at `x` stands for.
@@ -112,17 +137,10 @@ class GaussianPath:
         Raises:
             ValueError: where the prediction carries no information (noise at t = 0, data at t = 1, score at both).
         """
-        check_tensor("x", x, finite=False)
-        _check_like("prediction", prediction, "x", x)
-        t = expand_time(t, x)
-        if not bool(self.informative(source, t).all()):
-            raise ValueError(
-                f"a {source!r} prediction does not determine data and noise at t = {_worst(self, source, t)} "
-                f"on {self}: use 'v', or 'velocity' where the schedule's derivatives are finite"
-            )
-        alpha, beta, (a, b) = self.schedule.alpha(t), self.schedule.beta(t), self.row(source, t)
-        delta = alpha * b - beta * a
-        return (b * x - beta * prediction) / delta, (alpha * prediction - a * x) / delta
+        t = self._informed(prediction, x, t, source)
+        data_x, data_p, noise_x, noise_p = at(t, self, ("inverse", source), partial(self.inverse, source))
+        # addcmul(a, b, c) is a + b c in one pass over the samples.
+        return torch.addcmul(data_x * x, data_p, prediction), torch.addcmul(noise_x * x, noise_p, prediction)
 
     def convert(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str, target: str) -> Tensor:
         """Turn a prediction of kind `source` at `x` into the kind `target`.
@@ -137,13 +155,31 @@ class GaussianPath:
         check_choice("source", source, PREDICTIONS)
         if source == target:
             return prediction
-        data, noise = self.solve(prediction, x, t, source)
-        a, b = self.row(target, expand_time(t, x))
-        if not bool((torch.isfinite(a) & torch.isfinite(b)).all()):
+        t = self._informed(prediction, x, t, source)
+        if not self.always("finite", target, t):
             raise ValueError(
                 f"the {target!r} is infinite at an end of time that was asked for, on {self}: ask for 'data'"
             )
-        return a * data + b * noise
+        of_x, of_p, delta = at(t, self, (source, target), partial(self._conversion, source, target))
+        return (of_x * x + of_p * prediction) / delta
+
+    def _conversion(self, source: str, target: str, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What x and p are multiplied by, and their sum divided by, to make c D + d eps_hat for the target's (c, d)."""
+        (alpha, beta), (a, b), (c, d) = self.levels(t), self.row(source, t), self.row(target, t)
+        return c * b - d * a, d * alpha - c * beta, alpha * b - beta * a
+
+    def _informed(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str) -> Tensor:
+        """The times, once the arguments are checked."""
+        check_tensor("x", x, finite=False)
+        _check_like("prediction", prediction, "x", x)
+        t = expand_time(t, x)
+        if not self.always("informative", source, t):
+            worst = float(t[~self.informative(source, t)][0])
+            raise ValueError(
+                f"a {source!r} prediction does not determine data and noise at t = {worst} "
+                f"on {self}: use 'v', or 'velocity' where the schedule's derivatives are finite"
+            )
+        return t
 
 
 def check_path(path: GaussianPath | None) -> GaussianPath:
@@ -166,8 +202,3 @@ def _one_or_each(z: Tensor, x: Tensor) -> Tensor:
     if z.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
         raise ValueError(f"z must have the shape of x, {tuple(x.shape)}, or of one sample, got {tuple(z.shape)}")
     return z.expand_as(x)
-
-
-def _worst(path: GaussianPath, kind: str, t: Tensor) -> float:
-    times = t.reshape(-1)
-    return float(times[~path.informative(kind, times)][0])

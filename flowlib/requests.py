@@ -1,6 +1,9 @@
 """What all samplers share: checking a field and a request, its time grid and noise, and working through it in parts."""
 
+import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -8,42 +11,95 @@ from tqdm import tqdm
 
 from flowlib.checks import check_count, check_tensor
 from flowlib.fields import Field, check_field
-from flowlib.solvers import time_grid
+from flowlib.known import Grid, remember, remember_times, remembering
+from flowlib.solvers import Velocity, evaluation_times, time_grid
 
 
+@contextmanager
 def prepare(
     field: Field, noise: Tensor, y: Tensor | None, steps: int, times: Tensor | None, batch_size: int | None
-) -> Tensor:
-    """Check what all samplers take, and return the time grid in the dtype and on the device of the noise."""
+) -> Iterator[Grid]:
+    """Check what all samplers take, once; inside, the guide and the times, a grid, are known to all further checks."""
     check_field(field)
     check_tensor("noise", noise)
-    if y is not None:
-        field.check_guide(y, noise)
-    if batch_size is not None:
-        check_count("batch_size", batch_size)
-    if times is None:
-        return time_grid(steps).to(noise)
-    times = check_tensor("times", times, batch=False).to(noise)  # in whose dtype they still have to differ
-    if times.ndim != 1 or len(times) < 2 or not bool((times[1:] > times[:-1]).all()) or times[0] < 0 or times[-1] > 1:
-        raise ValueError(f"times must be two or more increasing numbers in [0, 1], got {times.tolist()}")
+    with remembering():
+        if y is not None:
+            field.check_guide(remember(y), noise)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
+        yield remember_times(time_grid(steps) if times is None else check_times(times, noise.dtype), noise)
+
+
+def check_times(times: object, dtype: torch.dtype) -> Tensor:
+    """Return `times` on the CPU if they are increasing numbers in [0, 1], in that dtype too; a ValueError if not."""
+    times = check_tensor("times", times, batch=False).detach().cpu()
+    rounded = times.to(dtype)
+    increasing = rounded.ndim == 1 and len(rounded) > 1 and bool((rounded.diff() > 0).all())
+    if not increasing or rounded[0] < 0 or rounded[-1] > 1:
+        raise ValueError(f"times must be two or more increasing numbers in [0, 1], got {rounded.tolist()}")
     return times
 
 
-def diffusion_at(diffusion: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """g(t), a scalar tensor like t; a ValueError if it is not one finite number, or no function."""
+def velocity_known(field: Field, grid: Grid) -> list[bool]:
+    """At which of the times a velocity can be asked for."""
+    return [bool(field.has_velocity_at(t)) for t in grid.values]
+
+
+def time_steps(grid: Grid) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(i, t, s) for each step i from t to s, with a progress bar if it takes longer than two seconds."""
+    steps = enumerate(pairwise(grid.points))
+    for i, (t, s) in tqdm(
+        steps, total=len(grid.points) - 1, desc="sampling", unit="step", delay=2, leave=False, disable=None
+    ):
+        yield i, t, s
+
+
+def stages(method: str, grid: Grid, like: Tensor) -> list[tuple[Tensor, ...]]:
+    """For each step, the times at which a method asks for the velocity, in their order; they are known too."""
+    times = evaluation_times(method, grid.host)
+    points = iter(remember_times(times.flatten(), like).points)
+    return list(zip(*[points] * times.shape[1], strict=True))
+
+
+def diffusion_at(diffusion: Callable[[Tensor], Tensor], grid: Grid, steps: list[bool]) -> Tensor:
+    """g(t) at the start of each of the `steps` that want one, else 0: (N,); a ValueError if it is not one number."""
     if not callable(diffusion):
         raise ValueError(f"diffusion must be a function of t, got {diffusion!r}")
-    g = torch.as_tensor(diffusion(t)).to(t)
-    if g.ndim or not bool(torch.isfinite(g)):
-        raise ValueError(f"diffusion must return one finite number, got {g.tolist()} at t = {float(t)}")
-    return g
+    levels = [
+        torch.as_tensor(diffusion(t)).to(t) if step else torch.zeros_like(t)
+        for t, step in zip(grid.points[:-1], steps, strict=True)
+    ]
+    for g, t in zip(levels, grid.values, strict=False):
+        if g.ndim:
+            raise ValueError(f"diffusion must return one finite number, got {g.tolist()} at t = {t}")
+    together = torch.stack(levels)
+    for g, t in zip(together.tolist(), grid.values, strict=False):
+        if not math.isfinite(g):
+            raise ValueError(f"diffusion must return one finite number, got {g} at t = {t}")
+    return together
 
 
-def time_steps(grid: Tensor) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """(t, s, whether it is the last) for each step, with a progress bar if it takes longer than two seconds."""
-    last = len(grid) - 2
-    for i in tqdm(range(len(grid) - 1), desc="sampling", unit="step", delay=2, leave=False, disable=None):
-        yield grid[i], grid[i + 1], i == last
+def by_step(*weights: Tensor) -> list[tuple[Tensor, ...]]:
+    """Weights (N,) of N steps -> for each step its own, of shape ()."""
+    return list(zip(*(weight.unbind() for weight in weights), strict=True))
+
+
+def ahead(f: Velocity, times: tuple[Tensor, ...]) -> Velocity:
+    """f for one step of a method, at the known times, which have the values of those that the method asks for."""
+    known = iter(times)
+    return lambda x, t: f(x, next(known))
+
+
+def plus(x: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
+    """x + weight tensor + ..., for each of the pairs (weight, tensor) in one pass over the samples."""
+    for weight, tensor in terms:
+        x = torch.addcmul(x, weight, tensor)
+    return x
+
+
+def guide_of(y: Tensor | None, part: slice) -> Tensor | None:
+    """The guides of a part of the batch: what was found of all of them is known of these."""
+    return None if y is None else remember(y[part], like=y)
 
 
 def noise_source(

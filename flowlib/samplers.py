@@ -2,6 +2,7 @@
 
 Each takes any `Field`. None asks for what a field cannot say: where the velocity is infinite at an end of time, that
 one step is DDIM's, which needs only (D, eps_hat); and the SDE's own diffusion leaves its drift free of divisions.
+What can be checked or computed for all steps is, before the first one.
 """
 
 from collections.abc import Callable
@@ -10,29 +11,24 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_count, check_number
+from flowlib.ddim import ddim_step, sample_ddim
 from flowlib.fields import Field
-from flowlib.requests import diffusion_at, in_parts, noise_source, prepare, time_steps
-from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, adams_bashforth, solve_adaptive
+from flowlib.requests import (
+    ahead,
+    by_step,
+    diffusion_at,
+    guide_of,
+    in_parts,
+    noise_source,
+    plus,
+    prepare,
+    stages,
+    time_steps,
+    velocity_known,
+)
+from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, solve_adaptive
 
-
-def ddim_step(
-    field: Field, x: Tensor, y: Tensor | None, t: Tensor, s: Tensor, eta: float = 0.0, noise: Tensor | None = None
-) -> Tensor:
-    """From t to a later s: alpha_s D + sqrt(beta_s^2 - sigma^2) eps_hat + sigma noise (Song et al. 2021, equation 12).
-
-    sigma is `eta` times the standard deviation of the Gaussian posterior q(x_s | x_t, D). Neither alpha_t nor beta_s is
-    divided by, so that a step from pure noise and a step to clean data are exact.
-    """
-    data, eps = field.pair(x, t, y)
-    schedule = field.path.schedule
-    beta_s, beta_t = schedule.beta(s), schedule.beta(t)
-    if not eta:
-        return schedule.alpha(s) * data + beta_s * eps
-    if noise is None:
-        raise ValueError("a step with eta > 0 needs noise")
-    ratio = schedule.alpha(t) / schedule.alpha(s)
-    sigma = eta * beta_s * torch.sqrt((1 - (ratio * beta_s / beta_t) ** 2).clamp_min(0))
-    return schedule.alpha(s) * data + torch.sqrt((beta_s**2 - sigma**2).clamp_min(0)) * eps + sigma * noise
+__all__ = ["ddim_step", "langevin_step", "sample_ddim", "sample_ode", "sample_sde"]
 
 
 def sample_ode(
@@ -68,25 +64,32 @@ def sample_ode(
         ValueError: naming the argument that does not fit.
     """
     check_choice("method", method, [*STEPS, *ADAPTIVE])
-    grid = prepare(field, noise, y, steps, times, batch_size)
-    start = noise * field.path.schedule.beta(grid[0])
+    with prepare(field, noise, y, steps, times, batch_size) as grid:
+        start, sizes = noise * field.path.schedule.beta(grid.times[0]), grid.times.diff().unbind()
+        asked = [] if method in ADAPTIVE else stages(method, grid, noise)
+        finite = velocity_known(field, grid)
 
-    def solve(x: Tensor, y: Tensor | None) -> list[Tensor]:
-        if method in ADAPTIVE:
-            stops = grid if trajectory else grid[[0, -1]]
-            return list(solve_adaptive(lambda x, t: field.u(x, t, y), x, stops, method, rtol, atol))
-        states = [x]
-        for t, s, last in time_steps(grid):
-            if last and denoise_last:
-                x = field.data(x, t, y)
-            elif field.has_velocity_at(float(t)) and (method not in NEEDS_END or field.has_velocity_at(float(s))):
-                x = STEPS[method](lambda x, t: field.u(x, t, y), x, t, s - t)
-            else:
-                x = ddim_step(field, x, y, t, s)
-            states = [*states, x] if trajectory else [x]
-        return states
+        def solve(part: slice) -> list[Tensor]:
+            x, guide = start[part], guide_of(y, part)
 
-    return in_parts(lambda part: solve(start[part], None if y is None else y[part]), len(noise), batch_size, trajectory)
+            def velocity(x: Tensor, t: Tensor) -> Tensor:
+                return field.u(x, t, guide)
+
+            if method in ADAPTIVE:
+                stops = grid.times if trajectory else grid.times[[0, -1]]
+                return list(solve_adaptive(velocity, x, stops, method, rtol, atol))
+            states = [x]
+            for i, t, s in time_steps(grid):
+                if denoise_last and i == len(asked) - 1:
+                    x = field.data(x, t, guide)
+                elif finite[i] and (finite[i + 1] or method not in NEEDS_END):
+                    x = STEPS[method](ahead(velocity, asked[i]), x, t, sizes[i])
+                else:
+                    x = ddim_step(field, x, guide, t, s)
+                states = [*states, x] if trajectory else [x]
+            return states
+
+        return in_parts(solve, len(noise), batch_size, trajectory)
 
 
 def sample_sde(
@@ -127,85 +130,45 @@ def sample_sde(
     check_number("eta", eta, 0)
     check_count("corrector_steps", corrector_steps, 0)
     check_number("corrector_snr", corrector_snr, 0, low_open=True)
-    grid = prepare(field, noise, y, steps, times, batch_size)
-    schedule = field.path.schedule
-    start = noise * schedule.beta(grid[0])
-    draws = noise_source(noise, generator, batch_size)
-
-    def step(x: Tensor, y: Tensor | None, t: Tensor, s: Tensor, draw: Callable[[], Tensor]) -> Tensor:
-        data, eps = field.pair(x, t, y)
-        alpha, beta = schedule.alpha(t), schedule.beta(t)
-        w = schedule.dalpha(t) * beta - alpha * schedule.dbeta(t)
+    if diffusion is not None and not callable(diffusion):
+        raise ValueError(f"diffusion must be a function of t, got {diffusion!r}")
+    with prepare(field, noise, y, steps, times, batch_size) as grid:
+        schedule, t, last = field.path.schedule, grid.times[:-1], len(grid.values) - 2
+        start, draws = noise * schedule.beta(grid.times[0]), noise_source(noise, generator, batch_size)
+        finite = velocity_known(field, grid)[:-1]
+        alpha, beta, dalpha, dbeta, h = (
+            schedule.alpha(t),
+            schedule.beta(t),
+            schedule.dalpha(t),
+            schedule.dbeta(t),
+            grid.times.diff(),
+        )
         # Half of g^2 over beta: what multiplies -eps_hat in the drift, g^2/2 s = -g^2/(2 beta) eps_hat.
-        pull = eta * w if diffusion is None else diffusion_at(diffusion, t) ** 2 / (2 * beta)
-        drift = schedule.dalpha(t) * data + (schedule.dbeta(t) - pull) * eps
-        return x + (s - t) * drift + torch.sqrt(2 * pull * beta * (s - t)) * draw()
+        if diffusion is None:
+            pull = eta * (dalpha * beta - alpha * dbeta)
+        else:
+            taken = [finite[i] and not (denoise_last and i == last) for i in range(last + 1)]
+            pull = diffusion_at(diffusion, grid, taken) ** 2 / (2 * beta)
+        weights = by_step(h * dalpha, h * (dbeta - pull), torch.sqrt(2 * pull * beta * h))
 
-    def solve(part: slice) -> list[Tensor]:
-        x, guide, draw = start[part], None if y is None else y[part], draws(part)
-        states = [x]
-        for t, s, last in time_steps(grid):
-            if last and denoise_last:
-                x = field.data(x, t, guide)
-            elif field.has_velocity_at(float(t)):
-                x = step(x, guide, t, s, draw)
-            else:
-                x = ddim_step(field, x, guide, t, s)
-            for _ in range(0 if last else corrector_steps):
-                x = langevin_step(field, x, guide, s, corrector_snr, draw())
-            states = [*states, x] if trajectory else [x]
-        return states
+        def solve(part: slice) -> list[Tensor]:
+            x, guide, draw = start[part], guide_of(y, part), draws(part)
+            states = [x]
+            for i, t, s in time_steps(grid):
+                if denoise_last and i == last:
+                    x = field.data(x, t, guide)
+                elif finite[i]:
+                    data, eps = field.pair(x, t, guide)
+                    of_data, of_eps, of_noise = weights[i]
+                    x = plus(x, (of_data, data), (of_eps, eps), (of_noise, draw()))
+                else:
+                    x = ddim_step(field, x, guide, t, s)
+                for _ in range(0 if i == last else corrector_steps):
+                    x = langevin_step(field, x, guide, s, corrector_snr, draw())
+                states = [*states, x] if trajectory else [x]
+            return states
 
-    return in_parts(solve, len(noise), batch_size, trajectory)
-
-
-def sample_ddim(
-    field: Field,
-    noise: Tensor,
-    y: Tensor | None = None,
-    *,
-    steps: int = 50,
-    eta: float = 0.0,
-    order: int = 1,
-    times: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    trajectory: bool = False,
-    batch_size: int | None = None,
-) -> Tensor:
-    """DDIM in continuous time (Song et al. 2021): deterministic at eta = 0, DDPM's ancestral sampling at eta = 1.
-
-    At eta = 0 it is Euler's method for x / alpha as a function of beta / alpha: x moves by D times what alpha changes
-    and eps_hat times what beta changes. With `order` 2 or 3, still at one evaluation a step, that many pairs of D and
-    eps_hat are extrapolated to their mean over the step, as polynomials in the angle atan2(alpha, beta), in which they
-    are smooth at both ends of time (DPM-Solver++, Lu et al. 2022, extrapolates D alone, in log(alpha / beta)).
-    Other arguments as in `sample_sde`.
-
-    Raises:
-        ValueError: naming the argument that does not fit; for order > 1 with eta > 0.
-    """
-    check_number("eta", eta, 0, 1)
-    if check_count("order", order) > (1 if eta else 3):
-        raise ValueError(f"order must be 1 ... 3, and 1 if eta > 0; got {order} with eta = {eta}")
-    grid = prepare(field, noise, y, steps, times, batch_size)
-    alphas, betas = field.path.schedule.alpha(grid), field.path.schedule.beta(grid)
-    angles = torch.atan2(alphas, betas)
-    start, draws = noise * betas[0], noise_source(noise, generator, batch_size)
-
-    def solve(part: slice) -> list[Tensor]:
-        x, guide, draw = start[part], None if y is None else y[part], draws(part)
-        states, past = [x], list[Tensor]()
-        for i, (t, s, _) in enumerate(time_steps(grid)):
-            if order == 1:
-                x = ddim_step(field, x, guide, t, s, eta, draw() if eta else None)
-            else:
-                past = [torch.stack(field.pair(x, t, guide)), *past[: order - 1]]
-                weights = adams_bashforth(angles[i + 1 - len(past) : i + 1].flip(0), angles[i + 1])
-                data, eps = torch.einsum("k,k...->...", weights, torch.stack(past))
-                x = x + (alphas[i + 1] - alphas[i]) * data + (betas[i + 1] - betas[i]) * eps
-            states = [*states, x] if trajectory else [x]
-        return states
-
-    return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory)
 
 
 def langevin_step(field: Field, x: Tensor, y: Tensor | None, t: Tensor, snr: float, noise: Tensor) -> Tensor:

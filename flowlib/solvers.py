@@ -37,10 +37,14 @@ def rk4(f: Velocity, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
 
 
 def adams_bashforth(nodes: Tensor, end: Tensor) -> Tensor:
-    """The weights (N,) of values at `nodes` (N,) in their mean from nodes[0] to `end`, extrapolated as a polynomial."""
-    nodes = (nodes - nodes[0]).double() / (end - nodes[0]).double()
-    powers = torch.arange(len(nodes), device=nodes.device)
-    return torch.linalg.solve(nodes ** powers[:, None], 1 / (powers + 1).double()).to(end)
+    """The weights of values at `nodes` in their mean from the first node to `end`, extrapolated as a polynomial.
+
+    Nodes (..., N) and ends (...) -> weights (..., N).
+    """
+    start = nodes[..., :1]
+    nodes = (nodes - start).double() / (end[..., None] - start).double()
+    powers = torch.arange(nodes.shape[-1], device=nodes.device)
+    return torch.linalg.solve(nodes[..., None, :] ** powers[:, None], 1 / (powers + 1).double()).to(end)
 
 
 STEPS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
@@ -60,6 +64,18 @@ def time_grid(steps: int, start: float = 0.0, end: float = 1.0, power: float = 1
     check_number("start", start, 0, end, high_open=True)
     check_number("power", power, 0, low_open=True)
     return end - (end - start) * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power
+
+
+def evaluation_times(method: str, grid: Tensor) -> Tensor:
+    """The times at which a method evaluates f in each step of a grid (N + 1,), in their order: (N, evaluations)."""
+    seen = []
+
+    def nothing(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    STEPS[method](nothing, torch.zeros_like(grid[:-1]), grid[:-1], grid.diff())  # all steps at once
+    return torch.stack(seen, dim=1)
 
 
 def solve_adaptive(f: Velocity, x: Tensor, times: Tensor, method: str, rtol: float, atol: float) -> Tensor:

@@ -110,8 +110,9 @@ class StableTargets:
         x, data = path.sample(z, t, noise), z.clone()
         early = t < self.until
         with torch.autocast(z.device.type, enabled=False):  # the posterior is sharper than bfloat16
+            labels = torch.where(early, 0 if y is None else y, -1).cpu()  # read once, and not for each label
             for label, (begin, end) in enumerate(self.ranges):
-                rows = (early if y is None else early & (y == label)).nonzero().flatten()
+                rows = (labels == label).nonzero().flatten().to(z.device, non_blocking=True)
                 if not len(rows):
                     continue
                 begin += int(start * (max(0, end - begin - self.count) + 1))

@@ -1,6 +1,4 @@
 from .ancestral import chain_of as chain_of
-from .ancestral import forward as forward
-from .ancestral import posterior as posterior
 from .ancestral import reverse as reverse
 from .ancestral import sample_ancestral as sample_ancestral
 from .ancestral import simple_loss as simple_loss
@@ -17,6 +15,8 @@ from .chain import grid_time as grid_time
 from .chain import named_chain as named_chain
 from .ddim import Clipped as Clipped
 from .ddim import encode_ddim as encode_ddim
+from .gaussians import forward as forward
+from .gaussians import posterior as posterior
 from .learned import LearnedVariance as LearnedVariance
 from .learned import TwoOutputs as TwoOutputs
 from .resampling import LossSecondMoment as LossSecondMoment

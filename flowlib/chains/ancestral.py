@@ -14,67 +14,15 @@ import torch
 from torch import Tensor
 
 from flowlib.chains.chain import Chain, grid_time
-from flowlib.checks import check_choice, check_tensor
+from flowlib.chains.gaussians import Step, forward, posterior, step_time
+from flowlib.checks import check_choice
 from flowlib.fields import Field, Model, check_field
 from flowlib.losses import prediction_loss
-from flowlib.requests import in_parts, noise_source, prepare, time_steps
+from flowlib.requests import guide_of, in_parts, noise_source, prepare, time_steps
 
-Step = int | Tensor
+__all__ = ["Reverse", "Step", "chain_of", "forward", "posterior", "reverse", "sample_ancestral", "simple_loss"]
+
 Reverse = Callable[[Tensor, Tensor | None, int, int], tuple[Tensor, Tensor]]  # (x_k, y, k, j) -> mean, variance of x_j
-
-
-def forward(chain: Chain, x: Tensor, k: Step, j: Step = 0) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(x_k | x_j): sqrt(abar_k / abar_j) x_j and 1 - abar_k / abar_j (Ho et al., equation 4).
-
-    With j = 0 that is the chain in one jump, N(sqrt(abar_k) x_0, 1 - abar_k); with j = k - 1, one step of it.
-
-    Args:
-        chain: of T steps.
-        x: x_j, shape (B, ...).
-        k, j: 0 <= j <= k <= T, each an integer or a tensor of B integers.
-
-    Returns:
-        the mean, shaped like x, and the variance, of shape () or (B, 1, ..., 1).
-
-    Raises:
-        ValueError: for steps outside that range, or no floats.
-    """
-    check_tensor("x", x, finite=False)
-    ratio = _log_abar("k", chain, k, x) - _log_abar("j", chain, j, x)
-    if bool((ratio > 0).any()):
-        raise ValueError(f"k must not be less than j, got k = {k} and j = {j}")
-    return torch.exp(ratio / 2).to(x) * x, -torch.expm1(ratio).to(x)
-
-
-def posterior(chain: Chain, x: Tensor, x_0: Tensor, k: Step, j: Step | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(x_j | x_k, x_0), where the chain came from if it ended in x_0 (Ho et al., equations 6, 7).
-
-    With v = 1 - abar_k / abar_j, the variance of x_k given x_j: the mean is
-    (sqrt(abar_j) v x_0 + sqrt(abar_k / abar_j) (1 - abar_j) x_k) / (1 - abar_k), the variance v (1 - abar_j) /
-    (1 - abar_k), which is 0 for j = 0.
-
-    Args:
-        chain: of T steps.
-        x, x_0: x_k and the data point, both (B, ...).
-        k, j: 0 <= j < k <= T, each an integer or a tensor of B integers; j is k - 1 by default.
-
-    Returns:
-        the mean, shaped like x, and the variance, of shape () or (B, 1, ..., 1).
-
-    Raises:
-        ValueError: for steps outside that range, or shapes that differ.
-    """
-    check_tensor("x", x, finite=False)
-    check_tensor("x_0", x_0, finite=False)
-    if x.shape != x_0.shape:
-        raise ValueError(f"x_0 must have the shape of x, {tuple(x.shape)}, got {tuple(x_0.shape)}")
-    log_k, log_j = _log_abar("k", chain, k, x), _log_abar("j", chain, k - 1 if j is None else j, x)
-    if not bool((log_k < log_j).all()):
-        raise ValueError(f"k must be greater than j, got k = {k} and j = {j}")
-    added, noise_j, noise_k = (-torch.expm1(part) for part in (log_k - log_j, log_j, log_k))
-    of_data = torch.exp(log_j / 2) * added / noise_k
-    of_state = torch.exp((log_k - log_j) / 2) * noise_j / noise_k
-    return of_data.to(x) * x_0 + of_state.to(x) * x, (added * noise_j / noise_k).to(x)
 
 
 def simple_loss(
@@ -117,7 +65,7 @@ def reverse(
         ValueError: for an argument that does not fit.
     """
     check_choice("variance", variance, ["small", "large"])
-    mean, small = posterior(chain, x, field.data(x, chain.time(k), y), k, j)
+    mean, small = posterior(chain, x, field.data(x, step_time(chain, k), y), k, j)
     return mean, small if variance == "small" else forward(chain, x, k, j)[1]
 
 
@@ -152,23 +100,24 @@ def sample_ancestral(
     check_field(field)
     chain = chain_of(field, steps)
     stride = chain.stride(chain.steps if steps is None else steps)
-    grid = prepare(field, noise, y, 1, chain.time(stride), batch_size)
-    draws = noise_source(noise, generator, batch_size)
     if not callable(variance):
         check_choice("variance", variance, ["small", "large"])
     step: Reverse = variance if callable(variance) else partial(reverse, field, chain, variance=variance)
-    start = noise * field.path.schedule.beta(grid[0])
+    with prepare(field, noise, y, 1, chain.time(stride), batch_size) as grid:
+        start, draws = noise * field.path.schedule.beta(grid.times[0]), noise_source(noise, generator, batch_size)
+        moves = list(pairwise(stride.tolist()))
 
-    def solve(part: slice) -> list[Tensor]:
-        x, guide, draw = start[part], None if y is None else y[part], draws(part)
-        states = [x]
-        for (k, j), _ in zip(pairwise(stride.tolist()), time_steps(grid), strict=True):
-            mean, spread = step(x, guide, k, j)
-            x = mean + torch.sqrt(spread) * draw() if j else mean
-            states = [*states, x] if trajectory else [x]
-        return states
+        def solve(part: slice) -> list[Tensor]:
+            x, guide, draw = start[part], guide_of(y, part), draws(part)
+            states = [x]
+            for i, _, _ in time_steps(grid):
+                k, j = moves[i]
+                mean, spread = step(x, guide, k, j)
+                x = mean + torch.sqrt(spread) * draw() if j else mean
+                states = [*states, x] if trajectory else [x]
+            return states
 
-    return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory)
 
 
 def chain_of(field: Field, steps: int | None = None) -> Chain:
@@ -184,16 +133,3 @@ def chain_of(field: Field, steps: int | None = None) -> Chain:
     if float((schedule.alpha(t) ** 2 + schedule.beta(t) ** 2 - 1).abs().max()) > 1e-9:
         raise ValueError(f"field must be on a path that preserves variance, got {field.path}: use sample_ddim(eta=1)")
     return Chain.of(schedule, 1000 if steps is None else steps)
-
-
-def _log_abar(name: str, chain: Chain, k: Step, x: Tensor) -> Tensor:
-    """log abar_k as float64, of shape () or (B, 1, ..., 1), on x's device."""
-    index = torch.as_tensor(k)
-    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise ValueError(f"{name} must be an integer or a tensor of integers, got {k!r}")
-    if index.shape not in ((), (len(x),)):
-        raise ValueError(f"{name} must have shape () or ({len(x)},), got {tuple(index.shape)}")
-    if int(index.min()) < 0 or int(index.max()) > chain.steps:
-        raise ValueError(f"{name} must lie in 0 ... {chain.steps}, got {int(index.min())} ... {int(index.max())}")
-    level = chain.log_abar[index.cpu()].to(x.device)
-    return level if level.ndim == 0 else level.reshape(-1, *[1] * (x.ndim - 1))

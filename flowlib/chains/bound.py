@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from flowlib.chains.ancestral import Reverse, Step, forward, posterior, reverse
+from flowlib.chains.ancestral import Reverse, reverse
 from flowlib.chains.chain import Chain
+from flowlib.chains.gaussians import Step, forward, posterior
 from flowlib.checks import check_choice, check_count, check_tensor
 from flowlib.fields import Field
 
@@ -78,6 +79,8 @@ def decoder_variance(chain: Chain, x: Tensor, k: Step, j: Step, small: Tensor, l
     For k = 1 that is the posterior's variance from 2 to 1, where Nichol & Dhariwal's code clips it too; without a step
     before, k = T, it is `large`.
     """
+    if isinstance(j, int) and j:
+        return small
     start, end = torch.as_tensor(k), torch.as_tensor(j)
     if not bool((end == 0).any()):
         return small

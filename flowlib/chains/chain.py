@@ -29,6 +29,7 @@ class Chain(Schedule):
     Attributes:
         var: (T + 1,) float64, indexed by k; var_0 = 0.
         log_abar: (T + 1,) float64, indexed by k; log abar_0 = 0. Its `expm1` keeps what 1 - abar_k would cancel.
+        levels: the same as numbers.
 
     Raises:
         ValueError: for variances of another shape or outside (0, 1).
@@ -44,6 +45,7 @@ class Chain(Schedule):
         zero = torch.zeros(1, dtype=torch.float64)
         self.var = torch.cat([zero, var.detach().cpu().double()])
         self.log_abar = torch.log1p(-self.var).cumsum(0)
+        self.levels: list[float] = self.log_abar.tolist()
 
     @classmethod
     def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> "Chain":

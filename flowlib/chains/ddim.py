@@ -8,9 +8,9 @@ chain's steps are `sample_ddim(times=chain.time(chain.stride(steps)))`.
 from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
+from flowlib.ddim import ddim_step
 from flowlib.fields import Field, check_field
-from flowlib.requests import in_parts, prepare, time_steps
-from flowlib.samplers import ddim_step
+from flowlib.requests import guide_of, in_parts, prepare, time_steps
 
 
 def encode_ddim(
@@ -43,18 +43,18 @@ def encode_ddim(
     """
     check_field(field)
     check_tensor("z", z)
-    grid = prepare(field, z, y, steps, times, batch_size)
-    start = field.path.schedule.beta(grid[0])
+    with prepare(field, z, y, steps, times, batch_size) as grid:
+        start, back = field.path.schedule.beta(grid.times[0]), grid.points[::-1]
 
-    def solve(part: slice) -> list[Tensor]:
-        x, guide, back = z[part], None if y is None else y[part], grid.flip(0)
-        states = [x]
-        for i, _ in enumerate(time_steps(grid)):
-            x = ddim_step(field, x, guide, back[i], back[i + 1])
-            states = [*states, x] if trajectory else [x]
-        return [*states[:-1], states[-1] / start]  # a sampler starts from beta_0 times the noise that it is given
+        def solve(part: slice) -> list[Tensor]:
+            x, guide = z[part], guide_of(y, part)
+            states = [x]
+            for i, _, _ in time_steps(grid):
+                x = ddim_step(field, x, guide, back[i], back[i + 1])
+                states = [*states, x] if trajectory else [x]
+            return [*states[:-1], states[-1] / start]  # a sampler starts from beta_0 times the noise that it is given
 
-    return in_parts(solve, len(z), batch_size, trajectory)
+        return in_parts(solve, len(z), batch_size, trajectory)
 
 
 class Clipped(Field):
@@ -73,6 +73,9 @@ class Clipped(Field):
     def __init__(self, field: Field, limit: float = 1.0) -> None:
         self.field, self.limit = check_field(field), check_number("limit", limit, 0, low_open=True)
         self.path, self.null = field.path, field.null
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        return self.field.check_guide(y, x)
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         return self.field.data(x, t, y).clamp(-self.limit, self.limit)

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowlib.chains.ancestral import Reverse, chain_of, forward, reverse
+from flowlib.chains.ancestral import Reverse, chain_of, reverse
+from flowlib.chains.gaussians import forward, step_time
 from flowlib.checks import check_choice, check_number
 from flowlib.fields import Field, check_field
+from flowlib.known import for_batch
 from flowlib.paths import expand_time
 
 LogProb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -63,7 +65,7 @@ def mean_shift(
             size = added / shrunk
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            value = log_prob(x, expand_time(chain.time(k), x).reshape(-1).expand(len(x)), y)
+            value = log_prob(x, for_batch(expand_time(step_time(chain, k), x), len(x)), y)
             if value.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(value.shape)}")
             gradient = torch.autograd.grad(value.sum(), x)[0]

@@ -120,6 +120,11 @@ class UNet(nn.Module):
         """The null guide: a label, a sequence of words (length,), or None."""
         return self.condition.null if self.words is None else self.words.null
 
+    def check_guide(self, y: Tensor, batch: int) -> None:
+        """A ValueError unless y, given words, are tokens of the vocabulary; labels are a field's to check."""
+        if self.words is not None:
+            self.words.check(y, batch)
+
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         check_image_shape("x", x, self.in_channels, self.multiple)
         context: Context | None = None

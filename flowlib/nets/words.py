@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
+from flowlib.known import is_so
 from flowlib.text import PADDING, START
 
 
@@ -36,12 +37,21 @@ class WordEmbedding(nn.Module):
         nn.init.normal_(self.place.weight, std=0.1)  # less than a word: what it says counts more than where it stands
         self.register_buffer("null", torch.tensor([START] + [PADDING] * (length - 1)), persistent=False)
 
-    def forward(self, y: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
-        if y is None:
-            y = self.null.expand(batch, -1)
+    def check(self, y: Tensor, batch: int) -> None:
+        """A ValueError unless y are tokens that an embedding has, (batch, length)."""
         words, length = self.word.num_embeddings, self.place.num_embeddings
         if y.is_floating_point() or y.shape != (batch, length):
             raise ValueError(f"y must be integer tokens ({batch}, {length}), got {y.dtype} {tuple(y.shape)}")
-        if int(y.min()) < 0 or int(y.max()) >= words or not bool((y != PADDING).any(1).all()):
+        if not is_so(y, None, ("tokens", words), lambda: _fit(y, words)):
             raise ValueError(f"y must hold tokens 0 ... {words - 1}, and in each row one that is no padding")
+
+    def forward(self, y: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
+        if y is None:
+            y = self.null.expand(batch, -1)
+        else:
+            self.check(y, batch)
         return self.word(y) + self.place.weight, y != PADDING
+
+
+def _fit(y: Tensor, words: int) -> bool:
+    return int(y.min()) >= 0 and int(y.max()) < words and bool((y != PADDING).any(1).all())

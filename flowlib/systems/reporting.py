@@ -105,14 +105,14 @@ def bits_of_test_set(
     Raises:
         ValueError: for data that are no pixels, a field of latents, or an argument that does not fit.
     """
-    check_pixels(field, test)
+    levels = check_pixels(field, test)
     if hasattr(field.path.schedule, "stride"):
         bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size).double().sum(1)
     else:
         z = test.images[: check_count("images", images)]
         device = next(field.parameters()).device
         inside = torch.rand(z.shape, generator=stream(seed, "dequantise"))
-        x = (z + (2 * inside - 1) / (test.levels - 1)).to(device)
+        x = (z + (2 * inside - 1) / (levels - 1)).to(device)
         if end is None:
             end = 1.0 if field.has_velocity_at(1.0) else 0.995
         with autocast("fp32", device):
@@ -120,15 +120,16 @@ def bits_of_test_set(
                 field, x, steps=steps, method=method, estimator="hutchinson", generator=stream(seed, "probe"),
                 batch_size=batch_size, end=end,
             )  # fmt: skip
-        bits = bits_per_dim(log_density.double(), x[0].numel(), levels=test.levels)
+        bits = bits_per_dim(log_density.double(), x[0].numel(), levels=levels)
     error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else float("nan")
     return {"bits_per_dim": float(bits.mean()), "standard_error": error}
 
 
-def check_pixels(field: Any, test: Dataset) -> None:
-    """A ValueError unless the data are pixels, and the field is one of them and not of latents."""
+def check_pixels(field: Any, test: Dataset) -> int:
+    """How many values a pixel of the data may have; a ValueError for other data, or a field of latents."""
     if test.levels is None or hasattr(field, "decode"):
         raise ValueError(f"bits/dim need a field on pixels: {test.name!r} or this field has none")
+    return test.levels
 
 
 class Counter:

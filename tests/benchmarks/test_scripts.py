@@ -32,9 +32,9 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2 --all": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 2 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
-    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (r"^(linear|cos)", 16),
+    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (r"^(linear|cos)", 16),  # noqa: E501
     "latent quality --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 2": (r"^[14] .* ± ", 2),
-    "latent guides --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 1": (r" f = [14], (a draw|mean of 8) .* ± ", 8),
+    "latent guides --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 1": (r" f = [14], (a draw|mean of 8) .* ± ", 8),  # noqa: E501
     "mnist --recipes tiny --samples 140 --steps 2": (r"^\| tiny ", 2),
     "sweep --steps 2 --sampling-steps 2 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 11),
@@ -155,7 +155,7 @@ def test_busy_ends_torchruns_processes_too(tmp_path: Path, monkeypatch: pytest.M
     pids = tmp_path / "pids"
     pids.mkdir()
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    with pytest.raises(KeyboardInterrupt), running(BUSY) as busy, running([*launch, str(script), str(pids)]) as several:
+    with pytest.raises(KeyboardInterrupt), running(BUSY) as busy, running([*launch, str(script), str(pids)]) as several:  # noqa: PT012
         wait_for(lambda: len(list(pids.iterdir())) == 2)
         raise KeyboardInterrupt
     assert busy.poll() is not None

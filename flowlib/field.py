@@ -1,0 +1,87 @@
+"""What every field shares: anything with a velocity u_t(x|y) and a score s_t(x|y), learned or known exactly.
+
+A field has to say one thing: its `predict(x, t, y)`, and of which kind that prediction is. Velocity, score, E[z|x] and
+E[eps|x] follow from the 2x2 solve of `flowlib.paths`. Samplers, guidance and likelihood use nothing else, so that each
+is first seen to be right on `MixtureField`, which is exact, and then used on a `Model`, which was learned.
+"""
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_labels
+from flowlib.known import as_time, is_so
+from flowlib.paths import GaussianPath
+
+
+class Field:
+    """What every field shares. Subclasses set `path`, `predicts` and `null`, and implement `predict`.
+
+    Arguments of all methods: `x` (B, ...) float; `t` a number or a tensor () or (B,) in [0, 1]; `y` (B,) integer labels
+    (or what the network takes as its guide); `y = None` is the null guide: no condition. A sample that has become NaN
+    or infinite stays so, and disturbs no other.
+    """
+
+    path: GaussianPath
+    predicts: str
+    null: int | Tensor | None = None  # the guide that means "no condition"; None: the field takes no guide at all
+
+    def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """The field's own prediction, of the kind `self.predicts`, shaped like x."""
+        raise NotImplementedError
+
+    def _as(self, kind: str, x: Tensor, t: float | Tensor, y: Tensor | None) -> Tensor:
+        return self.path.convert(self.predict(x, t, y), x, t, self.predicts, kind)
+
+    def u(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """Velocity u_t(x|y)."""
+        return self._as("velocity", x, t, y)
+
+    def s(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """Score s_t(x|y) = grad log p_t(x|y)."""
+        return self._as("score", x, t, y)
+
+    def data(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """D = E[z|x, y], the denoised sample."""
+        return self._as("data", x, t, y)
+
+    def noise(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """eps_hat = E[eps|x, y]."""
+        return self._as("noise", x, t, y)
+
+    def pair(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(D, eps_hat)` from one evaluation."""
+        return self.path.solve(self.predict(x, t, y), x, t, self.predicts)
+
+    def has_velocity_at(self, t: float) -> bool:
+        """Whether `u` can be asked for at this time; at the ends some predictions and schedules have no finite one."""
+        if self.predicts == "velocity":
+            return True
+        time = as_time(t)
+        return self.path.always("finite", "velocity", time) and self.path.always("informative", self.predicts, time)
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return `y` if it is one guide for each sample of `x`; a ValueError if not, or if the field takes no guide."""
+        if self.null is None:
+            raise ValueError("y was given, but this field takes no guide")
+        if isinstance(self.null, int):
+            return check_labels("y", y, len(x), self.null, x.device)
+        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
+            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {y!r}")
+        return y
+
+    def guide_fits(self, y: Tensor, x: Tensor) -> bool:
+        """Whether `check_guide` lets y pass, as in a sampler it has; its error if not."""
+        return is_so(y, self, (x.shape[0], x.device), lambda: self.check_guide(y, x) is not None)
+
+    def null_like(self, y: Tensor) -> Tensor:
+        """A batch of null guides, shaped like `y`; a ValueError if the field takes no guide."""
+        if self.null is None:
+            raise ValueError("y was given, but this field takes no guide")
+        return torch.as_tensor(self.null, dtype=y.dtype, device=y.device).expand_as(y)
+
+
+def check_field(value: object) -> Field:
+    """Return `value` if it is a field; the ValueError says how a network becomes one."""
+    if not isinstance(value, Field):
+        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
+    return value

@@ -1,0 +1,70 @@
+"""What the losses are made of: a prediction's error at given times and noise, and how noise and guides are drawn."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowlib.checks import check_choice, check_number, check_tensor
+from flowlib.fields import Model
+from flowlib.known import remember, remembering
+from flowlib.paths import PREDICTIONS, expand_time
+
+Coupling = Callable[[Tensor, Tensor], Tensor]  # (noise, data) -> the noise in another order
+
+
+def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
+    """Reorder `noise` to pair with `z` at the least total squared distance (Pooladian et al. 2023; Tong et al. 2024).
+
+    Args:
+        noise, z: (B, ...) of one shape. The cost is that of an exact assignment, O(B^3) on the CPU.
+
+    Returns:
+        (B, ...) a permutation of `noise`: row i belongs to z[i].
+
+    Pairing across labels makes the noise depend on the label; a guided model must be coupled within each label.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    check_tensor("noise", noise)
+    check_tensor("z", z)
+    if noise.shape != z.shape:
+        raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+    cost = torch.cdist(z.flatten(1).double(), noise.flatten(1).double()) ** 2
+    _, column = linear_sum_assignment(cost.detach().cpu().numpy())
+    return noise[torch.as_tensor(column, device=noise.device)]
+
+
+def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
+    """Return `y` (B, ...) with each guide replaced by the null guide with probability `rate`; `y` itself is kept."""
+    check_number("dropout", rate, 0, 1)
+    drop = torch.rand(len(y), generator=generator) < rate
+    drop = drop.to(y.device).reshape(-1, *[1] * (y.ndim - 1))
+    return torch.where(drop, model.null_like(y), y)
+
+
+def prediction_error(
+    model: Model, z: Tensor, y: Tensor | None, t: Tensor, noise: Tensor, measure: str | None = None
+) -> Tensor:
+    """Squared error of the network's prediction at given times and noise, the mean over components: (B,).
+
+    Args:
+        model: a network with a path.
+        z: data (B, ...); noise (B, ...) standard Gaussian; t (B,) in (0, 1); y guides (B,) or None.
+        measure: the kind of prediction in which the error is measured; by default the kind that the network predicts.
+
+    Raises:
+        ValueError: for a wrong shape, dtype, label or kind, naming it.
+    """
+    check_tensor("z", z, finite=False)
+    if measure is not None:
+        check_choice("measure", measure, PREDICTIONS)
+    with remembering():
+        remember(t)
+        remember(y)
+        a, b = model.path.row(model.predicts, expand_time(t, z))
+        prediction = model.predict(model.path.sample(z, t, noise), t, y)
+    error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)
+    if measure is None or measure == model.predicts:
+        return error
+    return error * (model.path.delta(measure, t) / model.path.delta(model.predicts, t)) ** 2
