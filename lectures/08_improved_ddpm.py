@@ -32,6 +32,7 @@ from torch import Tensor
 from flowlib import Cosine, GaussianPath, MixtureField, sample_ddim
 from flowlib.chains import (
     Chain,
+    LearnedVariance,
     LossSecondMoment,
     discretised_log_prob,
     fixed_reverse,
@@ -40,14 +41,18 @@ from flowlib.chains import (
     reverse,
     variational_bound,
 )
-from flowlib.course.notebook import fast, seeded, show_source, trained
+from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load
 from flowlib.metrics import energy_distance, frechet_distance
 from flowlib.plotting.figures import ACCENT, GREY, INK
-from flowlib.systems.bits import bound_of_test_set
-from flowlib.systems.improved_ddpm import LearnedVariance, step_losses, variational_loss
+from flowlib.systems import bound_of_test_set
+from flowlib.systems.improved_ddpm import step_losses, variational_loss
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 # %% [markdown]
@@ -459,7 +464,7 @@ model = model.requires_grad_(False)
 many = 8 if fast else 50
 table: dict[str, Tensor] = {}
 for variance in ("small", "large", "learned"):
-    table[variance] = bound_of_test_set(run, images=many, variance=variance).double()
+    table[variance] = bound_of_test_set(run.field, test_set, images=many, variance=variance).double()
 print(f"bits/dim of {many} test digits (L_hybrid, cosine chain, T = 200); storing takes {math.log2(17):.2f}")
 for variance, terms in table.items():
     total = terms.sum(1)
@@ -625,7 +630,7 @@ runs = {
     "L_vlb": trained("iddpm-vlb", name="digits-L_vlb", importance=False, **small),
     "L_vlb, importance": trained("iddpm-vlb", name="digits-L_vlb-by-importance", **small),
 }
-bits = {name: bound_of_test_set(one, images=many).double().sum(1) for name, one in runs.items()}
+bits = {name: bound_of_test_set(one.field, test_set, images=many).double().sum(1) for name, one in runs.items()}
 for name, total in bits.items():
     print(f"{name:18s} {total.mean():.3f} ± {total.std() / many**0.5:.3f} bits/dim")
 
@@ -669,7 +674,10 @@ for name, method in {"small": "ddpm", "large": "ddpm-large", "learned": "ddpm-le
     ]
     print(f"{name:19s}", *(f"{value:6.2f}" for value in quality[name]))
 strided = {
-    name: [float(bound_of_test_set(run, images=many, variance=name, steps=steps).sum(1).mean()) for steps in budgets]
+    name: [
+        float(bound_of_test_set(run.field, test_set, images=many, variance=name, steps=steps).sum(1).mean())
+        for steps in budgets
+    ]
     for name in ("small", "large", "learned")
 }
 print("\nbound of the strided chain, bits/dim")
