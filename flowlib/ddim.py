@@ -1,7 +1,4 @@
-"""DDIM in continuous time: steps that need only D and eps_hat, and of these no division by a noise or signal level.
-
-So they can be taken where the velocity is infinite, which the samplers of the ODE and the SDE do at the ends of time.
-"""
+"""Steps that need only D and eps_hat, which are finite where the velocity may not be; and DDIM, which is made of them."""
 
 import torch
 from torch import Tensor
@@ -42,6 +39,16 @@ def ddim_step(
     return of_data * data + of_eps * eps + sigma * noise
 
 
+def langevin_step(field: Field, x: Tensor, y: Tensor | None, t: Tensor, snr: float, noise: Tensor) -> Tensor:
+    """One step of Langevin dynamics at time t, whose stationary law is p_t(x|y) (Song et al. 2021, algorithm 4).
+
+    x + h s + sqrt(2 h) noise with h = 2 (snr beta)^2, the paper's step with |s| = |eps| / beta put at its expected
+    size, so that it depends on no other sample of the batch.
+    """
+    beta = field.path.schedule.beta(t)
+    return x - 2 * snr**2 * beta * field.noise(x, t, y) + 2 * snr * beta * noise
+
+
 def sample_ddim(
     field: Field,
     noise: Tensor,
@@ -76,11 +83,18 @@ def sample_ddim(
             from a generator of its own, seeded from `generator` in order: the result does not depend on the split.
 
     Returns:
-        samples (B, ...), or with `trajectory` (N + 1, B, ...), in the dtype of the noise.
+        the samples, in the dtype of the noise.
 
     Raises:
         ValueError: naming the argument that does not fit; for order > 1 with eta > 0; or where the field's prediction
             does not determine D and eps_hat, such as the noise at t = 0.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField, sample_ddim
+        >>> field = MixtureField(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), std=0.1)
+        >>> sample_ddim(field, torch.randn(64, 2), steps=5, order=2).shape
+        torch.Size([64, 2])
     """
     check_number("eta", eta, 0, 1)
     if check_count("order", order) > (1 if eta else 3):

@@ -19,7 +19,8 @@ class Model(nn.Module, Field):
 
     Args:
         net: `net(x, t, y)` -> like x, with x (B, ...), t (B,), y (B,). `net.null` is its null label, the number of
-            classes, or for guides that are tensors the null one; a network without it is called with y = None.
+            classes, or for guides that are tensors the null one; a network without it is called with y = None. One
+            with a `check_guide(y, batch)`, which looks at a guide before the first step, takes y = None for its null.
         path: the path; the linear one by default.
         predicts: what the network's output means: "data" | "noise" | "velocity" | "score" | "v".
 
@@ -42,15 +43,14 @@ class Model(nn.Module, Field):
         time = for_batch(expand_time(t, x), batch)
         if y is not None:
             self.guide_fits(y, x)
-        elif isinstance(null, Tensor):
-            expanded = null
-            y = once(self, (batch, x.device), lambda: remember(expanded.to(x.device).expand(batch, *expanded.shape)))
-        elif null is not None:
+        elif isinstance(null, Tensor) and not hasattr(self.net, "check_guide"):
+            guide = null
+            y = once(self, (batch, x.device), lambda: remember(guide.to(x.device).expand(batch, *guide.shape)))
+        elif null is not None and not isinstance(null, Tensor):
             y = torch.full((batch,), int(null), device=x.device)
         return self.net(x, time, y)
 
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        """As of any field; and a network that has a `check_guide(y, batch)`, such as one of words, has its say."""
         super().check_guide(y, x)
         check = getattr(self.net, "check_guide", None)
         if check is not None:

@@ -6,9 +6,9 @@ tensor, and the times are those of one grid. So within `remembering()` a sampler
 question about one of them is answered once: of a guide by its first reading, of a time by reading the whole grid at
 once, on the CPU.
 
-Nothing is taken on trust. What is not the very same tensor, were it a copy, is read as ever: so is whatever a caller's
-own function makes of its arguments, and so is everything outside a sampler or loss, in another thread or in
-`torch.compile`.
+Nothing else is taken on trust. A tensor is known by being that very one, which nobody writes into meanwhile; a copy of
+it, or what a caller's own function makes of it, is read as ever, and so is everything outside a sampler or loss, in
+another thread or in `torch.compile`.
 """
 
 from collections.abc import Callable, Hashable, Iterator

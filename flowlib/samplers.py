@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_count, check_number
-from flowlib.ddim import ddim_step, sample_ddim
+from flowlib.ddim import ddim_step, langevin_step, sample_ddim
 from flowlib.fields import Field
 from flowlib.requests import (
     ahead,
@@ -59,9 +59,21 @@ def sample_ode(
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time, to bound memory. The result does not depend on it, up to
             the rounding of kernels that a network chooses by batch size (and an adaptive method's tolerances).
+        rtol, atol: the adaptive methods' tolerances, > 0.
+
+    Returns:
+        the samples, in the dtype of the noise.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the argument that does not fit; or where the field's prediction is of no use at a time that
+            is asked for, such as the noise at t = 0.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField, sample_ode
+        >>> field = MixtureField(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), std=0.1)
+        >>> sample_ode(field, torch.randn(64, 2), torch.arange(64) % 2, steps=10).shape
+        torch.Size([64, 2])
     """
     check_choice("method", method, [*STEPS, *ADAPTIVE])
     with prepare(field, noise, y, steps, times, batch_size) as grid:
@@ -114,18 +126,34 @@ def sample_sde(
     finite data a g that does not vanish at t = 1 diverges there as steps grow, because the score is of size 1/beta.
 
     Args:
-        field, noise, y, steps, times, trajectory: as in `sample_ode`.
-        diffusion: g as a function of t, a scalar tensor; None for the default.
+        field: any field, learned or exact, guided or not.
+        noise: (B, ...) standard Gaussian; the start is beta_0 noise, which is the noise itself on all schedules but VE.
+        y: guides (B,), or None for the null guide.
+        steps: steps of a uniform grid from t = 0 to t = 1, each one evaluation of the field.
+        diffusion: g as a function of t, a scalar tensor, of which it makes one finite number; None for the default.
         eta: strength of the default diffusion, >= 0; eta = 0 is Euler's method for the ODE.
+        times: (N + 1,) increasing times in [0, 1] to use instead of the uniform grid.
         denoise_last: land on D = E[z|x] in the last step instead of adding noise once more.
         corrector_steps: Langevin steps at each new time, which move x towards p_t (Song et al. 2021).
         corrector_snr: r; a corrector step has size 2 (r beta)^2.
-        generator: the source of all noise.
+        generator: the source of all noise that is added, on the CPU; torch's own by default.
+        trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
             seeded from `generator` in order: the result does not depend on the split (compare with batch_size = B).
 
+    Returns:
+        the samples, in the dtype of the noise.
+
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the argument that does not fit; or where the field's prediction is of no use at a time that
+            is asked for, such as the noise at t = 0.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField, sample_sde
+        >>> field, generator = MixtureField(torch.eye(2), std=0.1), torch.Generator().manual_seed(0)
+        >>> sample_sde(field, torch.randn(64, 2), steps=10, generator=generator).shape
+        torch.Size([64, 2])
     """
     check_number("eta", eta, 0)
     check_count("corrector_steps", corrector_steps, 0)
@@ -169,13 +197,3 @@ def sample_sde(
             return states
 
         return in_parts(solve, len(noise), batch_size, trajectory)
-
-
-def langevin_step(field: Field, x: Tensor, y: Tensor | None, t: Tensor, snr: float, noise: Tensor) -> Tensor:
-    """One step of Langevin dynamics at time t, whose stationary law is p_t(x|y) (Song et al. 2021, algorithm 4).
-
-    x + h s + sqrt(2 h) noise with h = 2 (snr beta)^2, the paper's step with |s| = |eps| / beta put at its expected
-    size, so that it depends on no other sample of the batch.
-    """
-    beta = field.path.schedule.beta(t)
-    return x - 2 * snr**2 * beta * field.noise(x, t, y) + 2 * snr * beta * noise

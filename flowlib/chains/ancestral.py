@@ -35,10 +35,17 @@ def simple_loss(
 ) -> Tensor:
     """L_simple = E |eps - eps_theta(x_k, k)|^2 with k uniform in 1 ... T, a scalar (Ho et al., equation 14).
 
-    It is the core's loss, of the noise, at the grid times of the model's chain. Arguments as in `prediction_loss`.
+    It is the core's loss, of the noise, at the grid times of the model's chain.
+
+    Args:
+        model: a network on a chain. Guides are dropped only in training mode (`model.training`).
+        z: data (B, ...), float, finite.
+        y: guides (B,), or None for the null guide.
+        dropout: the probability with which each guide is replaced by the null guide, in [0, 1].
+        generator: the source of dropped guides, steps and noise, on the CPU.
 
     Raises:
-        ValueError: as there, and for a model whose path's schedule is not a `Chain`.
+        ValueError: for a wrong shape, dtype, label or rate, and for a model whose path's schedule is not a `Chain`.
     """
     chain = getattr(getattr(model, "path", None), "schedule", None)
     if not isinstance(chain, Chain):
@@ -92,7 +99,10 @@ def sample_ancestral(
         steps: how many of the chain's T steps to take, evenly spread; all by default.
         variance: "small" or "large", as in `reverse`, or a function (x_k, y, k, j) -> (mean, variance) of x_j, such as
             a network that has learned its variance.
-        generator, trajectory, batch_size: as in `sample_sde`.
+        generator: the source of all noise that is added, on the CPU; torch's own by default.
+        trajectory: return all states (steps + 1, B, ...), the start first, instead of the last (B, ...).
+        batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
+            seeded from `generator` in order: the result does not depend on the split.
 
     Raises:
         ValueError: naming the argument that does not fit.
