@@ -1,4 +1,4 @@
-"""Steps that need only D and eps_hat, which are finite where the velocity may not be; and DDIM, which is made of them."""
+"""Steps that need only D and eps_hat, finite where the velocity may not be; and DDIM, which is made of them."""
 
 import torch
 from torch import Tensor

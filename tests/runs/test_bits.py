@@ -1,4 +1,4 @@
-"""Named recipes, made tiny, end with the weights on record: what is moved or rewritten must not change what is computed.
+"""Named recipes, made tiny, end with the weights on record: what is moved or rewritten must not change the result.
 
 On the processor and with the torch of the record the hash of all weights is the same; elsewhere, where sums are taken
 in another order, the sum of their squares nearly is. A recipe that is meant to compute something else gets a new entry.
