@@ -46,7 +46,6 @@ from flowlib.fields import Field
 from flowlib.likelihood import log_likelihood
 from flowlib.losses import drop_guide
 from flowlib.metrics import frechet_distance, label_accuracy, precision_recall
-from flowlib.nets.classifier import TimeClassifier
 from flowlib.paths import expand_time
 from flowlib.plotting import picture_grid
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
@@ -720,28 +719,28 @@ picture_grid(torch.cat([samples[w][:20:2] for w in shown]), columns=10, rows=[f"
 # grey: the samples leave the data.
 #
 # **Now with a classifier.** It has to read noised images of every level, so it takes $t$, and it is trained on $x_t$,
-# not on images (`classifier_loss`: cross-entropy at a random time, whose minimiser is $p_t(y\mid x)$ by the argument
-# of Proposition 1). It is half of a small U-Net:
+# not on images: by cross-entropy at a random time, whose minimiser is $p_t(y\mid x)$ by the argument of Proposition 1.
 
 # %%
-with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-    torch.manual_seed(0)
-    classifier = TimeClassifier(channels=(16, 32, 64))
-optimiser = torch.optim.Adam(classifier.parameters(), 6e-3)
-updates = 20 if fast else 300
-decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
-generator = torch.Generator().manual_seed(0)
-for _ in range(updates):
-    index = torch.randint(len(train_set), (128,), generator=generator)
-    loss = classifier_loss(classifier, run.field.path, *train_set.batch(index), generator=generator)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    decay.step()
-classifier.eval().requires_grad_(False)
+show_source(classifier_loss)
 
+# %% [markdown]
+# Its network is half of a small U-Net, its training a recipe like any other, here shortened. One thing has to fit: the
+# path on which it sees images noised must be that of the field which it will guide.
+
+# %%
+noising = {"schedule": run.recipe.system.schedule, "chain": run.recipe.system.chain}
+classifier_run = trained(
+    "classifier", name="classifier-small", data=train_set.name, channels=(16, 32, 64), steps=300, batch_size=128,
+    lr=6e-3, ema=0.99, **noising,
+)  # fmt: skip
+classifier = classifier_run.module
 times = torch.linspace(0, 1, 11)
+its_path = classifier_run.recipe.system.path()
+assert torch.equal(its_path.schedule.alpha(times), run.field.path.schedule.alpha(times))
+
 test_images, test_labels = test_set.images[:1000], test_set.labels[:1000]
+generator = torch.Generator().manual_seed(0)
 told, untold = [], []
 for t in times:
     noised = run.field.path.sample(test_images, float(t), generator=generator)
