@@ -11,17 +11,16 @@
 # **Time:** 75 minutes of reading, 3 to 4 minutes of computing on two cores. **Needed before:** lectures 03 and 05.
 
 # %%
+import tempfile
 import time
-from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from flowlib.systems.building import build, latent_shape, network_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib import Field, MixtureField, Model, flow_matching_loss, sample_ode
+from flowlib import Field, MixtureField, Model, sample_ode
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import load, mnist, toy
 from flowlib.losses import prediction_error
@@ -33,11 +32,12 @@ from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, ze
 from flowlib.nets.unet import UNet
 from flowlib.plotting import animate, format_table, tile
 from flowlib.plotting.figures import ACCENT, GREY, INK
-from flowlib.recipes import Recipe
-from flowlib.systems.latent import LatentModel, latent_statistics
+from flowlib.recipes import Recipe, change, find_recipe
+from flowlib.runs import train
+from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
+from flowlib.systems.latent import latent_statistics
 from flowlib.systems.vae import elbo_loss
-from flowlib.training.journal import read_metrics
-from flowlib.training.settings import FirstStage
+from flowlib.training import Training, read_metrics
 
 torch.set_grad_enabled(False)  # turned on where something is trained
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
@@ -428,19 +428,13 @@ class Hourglass(nn.Module):
         return out + self.carry(c)[:, :, None, None] * x if self.gate else out
 
 
-def fit(net: nn.Module, steps: int) -> Model:
-    """Learn the flow of 8 x 8 digits; every call sees the same data, times and noise."""
-    data, draws = load("digits"), torch.Generator().manual_seed(1)
-    model = Model(net).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    with torch.enable_grad():
-        for _ in range(steps):
-            z, y = data.batch(torch.randint(len(data), (64,), generator=draws))
-            loss = flow_matching_loss(model, z, y, generator=draws)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return model.eval()
+short = change(find_recipe("digits"), time="uniform", steps=10 if fast else 150, batch_size=64)
+
+
+def learned(net: nn.Module) -> Model:
+    """The flow of 8 x 8 digits by the recipe, but with this network; every call sees the same data, times and noise."""
+    with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
+        return train(short, folder, net=net, pictures=False, progress=False, device="cpu").field
 
 
 held_out = load("digits", "test")
@@ -454,7 +448,7 @@ variants = {
 errors = {}
 for name, (skips, gate) in variants.items():
     torch.manual_seed(0)
-    model = fit(Hourglass(skips, gate), 10 if fast else 150)
+    model = learned(Hourglass(skips, gate))
     noise = torch.randn(held_out.images.shape, generator=torch.Generator().manual_seed(2))
     errors[name] = [
         float(prediction_error(model, held_out.images, held_out.labels, t.expand(len(noise)), noise).mean())
@@ -801,51 +795,56 @@ if not on_mnist:
     print("MNIST was not found: the comparison below uses scikit-learn's 8 x 8 digits, which are easier.")
 data, test = load(DATA), load(DATA, "test")
 BATCH = 64
-common = {"data": DATA, "predicts": "data", "optimiser": "muon", "lr": 3e-3, "ema": 0.99, "batch_size": BATCH}
 patch, factor = (2, 4) if on_mnist else (1, 2)  # 28 pixels a side, or 8
 unet = Recipe(
-    name="lecture-unet", net="unet", net_args={"channels": (32, 64), "depth": 1, "dim": 128, "patch": patch},
-    steps=400, **common,
-)  # fmt: skip
-dit = Recipe(
-    name="lecture-dit",
-    net="dit",
-    net_args={"width": 96, "depth": 4, "heads": 4, "patch": 2 * patch},
-    steps=1,
-    **common,
+    name="lecture-unet",
+    data=DATA,
+    system=FlowSystem(predicts="data", net_args={"channels": (32, 64), "depth": 1, "dim": 128, "patch": patch}),
+    training=Training(steps=400, optimiser="muon", lr=3e-3, ema=0.99, batch_size=BATCH),
 )
-stage = FirstStage(steps=300, lr=3e-3, ema=0.99, batch_size=BATCH, channels=16, factor=factor)
-latent = Recipe(
-    name="lecture-latent", net="unet", net_args={"channels": (48,), "depth": 2, "dim": 128, "patch": 1}, steps=1,
-    first_stage=stage, **common,
-)  # fmt: skip
+dit_args = {"width": 96, "depth": 4, "heads": 4, "patch": 2 * patch}
+dit = change(unet, name="lecture-dit", net="dit", net_args=dit_args)
+latent = change(
+    unet,
+    name="lecture-latent",
+    system=LatentFlowSystem(
+        predicts="data",
+        net_args={"channels": (48,), "depth": 2, "dim": 128, "patch": 1},
+        first_stage=FirstStage(steps=300, lr=3e-3, ema=0.99, batch_size=BATCH, channels=16, factor=factor),
+    ),
+)
+
+
+def flow_of(module: nn.Module) -> Model:
+    """The model of a flow; of a latent one, that of the latents."""
+    return module.model if isinstance(module, LatentModel) else module
 
 
 def call_flops(recipe: Recipe) -> int:
     """Operations of one call of the network, for one image."""
-    shape = latent_shape(recipe, data.shape)
-    net = network_model(build(recipe, data.shape, data.classes)).net
-    return flops(net, torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    module = recipe.system.build(data.spec, {}, torch.Generator())
+    x = recipe.system.noise(module, data.spec, 1)  # of the shape that the flow works in
+    return flops(flow_of(module).net, x, torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
 def first_stage_flops(recipe: Recipe) -> int:
     """Operations of training the autoencoder and of encoding the data set once (some of it twice)."""
-    if recipe.first_stage is None:
+    if not isinstance(recipe.system, LatentFlowSystem):
         return 0
-    autoencoder = build(recipe, data.shape, data.classes).autoencoder
+    autoencoder = recipe.system.build(data.spec, {}, torch.Generator()).autoencoder
     x = torch.zeros(1, *data.shape)
     there = flops(autoencoder.encoder, F.pixel_unshuffle(x, autoencoder.patch))
     back = flops(autoencoder.decoder, autoencoder.encode(x)[0])
-    return 3 * BATCH * recipe.first_stage.steps * (there + back) + (len(data) + min(len(data), 10_000)) * there
+    return 3 * BATCH * recipe.system.first_stage.steps * (there + back) + (len(data) + min(len(data), 10_000)) * there
 
 
 def training_flops(recipe: Recipe) -> int:
-    return 3 * BATCH * recipe.steps * call_flops(recipe) + first_stage_flops(recipe)
+    return 3 * BATCH * recipe.training.steps * call_flops(recipe) + first_stage_flops(recipe)
 
 
 def within(recipe: Recipe, budget: int) -> Recipe:
     """The recipe with as many steps as the budget pays for."""
-    return replace(recipe, steps=(budget - first_stage_flops(recipe)) // (3 * BATCH * call_flops(recipe)))
+    return change(recipe, steps=(budget - first_stage_flops(recipe)) // (3 * BATCH * call_flops(recipe)))
 
 
 budget = training_flops(unet)
@@ -854,7 +853,7 @@ for name, recipe in recipes.items():
     assert 0.99 < training_flops(recipe) / budget <= 1, name
 print(f"the budget of each: {budget / 1e12:.1f} TFLOP")
 for name, recipe in recipes.items():
-    print(f"{name}: {call_flops(recipe) / 1e6:.0f} MFLOP a call, {recipe.steps} steps of {BATCH} images")
+    print(f"{name}: {call_flops(recipe) / 1e6:.0f} MFLOP a call, {recipe.training.steps} steps of {BATCH} images")
 
 # %%
 with torch.enable_grad():
@@ -950,7 +949,7 @@ for name, run in runs.items():
     seconds = time.perf_counter() - start
     with FlopCounterMode(display=False) as counter:
         run.sample(labels[:1], steps=steps)
-    trainings = [run.folder] if run.recipe.first_stage is None else [run.folder, run.folder / "first_stage"]
+    trainings = [run.folder, *run.folder.glob("first_stage")]
     drawn[name] = batches[0]
     results[name] = {
         "parameters": sum(p.numel() for p in run.field.parameters()),
@@ -1058,7 +1057,7 @@ if not fast:
 
 # %%
 run = runs["DiT"]
-net = network_model(run.field).net
+net = flow_of(run.field).net
 index = int((test.labels == 3).nonzero()[0])
 z, noise = test.images[index : index + 1], torch.randn(1, *data.shape, generator=torch.Generator().manual_seed(4))
 seen = {}
@@ -1108,7 +1107,7 @@ plt.show()
 #
 # - Give the DiT patches of half the side (`"patch": patch`). Predict, before running, its operations a call, its number
 #   of steps under the same budget, and whether more tokens or more steps are worth more here.
-# - Train all three with `seed=1` in `common`. How far do the numbers move, beside the error bars above?
+# - Train all three with another seed, `change(recipe, seed=1)`. How far do the numbers move, beside the error bars?
 # - Give `run.sample` a `scale` of 2. Which model gains most, and why?
 # - In `within`, spend equal **seconds** instead: multiply each budget by the ratio of the measured training times.
 #

@@ -36,7 +36,8 @@ from flowlib.plotting import tile
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.systems.denoiser import denoiser_score, denoising_loss, gaussian_noise
 from flowlib.systems.dvae import annealed_temperature, codebook_use, dvae_loss, gumbel_softmax
-from flowlib.systems.gan import discriminator_loss, generator_loss, train_gan
+from flowlib.systems.gan import discriminator_loss, generator_loss
+from flowlib.systems.gan_loop import train_gan
 from flowlib.systems.vae import elbo_loss, kl_to_normal
 
 

@@ -34,7 +34,7 @@ from flowlib.nets.unet import UNet
 from flowlib.nets.words import WordEmbedding
 from flowlib.plotting import animate, format_table, tile
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
-from flowlib.systems.first_stage import first_stage_loss, perceptual_distance
+from flowlib.systems.first_stage import first_stage_loss, hinge_loss, perceptual_distance, reconstruct
 from flowlib.systems.guides import inpainting_guide, superresolution_guide
 from flowlib.systems.latent import LatentModel, latent_guide, latent_statistics
 from flowlib.systems.vae import kl_to_normal
@@ -202,11 +202,11 @@ print(format_table(rows))
 # $$\gamma \, \frac{\lVert \nabla_{L} \mathcal L_{rest} \rVert}{\lVert \nabla_{L} \mathcal L_{adv} \rVert},$$
 # so that in that layer its gradient is $\gamma$ times the others' (Esser et al. 2021).
 #
-# Both networks learn from one sum. The autoencoder sees a discriminator that is frozen, the discriminator images that
-# are finished, so each gets the gradient of its own game.
+# The autoencoder's loss sees a discriminator that is frozen, the discriminator's own (`hinge_loss`) images that are
+# finished, so each gets the gradient of its own game, though the cell below descends their sum.
 
 # %%
-show_source(perceptual_distance, first_stage_loss)
+show_source(perceptual_distance, hinge_loss, first_stage_loss)
 
 # %% [markdown]
 # Three first stages, the same but for their loss. The latents are tight, $2 \times 7 \times 7$ numbers of 784, so that
@@ -222,10 +222,15 @@ def first_stage(perceptual: float = 0.0, adversarial: float = 0.0, channels: int
     rival = PatchDiscriminator(1, 16) if adversarial else None
 
     def loss(generator: torch.Generator) -> Tensor:
-        return first_stage_loss(
-            kind, images[batch(generator, 32)], kl_weight=1e-3, perceptual=perceptual, evaluator=evaluator,
-            adversarial=adversarial, discriminator=rival, generator=generator,
+        x = images[batch(generator, 32)]
+        noise = None if size else torch.randn(len(x), channels, 7, 7, generator=generator)
+        ours = first_stage_loss(
+            kind, x, kl_weight=1e-3, perceptual=perceptual, evaluator=evaluator, adversarial=adversarial,
+            discriminator=rival, noise=noise,
         )  # fmt: skip
+        if rival is None:
+            return ours
+        return ours + hinge_loss(rival(x), rival(reconstruct(kind, x, noise=noise)[0].detach()))
 
     fit(nn.ModuleList([kind] if rival is None else [kind, rival]), loss, STEPS)
     return kind.requires_grad_(False)
