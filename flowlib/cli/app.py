@@ -13,10 +13,11 @@ from typing import Annotated
 import typer
 
 from flowlib import __version__
-from flowlib.cli.commands import demo, evaluate, sample, train
+from flowlib.cli.commands import evaluate, sample
 from flowlib.cli.course import course_app
 from flowlib.cli.machine import wait_passively
 from flowlib.cli.systems import SystemCommands
+from flowlib.cli.train import demo, train
 from flowlib.course.grading.command import grade
 from flowlib.plotting import format_table
 

@@ -1,131 +1,13 @@
-"""The commands that make runs and use them: demo, train, sample, evaluate."""
+"""The commands that use runs: sample, evaluate."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flowlib.cli.machine import set_threads, share_work
+from flowlib.cli.options import Device, Method, RunFolder, Seed
 from flowlib.plotting import format_table
-
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 ...")]
-Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of the processor; one a core by default.", min=1)]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        help="heun by default; euler, midpoint, rk4, dopri5 (adaptive) ..., ddim, sde, ddpm, ddpm-large, ddpm-learned."
-    ),
-]
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    steps: Annotated[int | None, typer.Option(help="Training steps, instead of the recipe's.")] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Learn real handwritten digits in a minute and draw new ones. Needs no network and no data set.
-
-    \b
-    Examples:
-      flowlib demo
-      flowlib demo --out elsewhere --seed 1
-    """
-    from flowlib.cli.demo import demo as run_demo
-    from flowlib.data import mnist
-
-    typer.echo("Training a flow on scikit-learn's 1,500 handwritten digits ...")
-    made = run_demo(out, steps=steps, seed=seed, device=device)
-    typer.echo(f"Trained for {made.run.step} steps in {made.seconds:.0f} s. Look at:\n")
-    for path, what in made.pictures.items():
-        typer.echo(f"  {path}   {what}")
-    typer.echo(f"\nA classifier of real digits reads {made.read_right:.0%} of the new ones as the label asked for.")
-    typer.echo(f"\nNext:\n  flowlib sample {out} --label 3 --scale 2 --out threes.png")
-    found = mnist.find()
-    if found is None:
-        typer.echo("  flowlib data fetch mnist   then  flowlib train mnist   for digits of 28 x 28 pixels")
-    else:
-        typer.echo(f"  flowlib train mnist   for digits of 28 x 28 pixels: MNIST was found in {found}")
-
-
-def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe: see `flowlib recipes`.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Other data: a data set, or a folder of images, with a sub-folder for each label, or none."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps, instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, instead of the recipe's.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; may be repeated."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one; with --steps to more.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
-    device: Device = "auto",
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; 20 in a run.")] = None,
-    log_every: Annotated[int | None, typer.Option(help="Steps between lines of metrics; 200 in a run.")] = None,
-    pictures: Annotated[bool, typer.Option(help="Draw a picture at each quarter of the run.")] = True,
-    threads: Threads = None,
-    processes: Annotated[
-        int, typer.Option(help="Processes that share each batch, as torchrun starts them; each with one thread.", min=1)
-    ] = 1,
-) -> None:
-    """Train a recipe. A run that was stopped or killed goes on with --resume, to the same bits.
-
-    A run that has ended goes on with --resume --steps MORE: its learning rate then follows the schedule of that many
-    steps, from the step that it has reached.
-
-    \b
-    Examples:
-      flowlib train mnist
-      flowlib train mnist --data my_pictures --out runs/mine
-      flowlib train mnist --out runs/wide --set net.channels=[64,128] --set batch_size=128
-      flowlib train mnist --resume
-      flowlib train mnist --processes 2
-      torchrun --nproc-per-node 2 -m flowlib train mnist
-    """
-    if processes > 1 and "RANK" not in os.environ:
-        raise typer.Exit(share_work(processes))
-    from flowlib.recipes import find_recipe, override
-    from flowlib.runs import train as run_training
-    from flowlib.runs.folder import RECIPE, read_record
-    from flowlib.training.checkpoint import latest_step
-    from flowlib.training.trainer import CHECKPOINTS
-
-    set_threads(threads)
-    out = Path("runs") / name if out is None else out
-    if resume and (out / RECIPE).exists():
-        recipe = read_record(out).recipe
-        if recipe.name != name:
-            raise ValueError(f"{out} holds a run of {recipe.name!r}, not of {name!r}: choose another --out")
-    else:
-        recipe = find_recipe(name)
-    named = {"steps": steps, "seed": seed, "data": data}
-    given = [f"{key}={value}" for key, value in named.items() if value is not None]
-    recipe = override(recipe, [*(settings or []), *given])
-    try:
-        run = run_training(
-            recipe, out, resume=resume, overwrite=overwrite, device=device, log_every=log_every,
-            checkpoint_every=checkpoint_every, pictures=pictures,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        saved = latest_step(out / CHECKPOINTS)
-        state = "nothing is saved yet" if saved is None else f"step {saved} of {recipe.training.steps} is saved"
-        typer.echo(f"flowlib: interrupted; {state}; go on with: flowlib train {name} --out {out} --resume", err=True)
-        raise typer.Exit(130) from None
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
-        typer.echo(f"Trained {name} for {run.step} steps: {out}\nNext:")
-        if hasattr(recipe.system, "sample"):
-            typer.echo(f"  flowlib sample {out} --out samples.png")
-        typer.echo(f"  flowlib evaluate {out}")
 
 
 def sample(
