@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flowlib.cli.machine import set_threads, share_work
+from flowlib.cli.options import Device, Seed, Threads
 
 
 def demo(
