@@ -143,7 +143,7 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["train", "digits", "--seed", "-1"], "seed must be an integer >= 0, got -1"),
         (["train", "digits", "--set", "speed=3"], "got 'speed'"),
         (["train", "digits", "--set", "batch_size=x"], "batch_size must be an integer, got 'x'"),
-        (["train", "digits", "--set", "data=cats"], " must be one of digits, mnist"),
+        (["train", "digits", "--set", "data=cats"], "no data set and no folder 'cats': give one of digits, mnist"),
         (["train", "digits", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["train", "digits", "--checkpoint-every", "0", "--out", "{tmp}/x"], "checkpoint_every must be an integer"),
         (["train", "digits", "--out", "{tmp}/file/below"], "cannot be written"),

@@ -205,7 +205,10 @@ def test_files_that_are_not_a_runs_are_never_deleted(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (change(DIGITS, data="cats"), "(data|name) must be one of digits, mnist, .*got 'cats'"),
+        (
+            change(DIGITS, data="cats"),
+            "no folder 'cats': give one of digits, mnist, .* or the path of a folder",
+        ),
         (change(DIGITS, data="moons"), r"net 'unet' does not take samples of shape \(2,\)"),
         (change(LATENT, first_stage=FirstStage(steps=1, factor=16)), "first_stage with factor 16"),
         (change(DIGITS, net_args={"channels": (8, 8, 8, 8, 8)}), "H and W multiples of"),
