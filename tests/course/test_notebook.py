@@ -12,9 +12,16 @@ from flowlib.losses import flow_matching_loss
 from flowlib.nets.mlp import MLP
 from flowlib.paths import GaussianPath
 from flowlib.recipes import Recipe
+from flowlib.systems import FlowSystem
+from flowlib.training import Training
 from flowlib.training.trainer import Trainer
 
-TINY = Recipe(name="tiny", data="moons", net="mlp", net_args={"width": 8, "depth": 1}, steps=40, batch_size=16)
+TINY = Recipe(
+    name="tiny",
+    data="moons",
+    system=FlowSystem(net="mlp", net_args={"width": 8, "depth": 1}),
+    training=Training(steps=40, batch_size=16),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -99,16 +106,15 @@ def test_a_damaged_run_is_trained_anew(runs: Path) -> None:
 
 def test_fast_shortens_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook, "fast", True)
-    assert notebook.resolve(TINY).steps == 20
-    assert notebook.resolve(TINY, steps=5).steps == 5
+    assert notebook.resolve(TINY).training.steps == 20
+    assert notebook.resolve(TINY, steps=5).training.steps == 5
     latent = notebook.resolve("mnist-latent")
-    assert latent.first_stage is not None
-    assert (latent.steps, latent.first_stage.steps) == (20, 20)
+    assert (latent.training.steps, latent.system.first_stage.steps) == (20, 20)
 
 
 def test_a_recipe_is_changed_by_fields() -> None:
     recipe = notebook.resolve("digits", steps=7, net="mlp")
-    assert (recipe.steps, recipe.net, dict(recipe.net_args)) == (7, "mlp", {})
+    assert (recipe.training.steps, recipe.system.net, dict(recipe.system.net_args)) == (7, "mlp", {})
     assert notebook.resolve("digits") == notebook.resolve(notebook.find_recipe("digits"))
     with pytest.raises(ValueError, match="stepz"):
         notebook.resolve("digits", stepz=7)
