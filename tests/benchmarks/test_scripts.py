@@ -131,6 +131,13 @@ def test_results_are_kept_for_their_settings_alone(tmp_path: Path, monkeypatch: 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_spread_of_what_is_infinite_is_its_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from _common import spread
+
+    assert [spread([1.0]), spread([1.0, 3.0], ".1f"), spread([1.0, float("inf")])] == ["1.00", "2.0 ± 1.4", "inf"]
+
+
 def test_a_budget_pays_for_as_many_steps_as_fit_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     from _quality import training_flops, within
