@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import shlex
 import statistics
@@ -113,9 +114,10 @@ def slug(text: str) -> str:
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Mean and standard deviation over seeds; of one seed, its value."""
+    """Mean and standard deviation over seeds; the mean alone of one seed, or where it is infinite."""
     mean = f"{statistics.mean(values):{form}}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):{form}}"
+    alone = len(values) == 1 or not all(map(math.isfinite, values))  # of which `stdev` knows nothing
+    return mean if alone else f"{mean} ± {statistics.stdev(values):{form}}"
 
 
 def publish(rows: Sequence[Mapping[str, object]], script: str, arguments: Sequence[str], path: Path | None) -> None:

@@ -3,10 +3,10 @@
     python benchmarks/busy.py
 
 Each row is the real command line in a process of its own, with as many threads, processes and settings of OpenMP as the
-row says. A thread that has done its share waits for the others: its waits spin at first, and OMP_WAIT_POLICY and
-GOMP_SPINCOUNT say for how long; `flowlib` asks for passive waits where the environment says nothing ("as it comes").
-"busy" is the same beside a Python loop that takes all it can get of one core. Rows
-take turns in rounds; cells are medians over rounds, "busy / quiet" the median of each round's ratio.
+row says. A thread that has done its share waits for the others: it spins at first, and OMP_WAIT_POLICY and
+GOMP_SPINCOUNT say for how long. `flowlib` asks for passive waits where the environment says nothing: "as it comes".
+"busy" is the same beside a Python loop that takes all it can get of one core. Rows take turns in rounds; cells are
+medians over rounds, "busy / quiet" the median of each round's ratio.
 
 MNIST if it is found, else the bundled digits. The machine should have nothing else to do: the load is printed first.
 """

@@ -22,26 +22,30 @@ pytestmark = pytest.mark.full
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 PEERS = {"samplers": ("diffusers", "flow_matching"), "unet_speed": ("diffusers",)}
-FEW = ["--seeds", "0", "1", "--samples", "140"]
-# A name for each, its arguments, and how often lines of its output match what.
+# A script and its arguments; what lines of its output match, and how many.
 SMALL: dict[str, tuple[str, int]] = {
     "adm network --steps 2 --sampling-steps 2 --variants plain together": (r"^(plain|together) .* ± ", 2),
-    "adm guidance --steps 2 --classifier-steps 2 --sampling-steps 2": (r"^classifier.* ± ", 15),
+    "adm guidance --steps 1 --classifier-steps 1 --sampling-steps 1 --seeds 0": (r"^classifier.*\d$", 15),
     "autoencoders --steps 3 --gan-steps 2 --flow-steps 2": (r"^(autoencoder|vae|[01]\.\d+|gan|flow) .*\d ± \d", 13),
     "autoencoders --data mnist --parts sampling --steps 3": (r"^(autoencoder|vae) .*\d ± \d", 2),
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
-    "ddpm_steps quality --data digits --steps 2 --evaluations 2 --all": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
-    "ddpm_steps quality --small --steps 2 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
-    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (r"^(linear|cos)", 16),  # noqa: E501
-    "latent quality --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 2": (r"^[14] .* ± ", 2),
-    "latent guides --steps 4 --stage-steps 1 --factors 1 4 --sampling-steps 1": (r" f = [14], (a draw|mean of 8) .* ± ", 8),  # noqa: E501
-    "mnist --recipes tiny --samples 140 --steps 2": (r"^\| tiny ", 2),
-    "sweep --steps 2 --sampling-steps 2 --variants recipe wider": (r"^(recipe|wider) ", 4),
+    "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
+    "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
+    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (
+        r"^(lin|cos).*L_",
+        16,
+    ),
+    "latent quality --factors 1 --steps 1 --sampling-steps 1": (r"^1 .* ± ", 1),
+    "latent quality --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1": (r"^4 .* ± ", 1),
+    "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
+    "latent guides --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1 --seeds 0": (r" f = 4, .*\d$", 4),
+    "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
+    "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 11),
     "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
-}  # fmt: skip
+}
 NOT_KEPT = ("overhead", "samplers", "unet_speed", "train_evaluator", "ddpm_steps chains")
 
 
@@ -57,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mnist, "raw", blown_up)
-    tiny = change(find_recipe("mnist"), name="tiny", steps=2, references=10)
+    tiny = change(find_recipe("mnist"), name="tiny", steps=1, references=10)
     monkeypatch.setitem(vars(sys.modules["flowlib.recipes.named"])["RECIPES"]._all, "tiny", tiny)
 
     def call(script: str, *arguments: str) -> str:
@@ -88,8 +92,9 @@ def test_the_page_lists_every_script_with_a_command() -> None:
 @pytest.mark.parametrize("words", SMALL)
 def test_at_a_small_size(run: Callable[..., str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, *arguments = words.split()
-    if "--samples" not in arguments and not words.startswith(NOT_KEPT):
-        arguments += FEW[:3] if script == "iddpm_likelihood" else FEW
+    if not words.startswith(NOT_KEPT):
+        arguments += [] if "--seeds" in arguments or script == "mnist" else ["--seeds", "0", "1"]
+        arguments += [] if script in ("mnist", "iddpm_likelihood") else ["--samples", "140"]
     if script == "overhead":  # which imports torch twenty times
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
     printed, (pattern, count) = run(script, *arguments), SMALL[words]
@@ -126,6 +131,13 @@ def test_results_are_kept_for_their_settings_alone(tmp_path: Path, monkeypatch: 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_spread_of_what_is_infinite_is_its_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from _common import spread
+
+    assert [spread([1.0]), spread([1.0, 3.0], ".1f"), spread([1.0, float("inf")])] == ["1.00", "2.0 ± 1.4", "inf"]
+
+
 def test_a_budget_pays_for_as_many_steps_as_fit_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     from _quality import training_flops, within
@@ -155,7 +167,11 @@ def test_busy_ends_torchruns_processes_too(tmp_path: Path, monkeypatch: pytest.M
     pids = tmp_path / "pids"
     pids.mkdir()
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    with pytest.raises(KeyboardInterrupt), running(BUSY) as busy, running([*launch, str(script), str(pids)]) as several:  # noqa: PT012
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt),
+        running(BUSY) as busy,
+        running([*launch, str(script), str(pids)]) as several,
+    ):
         wait_for(lambda: len(list(pids.iterdir())) == 2)
         raise KeyboardInterrupt
     assert busy.poll() is not None
