@@ -31,7 +31,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
-    "iddpm_likelihood --data digits --chain 10 --steps 2 --images 4 --batches 2 --noise-steps 1": (
+    "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
         r"^(lin|cos).*L_",
         16,
     ),
