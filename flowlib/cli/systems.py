@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -22,7 +22,7 @@ def declared() -> dict[str, str]:
     """The commands that systems declare as `Command("name", ..., help="...")`: their help, by name."""
     folder = Path(flowlib.__file__).parent / "systems"
     own = [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    return dict(found for path in [*sorted(folder.glob("*.py")), *own] for found in _commands(path))
+    return dict(found for path in [*sorted(folder.rglob("*.py")), *own] for found in _commands(path))
 
 
 def _commands(path: Path) -> Iterator[tuple[str, str]]:
@@ -42,7 +42,8 @@ class SystemCommands(TyperGroup):
     """The commands of the command line, and behind them those of the systems."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *declared()]
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in declared() if name not in own)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = super().get_command(ctx, cmd_name)
@@ -62,20 +63,31 @@ def _build(name: str) -> Any:
     """The command `name` of a system: the fields of its request are its options."""
     from flowlib.runs import load_run
     from flowlib.systems.discovery import all_systems
+    from flowlib.systems.system import name_of
 
-    command = next(one for system in all_systems().values() for one in system.commands if one.name == name)  # type: ignore[attr-defined]
+    brings = [(kind, one) for kind in all_systems().values() for one in kind.commands if one.name == name]  # type: ignore[attr-defined]
+    if not brings:  # declared, but of no system
+        return None
+    kinds, command = tuple(kind for kind, _ in brings), brings[0][1]
 
     def act(**options: Any) -> None:
-        run = load_run(options.pop("run"), options.pop("device"))
-        for line in command.run(run, command.request(**options)) or ():
+        folder, device = options.pop("run"), options.pop("device")
+        request = command.request(**options)
+        run = load_run(folder, device)
+        if not command.anywhere and not isinstance(run.recipe.system, kinds):
+            raise ValueError(f"{name} is no command for a run of the system {name_of(run.recipe.system)!r}: {folder}")
+        for line in command.run(run, request) or ():
             typer.echo(line)
 
     parameters = [_parameter("run", Path, inspect.Parameter.empty, "Folder of a run.", True)]
+    hints = get_type_hints(command.request)
     for part in dataclasses.fields(command.request):
         default = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
         empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
         meta = part.metadata
-        parameters.append(_parameter(part.name, part.type, empty, meta.get("help", ""), meta.get("argument", False)))
+        parameters.append(
+            _parameter(part.name, hints[part.name], empty, meta.get("help", ""), meta.get("argument", False))
+        )
     parameters.append(_parameter("device", str, "auto", "Where to compute: auto, cpu, cuda ...", False))
     act.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     act.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

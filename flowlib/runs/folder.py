@@ -10,6 +10,7 @@ from typing import Any
 import flowlib
 from flowlib.data import Spec
 from flowlib.recipes import Recipe, change, from_dict, to_dict
+from flowlib.systems.discovery import all_systems
 from flowlib.training.files import write_whole
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 
@@ -44,7 +45,9 @@ def read_record(folder: Path) -> Record:
 
     Raises:
         RunError: without a run, or for a record that is damaged or of another version.
+        ValueError: for systems from elsewhere that cannot be imported.
     """
+    all_systems()  # whose errors are not the record's
     path = folder / RECIPE
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -86,7 +89,8 @@ def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: b
             if (folder / name).exists():  # someone else's, not ours to delete
                 raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
     elif overwrite:
-        for name in folders:
+        found = [path.name for path in folder.iterdir() if (path / METRICS).exists() and not (path / RECIPE).exists()]
+        for name in {*folders, *found}:  # found: stages of the run that lies there
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / METRICS).unlink(missing_ok=True)
     elif resume:

@@ -5,10 +5,12 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from flowlib.systems.system import SYSTEMS, System
 
@@ -38,10 +40,10 @@ def plugins() -> list[ModuleType]:
     """The modules of systems from elsewhere, in order.
 
     Raises:
-        ValueError: for a file that is missing or cannot be imported, naming it.
+        ValueError: for a file that is missing, or what cannot be imported, naming it.
     """
     files = [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    packages = [entry.load() for entry in entry_points(group="flowlib.systems")]
+    packages = [_load(entry.value, entry.load) for entry in entry_points(group="flowlib.systems")]
     return [*packages, *map(_import_file, files)]
 
 
@@ -58,14 +60,22 @@ def _import_file(path: Path) -> ModuleType:
     name = f"flowlib_system_{path.stem}"
     if not path.is_file():
         raise ValueError(f"{VARIABLE} names {path}, which is no file")
+    if name in sys.modules:
+        raise ValueError(f"{VARIABLE} names two files that are called {path.name}")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{VARIABLE} names {path}, which is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        _load(str(path), partial(spec.loader.exec_module, module))
+    except ValueError:
         del sys.modules[name]
-        raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise
     return module
+
+
+def _load(name: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:
+        raise ValueError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -135,26 +135,33 @@ class Command:
             metadata {"help": ...} the help. It may check itself and raise a ValueError.
         run: (run, request) -> lines to print, None for none. `run` is the loaded run, with `module`, `spec`, `parts`.
         help: one sentence.
+        anywhere: whether it takes runs of other systems too, and not only of those that bring it.
     """
 
     name: str
     request: type
     run: Callable[[Any, Any], Sequence[str] | None]
     help: str = ""
+    anywhere: bool = False
 
 
 def register(name: str, commands: Sequence[Command] = ()) -> Callable[[Kind], Kind]:
     """Make a class of settings known as the system `name`, with the commands that it brings.
 
     Raises:
-        ValueError: if the name is taken, or a setting is called like one of `Training`.
+        ValueError: for a class that is no dataclass, if the name is taken, or for a setting that is called like one of
+            `Training` or like a part of a recipe.
     """
 
     def add(kind: Kind) -> Kind:
         known = SYSTEMS.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
             raise ValueError(f"there is a system {name!r} already: {known.__module__}.{known.__qualname__}")
+        if not hasattr(kind, "__dataclass_fields__"):
+            raise ValueError(f"the system {name!r} must be a dataclass: write @register above @dataclass")
         own = {part.name for part in dataclasses.fields(kind)}
+        if taken := sorted(own & {"name", "data", "system", "training", "commands"}):
+            raise ValueError(f"settings of the system {name!r} are called like what every recipe has: {taken}")
         if shared := sorted(own & {part.name for part in dataclasses.fields(Training)}):
             raise ValueError(f"settings of the system {name!r} are called like those of a training: {shared}")
         kind.name, kind.commands = name, tuple(commands)  # type: ignore[attr-defined]
