@@ -98,5 +98,5 @@ def _build(name: str) -> Any:
 
 
 def _parameter(name: str, kind: Any, default: Any, text: str, argument: bool) -> inspect.Parameter:
-    how = typer.Argument(help=text) if argument else typer.Option(help=text)
+    how = typer.Argument(help=text, metavar=name.upper()) if argument else typer.Option(help=text)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, how])

@@ -101,8 +101,9 @@ def train(
 def _illustrator(
     recipe: Recipe, data: Dataset, parts: Mapping[str, nn.Module], folder: Path
 ) -> Callable[[nn.Module, int], None] | None:
-    """What draws the pictures of a run on its way: the system's own, or samples; None for a system without any."""
-    if not hasattr(recipe.system, "illustrate") and not hasattr(recipe.system, "sample"):
+    """What draws the pictures of a run on its way: the system's own, or samples; None where there is nothing to see."""
+    seen = data.shape == (2,) or (len(data.shape) == 3 and data.shape[0] in (1, 3))
+    if not hasattr(recipe.system, "illustrate") and not (seen and hasattr(recipe.system, "sample")):
         return None
 
     @torch.no_grad()
