@@ -101,10 +101,8 @@ def _inner(kind: type) -> dict[str, type]:
 
 
 def _strict(kind: type) -> type:
-    """The class, told to refuse settings that it does not have; and so those of its fields that are dataclasses."""
+    """The class, told to refuse settings that it does not have; which also goes for dataclasses in its fields."""
     kind.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
-    for inner in _inner(kind).values():
-        _strict(inner)
     return kind
 
 
