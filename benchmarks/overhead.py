@@ -7,7 +7,6 @@ with the network calls that it needs, made bare; importing all of `flowlib`'s na
 torch's. All in turns, in one run.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -16,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _common import interleave, ratio
+from _common import interleave, parser_of, prepare, ratio
 from torch import Tensor, nn
 
-from flowlib import ClassifierFreeGuidance, Model, sample_ode, sample_sde
+from flowlib import ClassifierFreeGuidance, EnergyGuidance, Model, sample_ddim, sample_ode, sample_sde
 from flowlib.data import Spec
+from flowlib.nets import MLP
 from flowlib.recipes import Recipe, change, find_recipe
 from flowlib.runs.run import build
 from flowlib.training import Trainer
@@ -29,7 +29,9 @@ from flowlib.training.optimisers import make_optimisers
 
 CLASSES, COUNT = 10, 2048
 SPECS = {"digits": Spec((1, 8, 8), CLASSES, 17), "mnist": Spec((1, 28, 28), CLASSES, 256)}
-STEPS_GOAL, CALLS_GOAL, IMPORT_GOAL = 1.05, 1.02, 1.10
+STEPS_GOAL, IMPORT_GOAL = 1.05, 1.10
+UNET_GOAL, MLP_GOAL = 1.02, 1.10  # of sampling
+PARTS = ["import", "sampling", "training"]
 
 
 def report(name: str, seconds: dict[str, list[float]], goal: float) -> None:
@@ -67,38 +69,79 @@ def trainer_step(recipe: Recipe, folder: Path) -> Callable[[], None]:
     return Trainer(task, recipe.training, folder / recipe.name).step
 
 
-def bare_calls(net: nn.Module, x: Tensor, t: Tensor, y: Tensor, count: int) -> None:
-    with torch.no_grad():
-        for _ in range(count):
-            net(x, t, y)
+def energy(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    return -x.flatten(1).square().sum(1)
 
 
-def sampling(model: Model, shape: tuple[int, ...], batch: int, repetitions: int) -> None:
-    """Heun's method, the SDE, and Heun's method with guidance, whose every call has a batch of twice the size."""
-    noise, y, t = torch.randn(batch, *shape), torch.randint(CLASSES, (batch,)), torch.full((batch,), 0.5)
-    guided = ClassifierFreeGuidance(model, 2.0)
+def energy_gradient(x: Tensor, t: Tensor, y: Tensor) -> None:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        torch.autograd.grad(energy(x, t, y).sum(), x)
+
+
+def calls_of(net: nn.Module, run: Callable[[], object]) -> int:
+    """How often a run calls the network."""
+    made: list[int] = []
+    handle = net.register_forward_hook(lambda *_: made.append(1))
+    run()
+    handle.remove()
+    return len(made)
+
+
+def sampling(
+    name: str, net: nn.Module, shape: tuple[int, ...], calls: int, goal: float, batch: int, rounds: int
+) -> None:
+    """Every sampler, plain and guided, beside as many bare calls of the network as it makes.
+
+    Classifier-free guidance calls it with twice the batch; an energy adds its gradient, which is computed bare too.
+    """
+    model, null = Model(net.eval()), net.null  # a velocity, which is known at both ends of time
+    noise, y, t = torch.randn(batch, *shape), torch.randint(null, (batch,)), torch.full((batch,), 0.5)
+    double = (torch.cat([noise, noise]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, null)]))
+    one, unguided = (noise, t, y), (noise, t, torch.full_like(y, null))
+    free, pushed = ClassifierFreeGuidance(model, 2.0), EnergyGuidance(model, energy)
     generator = torch.Generator().manual_seed(0)
-    double = (torch.cat([noise, noise]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, CLASSES)]))
-    one = (noise, t, y)
-    runs: dict[str, tuple[Callable[[], Tensor], tuple[Tensor, Tensor, Tensor], int]] = {
-        "sample_ode, heun": (lambda: sample_ode(model, noise, y, steps=5), one, 10),
-        "sample_sde": (lambda: sample_sde(model, noise, y, steps=10, generator=generator), one, 10),
-        "guidance, heun": (lambda: sample_ode(guided, noise, y, steps=5), double, 10),
+
+    def bare(inputs: tuple[Tensor, Tensor, Tensor], gradients: bool = False) -> None:
+        with torch.no_grad():
+            for i in range(calls):
+                net(*inputs)
+                if gradients and i:  # at t = 0 no energy has a say
+                    energy_gradient(*inputs)
+
+    runs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "ODE, euler": (lambda: bare(one), lambda: sample_ode(model, noise, y, steps=calls, method="euler")),
+        "ODE, heun": (lambda: bare(one), lambda: sample_ode(model, noise, y, steps=calls // 2)),
+        "SDE": (lambda: bare(one), lambda: sample_sde(model, noise, y, steps=calls, generator=generator)),
+        "DDIM": (lambda: bare(one), lambda: sample_ddim(model, noise, y, steps=calls)),
+        "DDIM of order 2": (lambda: bare(one), lambda: sample_ddim(model, noise, y, steps=calls, order=2)),
+        "DDIM, eta = 1": (
+            lambda: bare(one),
+            lambda: sample_ddim(model, noise, y, steps=calls, eta=1.0, generator=generator),
+        ),
+        "guidance, euler": (lambda: bare(double), lambda: sample_ode(free, noise, y, steps=calls, method="euler")),
+        "guidance, heun": (lambda: bare(double), lambda: sample_ode(free, noise, y, steps=calls // 2)),
+        "guidance, DDIM": (lambda: bare(double), lambda: sample_ddim(free, noise, y, steps=calls)),
+        "energy, euler": (
+            lambda: bare(unguided, gradients=True),
+            lambda: sample_ode(pushed, noise, None, steps=calls, method="euler"),
+        ),
     }
-    for name, (run, inputs, calls) in runs.items():
-        calls_made = 0
+    for sampler, (work, run) in runs.items():
+        if (made := calls_of(net, run)) != calls:
+            raise RuntimeError(f"{sampler} called the network {made} times, not {calls}")
+        report(f"{sampler}, {name}", interleave({"bare": work, "ours": run}, rounds), goal)
 
-        def count(*_: object) -> None:
-            nonlocal calls_made
-            calls_made += 1
 
-        handle = model.net.register_forward_hook(count)
-        run()
-        handle.remove()
-        if calls_made != calls:
-            raise RuntimeError(f"{name} called the network {calls_made} times, not {calls}")
-        bare = {"bare": lambda i=inputs, c=calls: bare_calls(model.net, *i, c), "ours": run}
-        report(f"{name}, {shape[1]} x {shape[2]}", interleave(bare, repetitions), CALLS_GOAL)
+def training(repetitions: int) -> None:
+    """A step of training of each recipe, in both precisions."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SPECS:
+            for precision in ("fp32", "bf16"):
+                recipe = change(find_recipe(name), steps=10**6, precision=precision)
+                runs = {"bare": bare_step(recipe), "ours": trainer_step(recipe, Path(folder) / precision)}
+                seconds = interleave(runs, repetitions, warmup=3)
+                report(f"training step, {name}, {precision}", seconds, STEPS_GOAL)
 
 
 def importing(module: str) -> Callable[[], object]:
@@ -106,30 +149,21 @@ def importing(module: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=15, help="rounds of each comparison (default 15)")
-    parser.add_argument("--batch-size", type=int, default=64, help="samples in sampling (default 64)")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-
+    parser = parser_of(__doc__, repetitions=15, batch_size=64, threads=None, seed=0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    arguments = parser.parse_args()
+    prepare(arguments)
     print(f"medians in ms, on {torch.get_num_threads()} thread(s)")
     print(f"{'':42} {'flowlib':>10} {'bare':>10} {'ratio':>8} {'goal':>6}")
-    report("import", interleave({"bare": importing("torch"), "ours": importing("flowlib")}, 9), IMPORT_GOAL)
-    for name, spec in SPECS.items():
-        # A velocity, whatever the recipe predicts: it is known at both ends of time, so that Heun's calls are 2 a step.
-        model = Model(build(find_recipe(name), spec).net.eval())
-        sampling(model, spec.shape, args.batch_size, args.repetitions)
-    with tempfile.TemporaryDirectory() as folder:
-        for name in SPECS:
-            for precision in ("fp32", "bf16"):
-                recipe = change(find_recipe(name), steps=10**6, precision=precision)
-                runs = {"bare": bare_step(recipe), "ours": trainer_step(recipe, Path(folder) / precision)}
-                seconds = interleave(runs, 2 * args.repetitions, warmup=3)
-                report(f"training step, {name}, {precision}", seconds, STEPS_GOAL)
+    if "import" in arguments.only:
+        report("import", interleave({"bare": importing("torch"), "ours": importing("flowlib")}, 9), IMPORT_GOAL)
+    if "sampling" in arguments.only:
+        batch, rounds = arguments.batch_size, arguments.repetitions
+        sampling("MLP", MLP(2, classes=2), (2,), 50, MLP_GOAL, batch, rounds)
+        for name, spec in SPECS.items():
+            sampling(f"{name} U-Net", build(find_recipe(name), spec).net, spec.shape, 10, UNET_GOAL, batch, rounds)
+    if "training" in arguments.only:
+        training(2 * arguments.repetitions)
 
 
 if __name__ == "__main__":
