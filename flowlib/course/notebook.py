@@ -19,6 +19,7 @@ import torch
 
 import flowlib
 from flowlib.checks import check_choice
+from flowlib.data import Dataset
 from flowlib.recipes import Recipe, change, find_recipe, to_dict
 from flowlib.runs import Run, RunError, load_run, train
 from flowlib.training import CheckpointError, Training, read_metrics
@@ -60,7 +61,7 @@ def source_page(module: str, name: str) -> str:
     return f"[`{path}`](../{path})\n\n```python\n{source}\n```"
 
 
-def trained(recipe: str | Recipe, **changes: Any) -> Run:
+def trained(recipe: str | Recipe, *, data: str | Dataset | None = None, **changes: Any) -> Run:
     """Train a recipe as `flowlib train` does, or load what an earlier call with the same recipe has left.
 
     A training that was interrupted goes on where it was. Runs are kept in the user's cache, or in the folder that the
@@ -68,6 +69,7 @@ def trained(recipe: str | Recipe, **changes: Any) -> Run:
 
     Args:
         recipe: a recipe, or the name of one.
+        data: the name of other data than the recipe's, or a set of your own; a run on it is found again by its digest.
         changes: fields of the recipe to replace, such as `steps=500`; another `net` starts with no arguments.
 
     Returns:
@@ -79,14 +81,18 @@ def trained(recipe: str | Recipe, **changes: Any) -> Run:
     """
     from filelock import FileLock
 
+    own = data if isinstance(data, Dataset) else None
+    if data is not None:
+        changes["data"] = data if own is None else own.name
     recipe = resolve(recipe, **changes)
-    content = json.dumps({"flowlib": flowlib.__version__, "recipe": to_dict(recipe)}, sort_keys=True)
+    key = {"flowlib": flowlib.__version__, "recipe": to_dict(recipe)} | ({} if own is None else {"data": own.digest()})
+    content = json.dumps(key, sort_keys=True)
     folder = runs_folder() / f"{recipe.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # two notebooks may ask for the same run at once
         run = _finished(folder, recipe)
         if run is None:
-            run = _train(recipe, folder)
+            run = _train(recipe, folder, own)
     seconds = read_metrics(folder / METRICS)[-1]["seconds"]
     print(f"{recipe.name}: {recipe.training.steps:,} steps, {seconds:.0f} s of training")
     return run
@@ -121,8 +127,8 @@ def _finished(folder: Path, recipe: Recipe) -> Run | None:
     return run if run.step == recipe.training.steps else None
 
 
-def _train(recipe: Recipe, folder: Path) -> Run:
-    common: dict[str, Any] = {"pictures": False, "progress": not fast}
+def _train(recipe: Recipe, folder: Path, data: Dataset | None) -> Run:
+    common: dict[str, Any] = {"data": data, "pictures": False, "progress": not fast}
     try:
         train(recipe, folder, resume=True, **common)
     except (RunError, CheckpointError):  # a damaged run in a cache is nothing to keep

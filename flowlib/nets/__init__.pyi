@@ -2,6 +2,7 @@ from .attention import Attention as Attention
 from .attention import CrossAttention as CrossAttention
 from .attention import SelfAttention as SelfAttention
 from .autoencoder import Autoencoder as Autoencoder
+from .autoencoder import PointAutoencoder as PointAutoencoder
 from .blocks import AttentionBlock as AttentionBlock
 from .blocks import CrossAttentionBlock as CrossAttentionBlock
 from .blocks import Down as Down

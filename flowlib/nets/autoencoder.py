@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_image_shape, check_tensor
+from flowlib.checks import check_count, check_flag, check_image_shape, check_tensor
 from flowlib.nets.embeddings import zero_init
 from flowlib.nets.norm import GroupNorm
 
@@ -36,6 +36,7 @@ class Autoencoder(nn.Module):
         channels: width of the convolutions, a multiple of 8.
         factor: pixels that become one latent pixel, a side; a power of two, 1 included.
         depth: residual blocks at each image size, in the encoder and in the decoder.
+        certain: whether a latent is a point, a Gaussian of variance 0, as in an autoencoder that is not variational.
 
     H and W must be multiples of factor. Most of the cost would be in the largest images, so the first halving folds
     2 x 2 pixels into channels before any convolution.
@@ -47,7 +48,13 @@ class Autoencoder(nn.Module):
     edges: tuple[str, ...]
 
     def __init__(
-        self, in_channels: int = 1, latent_channels: int = 4, channels: int = 32, factor: int = 4, depth: int = 1
+        self,
+        in_channels: int = 1,
+        latent_channels: int = 4,
+        channels: int = 32,
+        factor: int = 4,
+        depth: int = 1,
+        certain: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "latent_channels": latent_channels, "factor": factor, "depth": depth}
@@ -58,6 +65,7 @@ class Autoencoder(nn.Module):
         if check_count("channels", channels) % 8:
             raise ValueError(f"channels must be a multiple of 8, got {channels}")
         self.in_channels, self.latent_channels, self.factor = in_channels, latent_channels, factor
+        self.certain = check_flag("certain", certain)
         self.patch = min(factor, 2)
         halvings = (factor // self.patch).bit_length() - 1
 
@@ -70,7 +78,7 @@ class Autoencoder(nn.Module):
         for _ in range(halvings):
             encoder += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), *blocks()]
             decoder += [nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1), *blocks()]
-        encoder += [GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, 2 * latent_channels, 1)]
+        encoder += [GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, (2 - certain) * latent_channels, 1)]
         decoder += [GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, folded, 3, padding=1)]
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
         self.edges = ("encoder.0", f"encoder.{len(encoder) - 1}", "decoder.0", f"decoder.{len(decoder) - 1}")
@@ -88,8 +96,7 @@ class Autoencoder(nn.Module):
             ValueError: for images of another shape or dtype.
         """
         check_image_shape("x", check_tensor("x", x, finite=False), self.in_channels, self.factor)
-        mean, log_variance = self.encoder(F.pixel_unshuffle(x, self.patch)).chunk(2, dim=1)
-        return mean, log_variance
+        return gaussian(self.encoder(F.pixel_unshuffle(x, self.patch)), self.certain)
 
     def sample(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a latent z ~ q(z|x) for each image, by reparameterisation; shapes and errors as in `encode`."""
@@ -107,6 +114,49 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images -> their reconstructions from the means of q(z|x), with no noise; shapes and errors as in `encode`."""
         return self.decode(self.encode(x)[0])
+
+
+class PointAutoencoder(nn.Module):
+    """Points (B, dim) to latents (B, latent_channels) and back, by `depth` + 1 hidden layers of `channels` each way.
+
+    `certain`, `encode`, `decode`, `forward` and errors as in `Autoencoder`, for these shapes.
+    """
+
+    edges: tuple[str, ...]
+
+    def __init__(
+        self, dim: int = 2, latent_channels: int = 4, channels: int = 32, depth: int = 1, certain: bool = False
+    ) -> None:
+        super().__init__()
+        check_count("depth", depth)
+        self.latent_channels = check_count("latent_channels", latent_channels)
+        self.certain = check_flag("certain", certain)
+
+        def layers(before: int, after: int) -> nn.Sequential:
+            inner = [part for _ in range(depth) for part in (nn.Linear(channels, channels), nn.SiLU())]
+            return nn.Sequential(nn.Linear(before, channels), nn.SiLU(), *inner, nn.Linear(channels, after))
+
+        self.encoder = layers(check_count("dim", dim), (2 - certain) * latent_channels)
+        self.decoder = layers(latent_channels, dim)
+        last = 2 * depth + 2
+        self.edges = ("encoder.0", f"encoder.{last}", "decoder.0", f"decoder.{last}")
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        check_tensor("x", x, finite=False)
+        return gaussian(self.encoder(x), self.certain)
+
+    def decode(self, z: Tensor) -> Tensor:
+        check_tensor("z", z, finite=False)
+        return self.decoder(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x)[0])
+
+
+def gaussian(code: Tensor, certain: bool) -> tuple[Tensor, Tensor]:
+    """Mean and logarithm of the variance from an encoder's output, whose channels hold both; or minus infinity."""
+    mean, log_variance = (code, torch.full_like(code, -torch.inf)) if certain else code.chunk(2, dim=1)
+    return mean, log_variance
 
 
 def draw(

@@ -6,6 +6,7 @@ from .denoiser import DenoiserSystem as DenoiserSystem
 from .discovery import find_system as find_system
 from .dvae import DVAESystem as DVAESystem
 from .first_stage import FirstStage as FirstStage
+from .first_stage import FirstStageSystem as FirstStageSystem
 from .flow import FlowSystem as FlowSystem
 from .gan import GAN as GAN
 from .gan import GANSystem as GANSystem

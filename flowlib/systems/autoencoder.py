@@ -1,4 +1,4 @@
-"""The plain autoencoder: an image becomes a few numbers, and these an image again.
+"""The plain autoencoder: an image, or a point, becomes a few numbers, and these an image again.
 
 What the denoising and the variational autoencoder share with it is here: sizes, training, reconstructions beside
 originals, and the table of how good they are. They differ in the loss, and in whether there is a law of latents to
@@ -7,7 +7,7 @@ sample from.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from flowlib.checks import check_count
 from flowlib.data import Dataset, Spec
 from flowlib.metrics.judges import judge_of
-from flowlib.nets import Autoencoder
-from flowlib.plotting import picture_grid
+from flowlib.nets import Autoencoder, PointAutoencoder
+from flowlib.plotting import picture_grid, point_cloud
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits, Stage, register
 from flowlib.training import Task, Turn
 
@@ -27,11 +27,13 @@ class AutoencoderSystem:
     """An autoencoder trained by squared error alone.
 
     Attributes:
-        latent_channels, channels, factor, depth: those of `Autoencoder`.
+        latent_channels, channels, factor, depth: those of `Autoencoder`, or for points of `PointAutoencoder`.
 
     Raises:
         ValueError: for a size that does not fit, naming it.
     """
+
+    certain: ClassVar[bool] = True  # whether a latent is a point
 
     latent_channels: int = 4
     channels: int = 32
@@ -44,8 +46,11 @@ class AutoencoderSystem:
             check_count(name, getattr(self, name))
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        size, latent = spec.shape[0], self.latent_channels
+        if len(spec.shape) == 1:
+            return PointAutoencoder(size, latent, self.channels, self.depth, self.certain)
         check_images_of(spec, self.factor)
-        return Autoencoder(spec.shape[0], self.latent_channels, self.channels, self.factor, self.depth)
+        return Autoencoder(size, latent, self.channels, self.factor, self.depth, self.certain)
 
     def loss(self, module: Any, data: Dataset, turn: Turn) -> Tensor | Mapping[str, Tensor]:
         """What is descended, for this process's part of a batch."""
@@ -63,12 +68,16 @@ class AutoencoderSystem:
         return report_restored(self, module, data, request)
 
     def illustrate(self, module: nn.Module, data: Dataset, parts: Parts, title: str) -> Any:
-        """Images of each label, what the network is given of them, and what it makes of it."""
-        x = data.images[: 10 * (len(data) // 10) : max(1, len(data) // 10)][:10]
+        """Images of the whole set or 1,000 points, what the network is given of them, and what it makes of it."""
+        images = len(data.shape) == 3
+        x = data.images[:: max(1, len(data) // 10)][:10] if images else data.images[:1000]
         given, restored = self.restore(module, x, torch.Generator().manual_seed(0))
         rows = {"data": x, "given": given, "made": restored}
         if given is x:
             del rows["given"]
+        if not images:
+            label = torch.arange(len(rows)).repeat_interleave(len(x))
+            return point_cloud(torch.cat(list(rows.values())).cpu(), label, title=f"{title}: {', '.join(rows)}")
         return picture_grid(torch.cat(list(rows.values())).cpu(), columns=len(x), rows=list(rows), title=title)
 
 

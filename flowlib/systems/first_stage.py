@@ -1,136 +1,41 @@
-"""What a first stage is trained by, beyond squared error: a perceptual distance and a rival that looks at patches.
+"""The first stage of a latent model (Rombach et al. 2022, section 3.1): an autoencoder trained by several losses.
 
-Squared error alone makes blurred images: where detail is lost, their mean is its best guess. So detail is also measured
-in a classifier's features, and a discriminator says which patches give themselves away (Esser et al. 2021; Rombach et
-al. 2022, section 3.1).
+It is trained as a system of its own, or by a latent system as its first stage.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from flowlib.checks import check_count, check_number
-from flowlib.data import Dataset
-from flowlib.metrics import Evaluator, load_evaluator
-from flowlib.metrics.evaluator import check_images
-from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
-from flowlib.nets.autoencoder import draw
-from flowlib.systems.system import Stage
+from flowlib.data import Dataset, Spec
+from flowlib.metrics import load_evaluator
+from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator, perplexity
+from flowlib.systems.autoencoder import AutoencoderSystem, check_images_of
+from flowlib.systems.perceptual import first_stage_loss, hinge_loss, reconstruct
+from flowlib.systems.system import Parts, ReportRequest, Row, Splits, Stage, register
 from flowlib.systems.vae import kl_to_normal
 from flowlib.training import Player, Task, Training, Turn
 from flowlib.training.order import stream
 
 
 class Rivals(nn.Module):
-    """An autoencoder and its discriminator, which are trained together."""
+    """An autoencoder and its discriminator, which are trained together: images -> their reconstructions."""
 
     def __init__(self, autoencoder: Autoencoder, discriminator: PatchDiscriminator) -> None:
         super().__init__()
         self.autoencoder, self.discriminator = autoencoder, discriminator
 
-
-def perceptual_distance(evaluator: Evaluator, a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance of two images in a classifier's features (Zhang et al. 2018, equation 1, unweighted).
-
-    At each convolution the feature vector of each place is scaled to length 1; squared distances are averaged over
-    places and summed over layers, so it lies between 0 and 4 times the layers, 5.
-
-    Args:
-        evaluator: from `load_evaluator()`, frozen.
-        a, b: images (B, 1, 28, 28) in [-1, 1]; differentiable in both.
-
-    Returns:
-        (B,).
-
-    Raises:
-        ValueError: for images of another shape or dtype, or not finite.
-    """
-    if check_images("a", a).shape != check_images("b", b).shape:
-        raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
-    h = torch.cat([a, b])
-    distance = torch.zeros(len(a), device=a.device)
-    for conv in evaluator.convs:
-        h = F.relu(conv(h))
-        of_a, of_b = F.normalize(h, dim=1).chunk(2)
-        distance = distance + (of_a - of_b).square().sum(1).mean((1, 2))
-    return distance
-
-
-def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's: mean of max(0, 1 - real) and of max(0, 1 + fake), halved; logits of any shape -> a scalar.
-
-    Source: Lim and Ye, "Geometric GAN" (2017), equation 13.
-    """
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
-
-
-def reconstruct(
-    autoencoder: Autoencoder, x: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images restored from a drawn latent, the KL term in nats (B,), and the codebook's loss, 0 without one."""
-    mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
-    if isinstance(autoencoder, CodebookAutoencoder):
-        quantised, penalty, _ = autoencoder.codes(mean)
-        return Autoencoder.decode(autoencoder, quantised).to(x.dtype), torch.zeros(len(x), device=x.device), penalty
-    restored = autoencoder.decode(draw(mean, log_variance, generator, noise)).to(x.dtype)
-    return restored, kl_to_normal(mean, log_variance), torch.zeros((), device=x.device)
-
-
-def first_stage_loss(
-    autoencoder: Autoencoder,
-    x: Tensor,
-    *,
-    kl_weight: float = 1e-3,
-    perceptual: float = 0.0,
-    evaluator: Evaluator | None = None,
-    adversarial: float = 0.0,
-    discriminator: PatchDiscriminator | None = None,
-    generator: torch.Generator | None = None,
-    noise: Tensor | None = None,
-) -> Tensor:
-    """Squared error, KL or codebook loss, perceptual and adversarial loss: the autoencoder's, a scalar.
-
-    The discriminator is left as it is here, and learns by `hinge_loss`. The adversarial term is scaled so that its
-    gradient in the decoder's last layer is `adversarial` times as large as that of all others (Esser et al.
-    2021, equation 7).
-
-    Args:
-        autoencoder: with a codebook or without.
-        x: images (B, in_channels, H, W) in [-1, 1]; of MNIST's shape for a perceptual loss.
-        kl_weight: as in `elbo_loss`; has no say with a codebook.
-        perceptual: the weight of `perceptual_distance`, >= 0, with `evaluator`.
-        adversarial: the weight of the discriminator's objection, >= 0, with `discriminator`.
-        generator: the source of the latents' noise, on the CPU; or `noise`, the numbers themselves.
-
-    Raises:
-        ValueError: for images that do not fit, a negative weight, or one without its network.
-    """
-    for name, weight in (("kl_weight", kl_weight), ("perceptual", perceptual), ("adversarial", adversarial)):
-        check_number(name, weight, 0)
-    restored, kl, codes = reconstruct(autoencoder, x, generator, noise)
-    loss = (restored - x).square().mean() + (kl_weight * kl.mean() / x[0].numel() + codes)
-    if perceptual:
-        if evaluator is None:
-            raise ValueError("evaluator must be given for a perceptual loss")
-        loss = loss + perceptual * perceptual_distance(evaluator, restored, x).mean()
-    if not adversarial:
-        return loss
-    if discriminator is None:
-        raise ValueError("discriminator must be given for an adversarial loss")
-    frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-    objection = -functional_call(discriminator, frozen, (restored,)).mean()
-    last = list(autoencoder.decoder.parameters())[-2]  # the weights of the last convolution
-    sizes = [torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (loss, objection)]
-    balance = torch.where(sizes[1] > 0, sizes[0] / sizes[1], 0).clamp(max=1e4).detach()
-    return loss + adversarial * balance * objection
+    def forward(self, x: Tensor) -> Tensor:
+        return self.autoencoder(x)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstStage(Training):
-    """The autoencoder that a latent system trains first, on the same data: its sizes, its losses, its training.
+class FirstStageSettings:
+    """Sizes and losses of a first stage.
 
     Attributes:
         latent_channels, channels, factor, depth: the autoencoder's arguments.
@@ -149,8 +54,7 @@ class FirstStage(Training):
     perceptual: float = 0.0
     adversarial: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         for name in ("latent_channels", "channels", "factor", "depth"):
             check_count(name, getattr(self, name))
         check_count("codebook", self.codebook, 0)
@@ -160,45 +64,91 @@ class FirstStage(Training):
     def autoencoder(self, in_channels: int) -> Autoencoder:
         """The untrained autoencoder of images with so many channels."""
         sizes = (in_channels, self.latent_channels, self.channels, self.factor, self.depth)
-        return CodebookAutoencoder(*sizes, self.codebook) if self.codebook else Autoencoder(*sizes)
+        return CodebookAutoencoder(*sizes, size=self.codebook) if self.codebook else Autoencoder(*sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStage(FirstStageSettings, Training):
+    """The autoencoder that a latent system trains first, on the same data: its sizes, its losses, its training."""
+
+    def __post_init__(self) -> None:
+        Training.__post_init__(self)
+        self.check()
 
 
 def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> Stage:
-    """The training of an autoencoder by the losses of `stage`; with a rival there are two players.
+    """The training of an autoencoder by the losses of `stage`; it ends up with its averaged weights, frozen.
 
-    The autoencoder ends up with its averaged weights, frozen. The rival's first weights follow from the stage's seed.
+    The rival's first weights follow from the stage's seed.
     """
     autoencoder.requires_grad_(True)
-    device = data.images.device
-    evaluator = load_evaluator().to(device) if stage.perceptual else None
-    rival = None
+    networks: Autoencoder | Rivals = autoencoder
     if stage.adversarial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(stage.seed, "discriminator").initial_seed())
-            rival = PatchDiscriminator(autoencoder.in_channels).to(device)
-
-    sides = [size // stage.factor for size in data.shape[1:]]
-
-    def loss(turn: Turn) -> Tensor:
-        return first_stage_loss(
-            autoencoder, data.batch(turn.mine)["x"], kl_weight=stage.kl_weight, perceptual=stage.perceptual,
-            evaluator=evaluator, adversarial=stage.adversarial, discriminator=rival,
-            noise=turn.normal(stage.latent_channels, *sides),
-        )  # fmt: skip
-
-    def judge(turn: Turn) -> Tensor:
-        assert rival is not None
-        x, noise = data.batch(turn.mine)["x"], turn.normal(stage.latent_channels, *sides)
-        with torch.no_grad():
-            restored = reconstruct(autoencoder, x, noise=noise)[0]
-        return hinge_loss(rival(x), rival(restored))
+            networks = Rivals(autoencoder, PatchDiscriminator(autoencoder.in_channels).to(data.images.device))
 
     def finish(trained: nn.Module) -> None:
         state = trained.autoencoder if isinstance(trained, Rivals) else trained
         autoencoder.load_state_dict(state.state_dict())
         autoencoder.eval().requires_grad_(False)
 
+    return Stage("first_stage", first_stage_task(networks, stage, data), stage, finish)
+
+
+def first_stage_task(module: nn.Module, settings: FirstStageSettings, data: Dataset) -> Task:
+    """Training an autoencoder by the losses of `settings`; with a rival there are two players."""
+    evaluator = load_evaluator().to(data.images.device) if settings.perceptual else None
+    autoencoder, rival = (module.autoencoder, module.discriminator) if isinstance(module, Rivals) else (module, None)
+    assert isinstance(autoencoder, Autoencoder)
+    shape = (settings.latent_channels, *(size // settings.factor for size in data.shape[1:]))
+
+    def loss(turn: Turn) -> Tensor:
+        return first_stage_loss(
+            autoencoder, data.batch(turn.mine)["x"], kl_weight=settings.kl_weight, perceptual=settings.perceptual,
+            evaluator=evaluator, adversarial=settings.adversarial, discriminator=rival, noise=turn.normal(*shape),
+        )  # fmt: skip
+
+    def judge(turn: Turn) -> Tensor:
+        assert rival is not None
+        x, noise = data.batch(turn.mine)["x"], turn.normal(*shape)
+        with torch.no_grad():
+            restored = reconstruct(autoencoder, x, noise=noise)[0]
+        return hinge_loss(rival(x), rival(restored))
+
     if rival is None:
-        return Stage("first_stage", Task(autoencoder, loss, len(data), autoencoder), stage, finish)
+        return Task(autoencoder, loss, len(data), autoencoder)
     players = [Player(autoencoder, loss, "autoencoder"), Player(rival, judge, "discriminator")]
-    return Stage("first_stage", Task(Rivals(autoencoder, rival), players, len(data), autoencoder), stage, finish)
+    return Task(module, players, len(data), autoencoder)
+
+
+@register("first-stage")
+@dataclass(frozen=True, kw_only=True)
+class FirstStageSystem(FirstStageSettings, AutoencoderSystem):
+    """A first stage by itself, which a latent flow may stand on as its part "autoencoder"."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+        check_images_of(spec, self.factor)
+        autoencoder = self.autoencoder(spec.shape[0])
+        return Rivals(autoencoder, PatchDiscriminator(spec.shape[0])) if self.adversarial else autoencoder
+
+    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+        return [Stage("first_stage", first_stage_task(module, self, data))]
+
+    @torch.no_grad()
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
+        """Reconstructions, with the latent's "rate" in nats, and of a codebook its "perplexity"."""
+        rows = list(super().report(module, data, parts, request))
+        autoencoder = module.autoencoder if isinstance(module, Rivals) else module
+        assert isinstance(autoencoder, Autoencoder)
+        x = data.test.images[: request.samples].to(next(module.parameters()).device)
+        codes = [autoencoder.encode(part) for part in x.split(request.batch_size)]
+        if isinstance(autoencoder, CodebookAutoencoder):
+            index = torch.cat([autoencoder.codes.nearest(mean) for mean, _ in codes])
+            rate = index[0].numel() * math.log(self.codebook)
+            return [*rows[:-1], rows[-1] | {"rate": rate, "perplexity": perplexity(index, self.codebook)}]
+        rate = float(torch.cat([kl_to_normal(*code) for code in codes]).double().mean())
+        return [*rows[:-1], rows[-1] | {"rate": rate}]

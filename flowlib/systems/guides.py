@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_tensor
+from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.data import Dataset, Spec
 from flowlib.nets import Concatenated
 from flowlib.text import DIGITS, Vocabulary
@@ -124,12 +124,16 @@ def choose_labels(spec: Spec, labels: Sequence[int], count: int | None) -> Tenso
     return chosen[torch.arange(count) * len(chosen) // count]
 
 
-def random_holes(count: int, size: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-    """Masks (count, 1, H, W): 0 in a hole of half the side at a random place, 1 elsewhere."""
+def random_holes(
+    count: int, size: tuple[int, ...], generator: torch.Generator | None = None, share: float = 0.5
+) -> Tensor:
+    """Masks (count, 1, H, W): 0 in a hole of that share of each side at a random place, 1 elsewhere."""
+    check_number("share", share, 0, 1)
     inside = []
     for side in size:
-        corner = torch.randint(0, side - side // 2 + 1, (count, 1), generator=generator)
-        inside.append((torch.arange(side) >= corner) & (torch.arange(side) < corner + side // 2))  # (count, side)
+        hole = int(share * side)
+        corner = torch.randint(0, side - hole + 1, (count, 1), generator=generator)
+        inside.append((torch.arange(side) >= corner) & (torch.arange(side) < corner + hole))  # (count, side)
     return 1 - (inside[0][:, None, :, None] & inside[1][:, None, None, :]).float()
 
 

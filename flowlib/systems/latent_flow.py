@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowlib.checks import check_number
 from flowlib.data import Dataset, Spec
 from flowlib.fields import Model
+from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
 from flowlib.systems.first_stage import FirstStage, first_stage
 from flowlib.systems.flow import FlowSystem
@@ -30,9 +32,11 @@ class LatentFlowSystem(FlowSystem):
     Attributes:
         first_stage: the autoencoder, which is trained before; None for a finished one, the part "autoencoder": a run of
             an autoencoder, or of a latent flow, whose autoencoder it is then.
+        latent_std: the standard deviation that latents are scaled to, > 0; 1 is that of the noise.
     """
 
     first_stage: FirstStage | None = None
+    latent_std: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,15 +46,19 @@ class LatentFlowSystem(FlowSystem):
             raise ValueError(f"first_stage must be a FirstStage or None, got {self.first_stage!r}")
         if (self.first_stage is None) != ("autoencoder" in self.parts):
             raise ValueError("first_stage must be given, or a finished one as the part 'autoencoder', and not both")
+        check_number("latent_std", self.latent_std, 0, low_open=True)
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         stage, finished = self.first_stage, parts.get("autoencoder")
         sizes: Any = stage if finished is None else getattr(finished, "autoencoder", finished)  # of a latent model
+        if not isinstance(sizes, Autoencoder | FirstStage):
+            raise ValueError(f"the part 'autoencoder' must hold an Autoencoder of images, got {type(sizes).__name__}")
         if len(spec.shape) != 3 or any(size % sizes.factor for size in spec.shape[1:]):
             raise ValueError(f"first_stage with factor {sizes.factor} does not take data of shape {spec.shape}")
         latent = (sizes.latent_channels, *(size // sizes.factor for size in spec.shape[1:]))
         model = self.model(latent, spec, parts)
         if stage is None:
+            assert isinstance(sizes, Autoencoder)
             return LatentModel(model, copy.deepcopy(sizes))
         torch.manual_seed(stream(stage.seed, "autoencoder").initial_seed())
         return LatentModel(model, stage.autoencoder(spec.shape[0]))
@@ -81,6 +89,7 @@ class LatentFlowSystem(FlowSystem):
         with torch.no_grad(), autocast(settings.precision, data.images.device):
             pairs = [module.autoencoder.encode(images) for images in data.images.split(500)]
             module.fit_scale(data.images[:10_000])
+            module.scale.mul_(self.latent_std)
         mean, log_variance = (torch.cat(part).float() for part in zip(*pairs, strict=True))
 
         def latents(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:

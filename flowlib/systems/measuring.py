@@ -28,10 +28,10 @@ class Chosen:
 
 
 def ratios(rows: list[Row]) -> list[Row]:
-    """The rows, each with the "ratio" of its Fréchet distance to the first row's."""
-    for row in rows:
-        if "frechet" in row:
-            row["ratio"] = float(row["frechet"]) / float(rows[0]["frechet"])
+    """The rows, each with the "ratio" of its Fréchet distance to the first row's; none where that is 0."""
+    least = float(rows[0].get("frechet", 0))  # 0 where the test data are the training data
+    for row in rows if least else ():
+        row["ratio"] = float(row["frechet"]) / least
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class VAESystem(AutoencoderSystem):
         kl_weight: as in `elbo_loss`.
     """
 
+    certain: ClassVar[bool] = False
+
     kl_weight: float = 0.03
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class VAESystem(AutoencoderSystem):
 
     @torch.no_grad()
     def sample(self, module: Any, parts: Parts, request: SampleRequest) -> Tensor:
-        """Images (count, *shape) decoded from latents of N(0, I)."""
+        """Samples (count, *shape) decoded from latents of N(0, I)."""
         sides = [size // self.factor for size in request.spec.shape[1:]]
         z = torch.randn(request.count, self.latent_channels, *sides, generator=stream(request.seed, "noise"))
         z = z.to(next(module.parameters()))

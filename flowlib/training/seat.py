@@ -30,6 +30,7 @@ class Seat:
         self.optimisers = make_optimisers(self.settings, player.module)
         self.objective = world.wrap(Objective(player, settings.precision, device))
 
+    @torch.enable_grad()  # wherever it is called from
     def move(self, turn: Turn) -> dict[str, Tensor]:
         """Forward, backward, clip, optimise; the named scalars of the loss, and the norm of the gradient."""
         share = learning_rate_factor(turn.step, turn.steps, self.settings.warmup)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import flowlib.course.notebook as notebook
+from flowlib.data import Dataset
 from flowlib.losses import flow_matching_loss
 from flowlib.nets.mlp import MLP
 from flowlib.paths import GaussianPath
@@ -74,6 +75,23 @@ def test_a_run_is_trained_once(runs: Path, monkeypatch: pytest.MonkeyPatch, caps
     notebook.trained(TINY, lr=1e-4)
     assert len(steps) == 80
     assert len([path for path in runs.iterdir() if path.is_dir()]) == 2
+
+
+def test_own_data_are_learned_and_a_run_on_them_is_found_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = count_steps(monkeypatch)
+    x = torch.randn(50, 2, generator=notebook.seeded(0))
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        found = notebook.trained(TINY, data=Dataset(x, name="mine"), guided=False)
+        assert found.recipe.data == "mine"
+        return found.sample(count=3)
+
+    first, again = run(x), run(x.clone())
+    assert len(steps) == 40
+    assert torch.equal(first, again)
+    assert not torch.equal(run(x + 5), first)
+    assert len(steps) == 80
+    assert notebook.trained(TINY, data="circles", steps=1).recipe.data == "circles"
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         decoder.1.conv1 decoder.1.conv2 decoder.2.conv1 decoder.2.conv2
         """,
     ),
+    "autoencoder of points": (lambda: nets.PointAutoencoder(channels=8), "encoder.2 decoder.2"),
     "codebook": (
         lambda: nets.CodebookAutoencoder(channels=8, factor=2, size=5),
         "encoder.1.conv1 encoder.1.conv2 decoder.1.conv1 decoder.1.conv2",

@@ -6,8 +6,8 @@ from torch import nn
 from flowlib import Model, flow_matching_loss, sample_ode
 from flowlib.nets import CodebookAutoencoder
 from flowlib.nets.unet import UNet
-from flowlib.systems.first_stage import first_stage_loss
 from flowlib.systems.latent import LatentModel
+from flowlib.systems.perceptual import first_stage_loss
 
 
 def test_it_is_a_first_stage_like_any_other() -> None:

@@ -14,7 +14,8 @@ from flowlib.metrics import load_evaluator
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator
 from flowlib.runs.run import build
 from flowlib.systems import FirstStage
-from flowlib.systems.first_stage import Rivals, first_stage, first_stage_loss, hinge_loss, perceptual_distance
+from flowlib.systems.first_stage import Rivals, first_stage
+from flowlib.systems.perceptual import first_stage_loss, hinge_loss, perceptual_distance
 from flowlib.systems.vae import elbo_loss
 from flowlib.training import Trainer, Turn, read_metrics
 

@@ -6,7 +6,7 @@ import torch
 from flowlib import Model, sample_ode
 from flowlib.nets import Autoencoder, Concatenated
 from flowlib.nets.unet import UNet
-from flowlib.systems.guides import inpainting_guide, superresolution_guide
+from flowlib.systems.guides import inpainting_guide, random_holes, superresolution_guide
 from flowlib.systems.latent import LatentModel, latent_guide
 
 
@@ -22,6 +22,15 @@ def test_guides_say_what_is_known_and_nothing_else() -> None:
     assert torch.allclose(y[:, :3, :4, 4:], x[:, :, :4, 4:].mean((2, 3), keepdim=True).expand(-1, -1, 4, 4), atol=1e-6)
     assert torch.equal(y[:, 3:], torch.ones(2, 1, 8, 8))
     assert torch.equal(superresolution_guide(x, 1)[:, :3], x)
+
+
+@pytest.mark.parametrize(("share", "hole"), [(0.5, 14), (0.7, 19), (0.0, 0), (1.0, 28)])
+def test_a_hole_has_its_share_of_each_side_and_may_be_anywhere(share: float, hole: int) -> None:
+    known = random_holes(500, (28, 28), torch.Generator().manual_seed(0), share)
+    assert known.shape == (500, 1, 28, 28)
+    assert ((1 - known).sum((1, 2, 3)) == hole**2).all()
+    assert ((known == 0).any(3).sum((1, 2)) == hole).all()  # it is a square
+    assert (known.amin(0) == (1 if hole == 0 else 0)).all()  # and may touch each edge
 
 
 def test_a_latent_guide_has_the_latents_size() -> None:

@@ -181,3 +181,12 @@ def test_a_game_can_be_won(tmp_path: Path) -> None:
     average = Trainer(task, settings(steps=600, lr=0.01, betas=(0.0, 0.99)), tmp_path).run()
     assert gap(average["maker"]) < 0.4 < 1.0 < before
     assert F.softplus(torch.zeros(())) < read_metrics(tmp_path / METRICS)[-1]["judge_loss"] < 1.6
+
+
+def test_training_needs_no_gradients_to_be_switched_on(tmp_path: Path) -> None:
+    """A notebook may have switched them off for all its cells."""
+    task, again = make_game(), make_game()
+    with torch.no_grad():
+        Trainer(task, settings(steps=3), tmp_path / "off").run(False)
+    Trainer(again, settings(steps=3), tmp_path / "on").run(False)
+    assert same(weights(task), weights(again))
