@@ -2,11 +2,12 @@
 
     python benchmarks/busy.py
 
-Each row is the real command line in a process of its own, with as many threads, processes and settings of OpenMP as the
-row says. A thread that has done its share waits for the others: it spins at first, and OMP_WAIT_POLICY and
-GOMP_SPINCOUNT say for how long. `flowlib` asks for passive waits where the environment says nothing: "as it comes".
-"busy" is the same beside a Python loop that takes all it can get of one core. Rows take turns in rounds; cells are
-medians over rounds, "busy / quiet" the median of each round's ratio.
+Each row is the real command line in a process of its own. "as it comes" says nothing of threads: the trainer leaves a
+core to others while they need it (`flowlib.training.threads`). The other rows say how many threads or processes there
+are to be, and keep them. A thread that has done its share waits for the others: it spins at first, or with
+OMP_WAIT_POLICY=passive sleeps at once. "busy" is beside a Python loop in a session of its own, which takes all that it
+can get of one core. Rows take turns in rounds; cells are medians over rounds, "busy / quiet" the median of each round's
+ratio.
 
 MNIST if it is found, else the bundled digits. The machine should have nothing else to do: the load is printed first.
 """
@@ -32,20 +33,18 @@ from flowlib.training import read_metrics
 from flowlib.training.trainer import METRICS
 
 ENDLESS, PATIENCE = 10**6, 300.0  # steps of a training, which is ended long before; seconds that it may take to begin
-SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # which no row inherits
+SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # which no row inherits
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
 def rows_of(threads: int) -> dict[str, tuple[int, Mapping[str, str]]]:
     """How many processes each row has, and its settings of OpenMP."""
-    all_of_them = {"OMP_NUM_THREADS": str(threads)}
+    several = {"OMP_NUM_THREADS": str(threads)}
     return {
         "as it comes": (1, {}),
-        f"{threads} threads": (1, {**all_of_them, "GOMP_SPINCOUNT": "300000"}),  # as if nothing were set
-        f"{threads} threads, passive": (1, {**all_of_them, "OMP_WAIT_POLICY": "passive"}),
-        f"{threads} threads, spin 1000": (1, {**all_of_them, "GOMP_SPINCOUNT": "1000"}),
-        f"{threads} threads, spin 10000": (1, {**all_of_them, "GOMP_SPINCOUNT": "10000"}),
+        f"{threads} threads": (1, several),
+        f"{threads} threads, passive": (1, {**several, "OMP_WAIT_POLICY": "passive"}),
         "1 thread": (1, {"OMP_NUM_THREADS": "1"}),
         f"{threads} processes": (threads, {"OMP_NUM_THREADS": "1"}),
     }
@@ -127,6 +126,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=3.0, help="seconds of each training before that")
     parser.add_argument("--rounds", type=int, default=3, help="how often each row has its turn")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(map(repr, rows_of(2)))} (default all)")
+    parser.add_argument("--recipe", help="to train; by default mnist if the data are found, else digits")
     arguments = parser.parse_args()
     known = list(rows_of(arguments.threads))
     arguments.rows = arguments.rows or known
@@ -134,7 +134,7 @@ def main() -> None:
         parser.error(f"--rows: {unknown[0]!r} is none of {', '.join(map(repr, known))}")
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # leave by way of `running`, which ends what it began
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
-    recipe = "digits" if mnist.find() is None else "mnist"
+    recipe = arguments.recipe or ("digits" if mnist.find() is None else "mnist")
     print(f"samples a second of `flowlib train {recipe}`, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} before")
     print(format_table(measure(arguments, recipe)))
 

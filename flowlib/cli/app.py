@@ -15,7 +15,6 @@ import typer
 from flowlib import __version__
 from flowlib.cli.commands import evaluate, sample
 from flowlib.cli.course import course_app
-from flowlib.cli.machine import wait_passively
 from flowlib.cli.systems import SystemCommands
 from flowlib.cli.train import demo, train
 from flowlib.course.grading.command import grade
@@ -28,7 +27,7 @@ app = typer.Typer(
     name="flowlib",
     cls=SystemCommands,
     help="Flow matching and diffusion: train a recipe, sample it, measure it. Start with `flowlib demo`.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,11 +43,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 for command in (demo, train, sample, evaluate, grade):
@@ -130,7 +132,6 @@ app.add_typer(course_app, name="course")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    wait_passively()
     try:
         status = typer.main.get_command(app)(args=arguments, prog_name="flowlib", standalone_mode=False)
     except _UsageError as error:

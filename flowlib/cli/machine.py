@@ -1,27 +1,17 @@
-"""How a command uses the processor: threads that leave a busy core to others, and processes that share the work."""
+"""How a command uses the processor: how many threads, and processes that share the work."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 
-WAITING = "OMP_WAIT_POLICY"
-
-
-def wait_passively() -> None:
-    """Let idle threads sleep, unless the environment says otherwise; it counts if torch is not loaded yet.
-
-    Threads that spin while they wait for each other are a little faster alone. But where another process has one of
-    their cores, all of them spin for the one that does not run, and a training slows down many times over
-    (benchmarks/busy.py).
-    """
-    os.environ.setdefault(WAITING, "PASSIVE")
-
 
 def set_threads(threads: int | None) -> None:
-    """Compute with so many threads; None leaves torch's own choice, one a core."""
+    """Compute with so many threads, whatever else the machine does; None leaves the number to torch and the trainer."""
     if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
         torch.set_num_threads(threads)
@@ -30,7 +20,7 @@ def set_threads(threads: int | None) -> None:
 def share_work(processes: int) -> int:
     """Start this very command in several processes that train together, as torchrun would; their exit status.
 
-    When one of them fails, the others are ended too.
+    When one of them fails, or this process is asked to end, the others are ended too.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -42,6 +32,7 @@ def share_work(processes: int) -> int:
         subprocess.Popen(command, env={**os.environ, **common, **threads, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(processes)
     ]
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         while any(worker.poll() is None for worker in workers):
             if any(worker.poll() for worker in workers):  # ended, and not well
@@ -50,8 +41,9 @@ def share_work(processes: int) -> int:
     except KeyboardInterrupt:  # which the workers were sent too
         for worker in workers:
             worker.wait()
-    for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    codes = [worker.wait() for worker in workers]
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.terminate()
+        codes = [worker.wait() for worker in workers]
     return next((code for code in codes if code > 0), max(map(abs, codes)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from flowlib.checks import check_count
 from flowlib.training import checkpoint
@@ -24,6 +25,7 @@ from flowlib.training.order import DataOrder, stream
 from flowlib.training.seat import Seat
 from flowlib.training.settings import Training
 from flowlib.training.task import Task, Turn
+from flowlib.training.threads import Threads
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -105,10 +107,13 @@ class Trainer:
         hidden = not leads or (None if progress is None else not progress)
         # So that a GPU repeats its bits too.
         cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with tqdm(total=steps, initial=self.done, desc=self.folder.name, unit="step", disable=hidden) as bar, cudnn:
+        bar = tqdm(total=steps, initial=self.done, desc=self.folder.name, unit="step", disable=hidden)
+        with bar, cudnn, logging_redirect_tqdm(), Threads(self.device) as threads:
             logged, clock = self.done, time.perf_counter()
             while self.done < steps:
+                begun = time.perf_counter()
                 self.step()
+                threads.after_step(time.perf_counter() - begun)
                 saves = self.done % self.checkpoint_every == 0 or self.done == steps
                 bar.update()
                 if saves or self.done % self.log_every == 0 or self.done in self.quarters:

@@ -1,9 +1,11 @@
 """Two processes under torchrun: the same curve as one, one writer, and a run that goes on where it was stopped."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,11 +33,11 @@ def start(processes, folder, *options):
     return popen([*command, *options])
 
 
-def popen(command):
+def popen(command, **options):
     # Some machines do not know their own name: gloo is told where to listen.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 def losses(folder):
@@ -73,6 +75,23 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(tmp_path):
     _, error = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "flowlib: batch_size must be a multiple of the 2 processes, got 33" in error
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_processes_that_a_command_has_started_end_with_it(tmp_path, number, status):
+    process = popen([sys.executable, "-m", "flowlib", *COMMON, "--out", str(tmp_path), "--processes", "2",
+                     "--steps", "100000", "--checkpoint-every", "5"], start_new_session=True)  # fmt: skip
+    while process.poll() is None and (checkpoint.latest_step(tmp_path / "checkpoints") or 0) < 10:
+        time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) == 2
+    if number == signal.SIGTERM:
+        process.terminate()
+    else:
+        os.killpg(process.pid, number)  # as Ctrl-C in a terminal
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == status, error
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.fixture(scope="module")
