@@ -77,11 +77,7 @@ class GaussianPath:
         return f"GaussianPath({self.schedule!r})"
 
     def sample(
-        self,
-        z: Tensor,
-        t: float | Tensor,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, z: Tensor, t: float | Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw x_t = alpha_t z + beta_t eps, with `noise` as eps if it is given."""
         check_tensor("z", z, finite=False)

@@ -1,6 +1,9 @@
-"""What tests have in common by their place: how they are grouped, and which wait for the full run."""
+"""What tests have in common: how they are grouped, which wait for the full run, and weights drawn from a seed."""
+
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 SPREAD = {"test_notebooks.py", "test_banks.py"}  # their tests share nothing and take long
 
@@ -13,3 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
         if item.path.parent.name == "peers":
             item.add_marker(pytest.mark.full)
+
+
+@pytest.fixture
+def seeded_weights() -> Iterator[None]:
+    """Layers draw the same weights each time, and the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

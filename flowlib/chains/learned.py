@@ -98,9 +98,3 @@ class TwoOutputs(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.net(torch.cat([x, x], dim=1), t, y)
-
-
-def learned_variance(model: Model, importance: bool = False) -> LearnedVariance:
-    """A model of twice the data's channels on a chain, made one that learns the variance; perhaps with a resampler."""
-    steps = getattr(model.path.schedule, "steps", 1)
-    return LearnedVariance(TwoOutputs(model.net), model.path, LossSecondMoment(steps) if importance else None)

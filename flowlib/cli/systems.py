@@ -6,6 +6,8 @@ import inspect
 import os
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -22,7 +24,21 @@ def declared() -> dict[str, str]:
     """The commands that systems declare as `Command("name", ..., help="...")`: their help, by name."""
     folder = Path(flowlib.__file__).parent / "systems"
     own = [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    return dict(found for path in [*sorted(folder.rglob("*.py")), *own] for found in _commands(path))
+    paths = [*sorted(folder.rglob("*.py")), *_of_packages(), *own]
+    return dict(found for path in paths for found in _commands(path))
+
+
+def _of_packages() -> Iterator[Path]:
+    """The sources of the modules that installed packages name as systems; of a package, all that lies in it."""
+    for entry in entry_points(group="flowlib.systems"):
+        try:
+            spec = find_spec(entry.module)
+        except ImportError:
+            continue  # whoever imports it says what is wrong
+        if spec is not None and spec.submodule_search_locations:
+            yield from sorted(path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*.py"))
+        elif spec is not None and spec.origin is not None:
+            yield Path(spec.origin)
 
 
 def _commands(path: Path) -> Iterator[tuple[str, str]]:

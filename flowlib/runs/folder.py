@@ -31,6 +31,7 @@ class Record:
         digest: the hash of its data, where they have no name that stands for them; None else.
         parts: the hash of each finished model that it stands on.
         net: the class of a network that was given as a module; None else.
+        stages: the names of its earlier stages, each of which has a folder in the run's.
     """
 
     recipe: Recipe
@@ -38,6 +39,7 @@ class Record:
     digest: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
     net: str | None = None
+    stages: tuple[str, ...] = ()
 
 
 def read_record(folder: Path) -> Record:
@@ -52,7 +54,8 @@ def read_record(folder: Path) -> Record:
     try:
         content = json.loads(path.read_text("utf-8"))
         recipe = from_dict(content["recipe"])
-        return Record(recipe, Spec(**content["spec"]), content["digest"], content["parts"], content["net"])
+        spec, digest, parts, net, stages = (content[name] for name in ("spec", "digest", "parts", "net", "stages"))
+        return Record(recipe, Spec(**spec), digest, parts, net, tuple(stages))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -63,10 +66,11 @@ def write_record(folder: Path, record: Record) -> None:
     """Put a run's record into its folder; a WriteError if that fails."""
     content: dict[str, Any] = {"flowlib": flowlib.__version__, "recipe": to_dict(record.recipe)}
     content |= {"spec": dataclasses.asdict(record.spec), "digest": record.digest, "parts": record.parts}
-    write_whole(folder / RECIPE, json.dumps({**content, "net": record.net}, indent=2).encode())
+    content |= {"net": record.net, "stages": record.stages}
+    write_whole(folder / RECIPE, json.dumps(content, indent=2).encode())
 
 
-def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: bool, overwrite: bool) -> None:
+def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: bool) -> None:
     """Make `folder` ready for a run: a new one, or with `resume` the one that lies there.
 
     A run may go on with more steps than it was made for: its learning rates then follow the schedule of the new number
@@ -75,7 +79,6 @@ def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: b
     Args:
         folder: of the run.
         record: of the run.
-        stages: the names of its earlier stages, which have folders of their own.
         resume, overwrite: as in `flowlib.runs.train`.
 
     Raises:
@@ -83,14 +86,13 @@ def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: b
             data or other parts.
         WriteError: if the folder cannot be written.
     """
-    folders = (CHECKPOINTS, *stages, SAMPLES)
+    folders = {CHECKPOINTS, SAMPLES, *record.stages}
     if not (folder / RECIPE).exists():
-        for name in (*folders, METRICS):
+        for name in sorted({*folders, METRICS}):
             if (folder / name).exists():  # someone else's, not ours to delete
                 raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
     elif overwrite:
-        found = [path.name for path in folder.iterdir() if (path / METRICS).exists() and not (path / RECIPE).exists()]
-        for name in {*folders, *found}:  # found: stages of the run that lies there
+        for name in folders | _stages_of(folder):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / METRICS).unlink(missing_ok=True)
     elif resume:
@@ -98,6 +100,14 @@ def prepare_folder(folder: Path, record: Record, *, stages: list[str], resume: b
     else:
         raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     write_record(folder, record)
+
+
+def _stages_of(folder: Path) -> set[str]:
+    """The earlier stages of the run that lies there; none where its record cannot be read."""
+    try:
+        return {name for name in read_record(folder).stages if Path(name).name == name}  # and nothing outside
+    except ValueError:
+        return set()
 
 
 def _check_same(folder: Path, before: Record, now: Record) -> None:

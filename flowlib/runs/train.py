@@ -79,9 +79,12 @@ def train(
             if world.leads:
                 if data is not None or recipe.data not in available():
                     digest = learned.digest()
-                record = Record(recipe, learned.spec, digest, hashes, None if net is None else type(net).__qualname__)
-                earlier = [stage.name for stage in stages[:-1]]
-                prepare_folder(folder, record, stages=earlier, resume=resume, overwrite=overwrite)
+                own, earlier = (
+                    None if net is None else type(net).__qualname__,
+                    tuple(stage.name for stage in stages[:-1]),
+                )
+                record = Record(recipe, learned.spec, digest, hashes, own, earlier)
+                prepare_folder(folder, record, resume=resume, overwrite=overwrite)
             return learned.to(place), parts, stages
 
         # The first process alone fetches data and makes the folder ready, while the others wait.

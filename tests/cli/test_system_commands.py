@@ -38,8 +38,8 @@ class Said(NamedTuple):
         return self.error
 
 
-def python(code: str, *arguments: str, systems: Path | str = FILE) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FLOWLIB_SYSTEMS": str(systems), "COLUMNS": "100"}
+def python(code: str, *arguments: str, systems: Path | str = FILE, **more: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FLOWLIB_SYSTEMS": str(systems), "COLUMNS": "100", **more}
     call = [sys.executable, "-c", code, *arguments]
     result = subprocess.run(call, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -77,6 +77,30 @@ def test_the_first_help_has_it_without_importing_torch_or_the_file() -> None:
     assert ["anything", "Take any run."] in lines
     assert any(line and line[0] == "train" for line in lines)
     assert "count" not in python(code, systems="")
+
+
+def test_the_help_has_those_of_installed_packages(tmp_path: Path) -> None:
+    """A module and a package with one, each with an entry point; and one whose module is gone, which breaks no help."""
+    (tmp_path / "one.py").write_bytes(FILE.read_bytes())
+    (tmp_path / "several").mkdir()
+    (tmp_path / "several" / "__init__.py").touch()
+    (tmp_path / "several" / "inner.py").write_text("Command('within', int, print, help='In a package.')")
+    record = tmp_path / "toys-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    names = "a = one\nb = several\nc = gone.away\n"
+    (record / "entry_points.txt").write_text(f"[flowlib.systems]\n{names}")
+    code = "from flowlib.cli import main; main(['--help'])"
+    lines = [line.split(None, 1) for line in python(code, systems="", PYTHONPATH=str(tmp_path)).splitlines()]
+    assert ["count", "Count what is there."] in lines
+    assert ["within", "In a package."] in lines
+
+
+def test_without_a_command_the_help_is_printed_as_it_is() -> None:
+    bare, asked = flowlib([], ["--help"])
+    assert bare == asked
+    assert bare.status == 0
+    assert bare.out.startswith("Usage: flowlib [OPTIONS] COMMAND [ARGS]...\n")
 
 
 def test_its_options_come_from_the_request() -> None:

@@ -1,27 +1,13 @@
 """The autoencoder's network: shapes, and draws from its Gaussian latents."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from torch import Tensor
+from pictures import blobs
 
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
 
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def blobs(count: int, size: int = 16) -> Tensor:
-    """Images of one bright spot on a dark ground, somewhere: (count, 1, size, size) in [-1, 1]."""
-    centre = torch.rand(count, 2, 1, generator=torch.Generator().manual_seed(0)) * (size - 1)
-    row, column = torch.exp(-0.1 * (torch.arange(size) - centre) ** 2).unbind(1)
-    return (2 * row[:, :, None] * column[:, None, :] - 1)[:, None]
+pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import start, step_of
 
 import flowlib
 from flowlib.training import checkpoint
@@ -32,11 +33,8 @@ SYSTEMS = {
 }
 
 
-def start(name: str, folder: Path) -> subprocess.Popen[bytes]:
-    options = ["--checkpoint-every", "5", "--log-every", "7", "--no-pictures", "--resume", *SMALL, *SYSTEMS[name]]
-    command = [sys.executable, "-m", "flowlib", "train", name, "--out", str(folder), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FLOWLIB_SYSTEMS": str(FILE)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def begin(name: str, folder: Path) -> "subprocess.Popen[bytes]":
+    return start(name, folder, *SMALL, *SYSTEMS[name], FLOWLIB_SYSTEMS=str(FILE))
 
 
 def flowlib_says(*words: str, status: int = 0) -> str:
@@ -51,9 +49,9 @@ def flowlib_says(*words: str, status: int = 0) -> str:
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A run that was killed twice on its way and went on, beside one that never stopped."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
-    whole, cuts = start(name, folder / "whole"), 0
+    whole, cuts = begin(name, folder / "whole"), 0
     while cuts < 5:
-        process, before = start(name, folder / "run"), step_of(folder / "run")
+        process, before = begin(name, folder / "run"), step_of(folder / "run")
         while process.poll() is None and (cuts == 2 or step_of(folder / "run") <= before + STEPS // 4):
             time.sleep(0.01)
         if process.poll() is None:
@@ -67,10 +65,6 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert whole.wait() == 0, whole.stderr.read().decode()  # type: ignore[union-attr]
     whole.stderr.close()  # type: ignore[union-attr]
     return name, folder
-
-
-def step_of(folder: Path) -> int:
-    return checkpoint.latest_step(folder / "checkpoints") or 0
 
 
 def test_a_run_that_was_killed_has_the_bits_of_one_that_was_not(killed: tuple[str, Path]) -> None:

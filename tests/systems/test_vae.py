@@ -1,30 +1,17 @@
 """The variational autoencoder: the loss against its formula, and that it learns."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from pictures import blobs
 from torch.distributions import Independent, Normal, kl_divergence
 
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
 from flowlib.systems.vae import elbo_loss, kl_to_normal
 
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
-def blobs(count: int, size: int = 16) -> Tensor:
-    """Images of one bright spot on a dark ground, somewhere: (count, 1, size, size) in [-1, 1]."""
-    centre = torch.rand(count, 2, 1, generator=torch.Generator().manual_seed(0)) * (size - 1)
-    row, column = torch.exp(-0.1 * (torch.arange(size) - centre) ** 2).unbind(1)
-    return (2 * row[:, :, None] * column[:, None, :] - 1)[:, None]
+pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 
 def train(kl_weight: float, steps: int = 120) -> Autoencoder:
