@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | grade | course`, and more of systems.
+"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | start | grade | course`, and systems'.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -15,6 +15,7 @@ import typer
 from flowlib import __version__
 from flowlib.cli.commands import evaluate, sample
 from flowlib.cli.course import course_app
+from flowlib.cli.start import start
 from flowlib.cli.systems import SystemCommands
 from flowlib.cli.train import demo, train
 from flowlib.course.grading.command import grade
@@ -53,7 +54,7 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (demo, train, sample, evaluate, grade):
+for command in (demo, train, sample, evaluate, start, grade):
     app.command()(command)
 
 

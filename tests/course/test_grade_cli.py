@@ -72,7 +72,7 @@ def test_a_class_with_hidden_tests_and_other_points(capsys, place, handed):
     (place / "points.toml").write_text('"09.1" = 5\n09.2 = 0.5\n')
     assert grade(
         place, room, "--hidden", tests, "--points", place / "points.toml", "--jobs", 2,
-        "--json", place / "all.json", "--junit", place / "all.xml", "--csv", place / "all.csv",
+        "--json", place / "all.json", "--junit", place / "all.xml", "--csv", place / "all.csv", "--tables",
     ) == 1  # fmt: skip
     output = capsys.readouterr().out
     assert "ada/09_scaling.ipynb: 8 of 13.5 points" in output
@@ -93,6 +93,23 @@ def test_a_class_with_hidden_tests_and_other_points(capsys, place, handed):
     assert [(suite.get("tests"), suite.get("failures")) for suite in suites] == [
         ("1", "1"), ("10", "2"), ("10", "10"), ("10", "10"),
     ]  # fmt: skip
+
+
+def test_of_several_a_summary_is_printed(capsys, place, handed):
+    """A line for each, and how often each question was right; a table only of one, or where it is asked for."""
+    handed.save(place / "class" / "ada" / "09_scaling.ipynb")
+    handed.answer(1, "def times_1(x):\n    return 0 * x")
+    handed.save(place / "class" / "bob" / "09_scaling.ipynb")
+    assert grade(place, place / "class") == 1
+    output, error = capsys.readouterr()
+    lines = [line.split() for line in output.splitlines()]
+    assert ["ada", "09_scaling", "10/10"] in lines
+    assert ["bob", "09_scaling", "9/10", "09.1", "(wrong)"] in lines
+    rates = {line[0]: line[-4:] for line in lines if line and line[0].startswith("09.")}
+    assert rates.pop("09.1") == ["1", "of", "2", "50%"]
+    assert set(map(tuple, rates.values())) == {("2", "of", "2", "100%")}
+    assert "of 10 points" not in output
+    assert error == ""  # a bar is for terminals
 
 
 def test_bad_input_is_one_line(capsys, place, handed, tmp_path):

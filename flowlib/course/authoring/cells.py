@@ -65,6 +65,8 @@ def exercise_notebook(path: Path, cells: list[Cell], *, hidden: bool = False) ->
             node.metadata["deletable"] = False
         if grading.get("locked"):
             node.metadata["editable"] = False
+        if cell.mark == "check":
+            node.metadata["jupyter"] = {"source_hidden": True}  # it is run, not read: collapsed at first
         made.append(node)
     return _notebook(made, {"exercise": path.stem})
 

@@ -30,6 +30,9 @@ def grade(
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Solutions to grade by, instead of the course's own.")
     ] = None,
+    tables: Annotated[
+        bool | None, typer.Option(help="Print a table for each submission; by default where there is one.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds for a cell.", min=1)] = 60.0,
     memory: Annotated[float, typer.Option(help="Gigabytes for a submission.", min=0.25)] = 4.0,
@@ -37,8 +40,8 @@ def grade(
     """Grade exercises: which questions are right, which are wrong and why.
 
     Checks and points are the course's, whatever the notebook says of them. Each submission runs in a process of its
-    own, with limits; what it prints does not count. The exit status is 0 at full marks, 1 for fewer, 2 if nothing
-    can be graded.
+    own, with limits; what it prints does not count. Of several, a summary is printed: a line for each, and how often
+    each question was right. The exit status is 0 at full marks, 1 for fewer, 2 if nothing can be graded.
 
     \b
     Examples:
@@ -47,6 +50,8 @@ def grade(
       flowlib grade submissions/ --hidden my_tests/ --points points.toml
     """
     import importlib.util
+
+    from tqdm import tqdm
 
     from flowlib.course.grading import gradebook
     from flowlib.course.grading.grade import grade_all
@@ -59,9 +64,14 @@ def grade(
             raise ValueError(f"{path}: there is no folder {path.parent}")
     tasks = _tasks(files, hidden=hidden, points=points, exercise=exercise, reference=reference)
     grades: list[Graded] = []
-    for graded in grade_all(tasks, limits=Limits(seconds=timeout, memory=int(memory * 2**30)), jobs=jobs):
-        typer.echo(("\n" if grades else "") + gradebook.as_table(graded))
+    several = len(tasks) > 1
+    found = grade_all(tasks, limits=Limits(seconds=timeout, memory=int(memory * 2**30)), jobs=jobs)
+    for graded in tqdm(found, total=len(tasks), unit="submission", disable=None if several else True):
+        if tables or (tables is None and not several):
+            tqdm.write(("\n" if grades else "") + gradebook.as_table(graded))
         grades.append(graded)
+    if several:
+        typer.echo(("\n" if tables else "") + gradebook.as_summary(grades))
     writers = ((json, gradebook.as_json), (junit, gradebook.as_junit), (csv, gradebook.as_csv))
     for path, write in writers:
         if path is not None:

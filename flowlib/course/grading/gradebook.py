@@ -1,4 +1,4 @@
-"""Grades as a table, JSON, JUnit and a class summary."""
+"""Grades as tables, JSON, JUnit and CSV, and a summary of a class."""
 
 import csv
 import io
@@ -26,6 +26,34 @@ def as_table(graded: Graded) -> str:
         for verdict in graded.verdicts
     ]
     return f"{title}\n\n{format_table(rows)}"
+
+
+def as_summary(grades: Sequence[Graded]) -> str:
+    """A class: a line for each submission, then how often each question was answered rightly."""
+    lines = [
+        {
+            "student": _text(graded.student),
+            "exercise": graded.exercise,
+            "points": f"{number(graded.points)}/{number(graded.possible)}" if graded.verdicts else "not graded",
+            "not right": graded.problem
+            or ", ".join(
+                f"{verdict.question} ({verdict.verdict})" for verdict in graded.verdicts if verdict.verdict != "right"
+            ),
+        }
+        for graded in grades
+    ]
+    asked: dict[str, list[str]] = {}
+    for verdict in (verdict for graded in grades for verdict in graded.verdicts):
+        asked.setdefault(f"{verdict.question} {verdict.title}", []).append(verdict.verdict)
+    rates = [
+        {"question": question, "right": f"{found.count('right')} of {len(found)}", "share": _share(found)}
+        for question, found in sorted(asked.items())
+    ]
+    return "\n\n".join(format_table(rows) for rows in (lines, rates) if rows)
+
+
+def _share(verdicts: Sequence[str]) -> str:
+    return f"{verdicts.count('right') / len(verdicts):.0%}"
 
 
 def as_json(grades: Sequence[Graded]) -> str:
