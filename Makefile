@@ -3,7 +3,7 @@
 # make test-full  the rest: drift of notebooks from their sources, all notebooks, all banks, hostile submissions, peers
 # make lab    open the lectures and exercises in JupyterLab
 # make notebooks  build the notebooks whose sources have changed; lectures are executed
-# make mutants    try the banks of wrong and right answers on the exercises' checks
+# make mutants    try wrong and right answers on the exercises' checks, and planted mistakes on the lectures' asserts
 # make bench  install published libraries and compare with them: errors, speed, overhead
 #
 # PYTHON picks the interpreter (3.11 or newer), VENV the place of the environment.

@@ -1,4 +1,4 @@
-"""The command `flowlib course`: build the notebooks, try the banks of answers, start a topic."""
+"""The command `flowlib course`: build the notebooks, try the banks of answers and mistakes, start a topic."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,27 +74,34 @@ def bank(
     jobs: Annotated[int, typer.Option(help="Notebooks at a time.", min=1)] = 2,
     root: Root = REPOSITORY,
 ) -> None:
-    """Try the banks: is each wrong answer caught, with a hint of its own, and does each right one pass?
+    """Try the banks: is each wrong answer caught, with a hint of its own, and does each right one pass? And does an
+    assert of the lecture notice each mistake that is planted in it?
 
-    The exit status is 1 if an answer is not as it should be, 2 for a source that breaks a rule.
+    The exit status is 1 if an answer or a mistake does not end as it should, 2 for a source that breaks a rule.
 
     \b
     Examples:
       flowlib course bank
-      flowlib course bank 01 07 --jobs 4
+      flowlib course bank 01 lectures/07 --jobs 4
     """
     from concurrent.futures import ThreadPoolExecutor
 
     from tqdm import tqdm
 
-    from flowlib.course.authoring.bank import banks, explain, judge, table
+    from flowlib.course.authoring.bank import banks, try_bank
+    from flowlib.course.authoring.mistakes import lectures, try_mistakes
     from flowlib.plotting import format_table
 
-    rows, faults, paths = [], [], banks(root, names or [])
+    tries = [(try_bank, path) for path in banks(root, names or [])]
+    tries += [(try_mistakes, path) for path in lectures(root, names or [])]
+    if not tries:
+        raise ValueError(f"there is no bank of answers or mistakes in {root} for {' '.join(names or []) or 'anything'}")
+    rows, faults = [], []
     with ThreadPoolExecutor(jobs) as pool:
-        for path, verdicts in zip(paths, tqdm(pool.map(judge, paths), total=len(paths), disable=None), strict=True):
-            rows += table(path.stem, verdicts)
-            faults += list(explain(path, verdicts))
+        done = pool.map(lambda one: one[0](one[1]), tries)
+        for lines, wrong in tqdm(done, total=len(tries), disable=None):
+            rows += lines
+            faults += wrong
     typer.echo("\n".join([format_table(rows), *faults]))
     raise typer.Exit(1 if faults else 0)
 

@@ -4,9 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from parts import SOLUTIONS, in_parts
+from parts import REPOSITORY, SOLUTIONS, in_parts
 
 from flowlib.course.authoring import bank
+from flowlib.course.authoring.mistakes import lectures, read_mistakes
 from flowlib.course.authoring.questions import read_questions
 from flowlib.course.authoring.source import read_cells
 
@@ -20,6 +21,13 @@ def test_there_are_enough_questions_and_answers(path: Path) -> None:
     for question in questions:
         assert planted[question.name, "wrong"] >= 4, question.name
         assert planted[question.name, "right"] >= 3, question.name
+
+
+@pytest.mark.parametrize("path", lectures(REPOSITORY), ids=lambda path: path.stem)
+def test_the_mistakes_of_a_lecture_are_in_its_lines(path: Path) -> None:
+    """They are tried by `make mutants`, for which each lecture runs in full."""
+    mistakes = read_mistakes(path, read_cells(path))
+    assert len({mistake.name for mistake in mistakes}) == len(mistakes) > 0
 
 
 @in_parts(SOLUTIONS)

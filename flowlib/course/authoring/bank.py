@@ -114,6 +114,12 @@ def judge(path: Path, *, seconds: float = SECONDS) -> list[Verdict]:
     ]
 
 
+def try_bank(path: Path) -> tuple[list[dict[str, object]], list[str]]:
+    """`judge`, as a table, and a line for each answer that did not end as it should."""
+    verdicts = judge(path)
+    return table(path.stem, verdicts), list(explain(path, verdicts))
+
+
 def table(name: str, verdicts: list[Verdict]) -> list[dict[str, object]]:
     """A row for each question: the wrong answers caught and the right ones passed, of those planted."""
     rows: list[dict[str, object]] = []
@@ -128,13 +134,10 @@ def banks(root: Path, names: Sequence[str] = ()) -> list[Path]:
     """The sources of solutions that have a bank: all, or those that have one of the names.
 
     Raises:
-        ValueError: if a name is that of no source, or none of the sources has a bank.
+        ValueError: if a name is that of no source.
     """
     solutions = [path for path in sources(root, names) if path.parent.name == SOLUTIONS]
-    found = [path for path in solutions if path.with_name(f"{path.stem}_answers.py").exists()]
-    if not found:
-        raise ValueError(f"there is no bank of answers in {root / SOLUTIONS} for {' '.join(names) or 'any solution'}")
-    return found
+    return [path for path in solutions if path.with_name(f"{path.stem}_answers.py").exists()]
 
 
 def explain(path: Path, verdicts: list[Verdict]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def sources(root: Path, names: Sequence[str] = ()) -> list[Path]:
         path
         for kind in (SOLUTIONS, LECTURES)  # a lecture may show an exercise's hints, so these come first
         for path in sorted((root / kind).glob("[0-9][0-9]_*.py"))
-        if not path.stem.endswith("_answers")
+        if not path.stem.endswith(("_answers", "_mistakes"))
     ]
     wanted = [name.removesuffix(".py").removesuffix(".ipynb") for name in names]
     chosen = {name: [path for path in found if _is(path, name)] for name in wanted}
