@@ -5,7 +5,7 @@
 # at a temperature. Four questions (01.2, 01.5, 01.6, 01.7) are derivations whose result is checked, and the last one
 # finds out what an unknown solver is.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("01.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own.
 #

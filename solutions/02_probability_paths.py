@@ -5,7 +5,7 @@
 # conversion between predictions, a schedule, the exact velocity of a Gaussian mixture, a test of the continuity
 # equation, and Tweedie's formulas.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("02.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own: where one needs an earlier result,
 # it uses the library's.

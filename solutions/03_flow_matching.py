@@ -5,7 +5,7 @@
 # losses, derive what a loss cannot go below, pair noise with data by optimal transport, and compute the exact
 # likelihood of a flow.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. `hint("03.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own. The grader runs these checks and a few more.
 #

@@ -5,7 +5,7 @@
 # constant amount of noise explodes. The other four are a **museum**. Its exhibits are mistakes found in well-known
 # code, each of which ran for months because no test looked at the right place. You write the tests.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("04.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own. The grader runs these checks and a few more.
 #

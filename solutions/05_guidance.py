@@ -5,7 +5,7 @@
 # velocities, guide with a classifier's gradient, compute what two guides together sample, and mend a sampler that is
 # wrong in eight places.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. `hint("05.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own. The grader runs these checks and a few more.
 #

@@ -4,7 +4,7 @@
 # You build the blocks that U-Nets, diffusion transformers and latent models are made of: a time embedding, a modulated
 # residual block, a small U-Net, patches, attention, an adaLN-Zero block, the scale of a latent space, and the bill.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("06.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own: where one needs an earlier block, it uses the library's. The grader runs these
 # checks and a few more.

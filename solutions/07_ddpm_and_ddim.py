@@ -3,7 +3,7 @@
 #
 # You write DDPM yourself, from its tables to its sampler, then DDIM and its encoder. Two questions are derivations.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right;
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. `hint("07.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own.
 #

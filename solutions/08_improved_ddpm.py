@@ -5,7 +5,7 @@
 # learns, the terms of the bound with the decoder of 256 pixel values, $L_\text{hybrid}$, and the draw of steps by
 # importance.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("08.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own: where one needs an earlier result, it uses the library's.
 #

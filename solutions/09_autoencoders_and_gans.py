@@ -5,7 +5,7 @@
 # lower bound, the exact rate and distortion of a linear VAE, a draw of tokens that has a gradient, and the two losses
 # of a GAN.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("09.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own.
 #

@@ -5,7 +5,7 @@
 # that a wrong scale of the latents amounts to, cross-attention with a mask, guidance with the empty text, the training
 # pair of an inpainting model, and the bill.
 #
-# **How it works.** Fill in each function, then run the check below it. A check is silent when the answer is right; when
+# **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("10.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own.
 #
@@ -533,7 +533,7 @@ for call, decoder, factor in ((7, 1000, 8), (1, 48, 7), (10**9, 5 * 10**9, 2), (
 # 3. `decoder * factor**2 // (call * (factor**2 - 1)) + 1`.
 
 # %% [markdown]
-# ## When all checks are silent
+# ## When all checks say ✓
 #
 # `flowlib grade 10_latent_diffusion.ipynb` grades the notebook and prints the points. In the library the same things
 # are `Codebook` (`flowlib/nets/codebook.py`), `Attention` (`flowlib/nets/attention.py`), `ClassifierFreeGuidance`

@@ -97,10 +97,10 @@ def test_a_class_with_hidden_tests_and_other_points(capsys, place, handed):
 
 def test_of_several_a_summary_is_printed(capsys, place, handed):
     """A line for each, and how often each question was right; a table only of one, or where it is asked for."""
-    handed.save(place / "class" / "ada" / "09_scaling.ipynb")
+    handed.save(place / "pair" / "ada" / "09_scaling.ipynb")
     handed.answer(1, "def times_1(x):\n    return 0 * x")
-    handed.save(place / "class" / "bob" / "09_scaling.ipynb")
-    assert grade(place, place / "class") == 1
+    handed.save(place / "pair" / "bob" / "09_scaling.ipynb")
+    assert grade(place, place / "pair") == 1
     output, error = capsys.readouterr()
     lines = [line.split() for line in output.splitlines()]
     assert ["ada", "09_scaling", "10/10"] in lines

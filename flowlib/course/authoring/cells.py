@@ -77,11 +77,11 @@ def release(cell: Cell, *, hidden: bool = False) -> str:
     With `hidden`, hidden tests stay.
     """
     if hidden and cell.mark == "check":
-        return cell.source
+        return _whole(cell)
     if cell.mark == "solution" and "BEGIN SOLUTION" not in cell.source:
         return STUB[cell.kind]
     lines, region = [], ""
-    for line in cell.source.split("\n"):
+    for line in _whole(cell).split("\n"):
         if begin := re.search(r"BEGIN (SOLUTION|HIDDEN TESTS)", line):
             region = begin[1]
             indent = line[: len(line) - len(line.lstrip())]
@@ -109,6 +109,11 @@ def write_notebook(notebook: NotebookNode) -> bytes:
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
 
 
+def _whole(cell: Cell) -> str:
+    """The text of a cell; a check that comes to its end says so."""
+    return f'{cell.source}\nprint("{cell.question} ✓")' if cell.mark == "check" else cell.source
+
+
 def _graded(path: Path, cells: list[Cell]) -> list[tuple[Cell, NotebookNode]]:
     """The cells of solution and exercise: all but the hints, which a release of the solution by nbgrader would show."""
     titles = {question.name: question.title for question in read_questions(path, cells)}
@@ -119,6 +124,7 @@ def _graded(path: Path, cells: list[Cell]) -> list[tuple[Cell, NotebookNode]]:
             continue
         grading = _grading(cell, ids)
         node = _node(cell, grading["grade_id"] if grading else _plain_id(cell, ids))
+        node.source = _whole(cell)
         if grading:
             node.metadata["nbgrader"] = grading
         if cell.mark in ("solution", "check"):
