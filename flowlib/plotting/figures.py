@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_tensor
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, GREY, PALE, ACCENT = "#22262b", "#8a919a", "#e3e6ea", "#c4441c"
 _DPI = 110
 
 
