@@ -41,7 +41,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "latent guides --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1 --seeds 0": (r" f = 4, .*\d$", 4),
     "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
-    "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 11),
+    "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),
     "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
