@@ -1152,6 +1152,8 @@ assert abs(moments(260, theta=500.0)[0]) < 1e-3  # h = 1/260 < 2/500: it does no
 #   equations*, Stochastic Analysis and Applications 8 (1990): the weak order.
 # - G. O. Roberts, R. L. Tweedie, *Exponential convergence of Langevin distributions and their discrete
 #   approximations*, Bernoulli 2 (1996), 341–363.
+# - G. J. Székely, M. L. Rizzo, *Energy statistics: a class of statistics based on distances*, Journal of Statistical
+#   Planning and Inference 143 (2013), 1249–1272.
 #
 # **Now you**: [Exercise 01](../exercises/01_flows_and_diffusions.ipynb) has eight questions, from a loop over a time
 # grid to finding the order of a solver that nobody describes. Next: [lecture 02](02_probability_paths.ipynb), where
