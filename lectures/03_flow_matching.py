@@ -106,7 +106,7 @@ assert gap.median() < 1e-3
 means = toy.mixture(torch.float64).means
 field = MixtureField(means, 0.25)  # eight Gaussians on a ring, on the linear path; everything about it is exact
 here = torch.tensor([[0.6, 0.3]], dtype=torch.float64)
-z, _ = field.sample(20_000, seeded(2))
+z, _ = field.sample(20_000 if fast else 400_000, seeded(2))
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.5), layout="constrained", sharex=True, sharey=True)
 for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
@@ -589,8 +589,7 @@ run = trained("checkerboard", steps=2_000, lr=4e-3, net_args={"width": 128}, gui
 ways = run.sample(count=2_000, steps=30, trajectory=True)
 board, _ = toy.sample("checkerboard", 2_000, seeded(21))
 print(f"energy distance to data: noise {energy_distance(ways[0], board):.4f}, samples", end=" ")
-print(f"{energy_distance(ways[-1], board):.4f}, other data", end=" ")
-print(f"{energy_distance(toy.sample('checkerboard', 2_000, seeded(22))[0], board):.4f}")
+print(f"{energy_distance(ways[-1], board):.4f}, floor {2 / len(board) * float(torch.cdist(board, board).mean()):.4f}")
 unit = ways[-1] / (math.sqrt(3) / 2) + 2  # back to squares of side 1, in [0, 4]^2
 cell = unit.floor().clamp(0, 3)
 inside = ((cell.sum(1) % 2 == 0) & ((unit > 0) & (unit < 4)).all(1)).float().mean()
@@ -891,7 +890,7 @@ for name, options in ways_to_draw.items():
     mean, spread = batch_losses[name].mean(), batch_losses[name].std()
     print(f"{name:30s} mean {mean:.3f} +- {spread / len(values) ** 0.5:.3f}   spread of a batch {spread:.3f}")
 reference = batch_losses["stratified uniform"]
-assert batch_losses["one time for the whole batch"].std() > 3 * batch_losses["independent uniform"].std()
+assert fast or batch_losses["one time for the whole batch"].std() > 3 * batch_losses["independent uniform"].std()
 for name in ("independent uniform", "one time for the whole batch", "density 1/2 + t, divided by it"):
     other = batch_losses[name]
     apart = (other.mean() - reference.mean()).abs()
