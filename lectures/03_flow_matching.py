@@ -954,7 +954,7 @@ plt.show()
 # **The grid** (their equation 5). With $\sigma_{\max} = 80$, $\sigma_{\min} = 0.002$ and $\rho = 7$,
 #
 # $$ \sigma_i = \Big( \sigma_{\max}^{1/\rho} + \tfrac{i}{N-1}
-#    \big( \sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho} \big) \Big)^\rho \quad (0 \le i < N), \qquad \sigma_N = 0 . $$
+#    \big( \sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho} \big) \Big)^\rho \;\; (0 \le i < N), \qquad \sigma_N = 0 . $$
 #
 # $\rho = 1$ makes the steps in $\sigma$ equal; the larger $\rho$, the more of them are spent on little noise. The
 # library's schedule `VE()` is this formula: its $\beta_t$ is $\sigma_i$ at $t = i/(N-1)$. On another path the same
