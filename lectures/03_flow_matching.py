@@ -13,11 +13,14 @@
 # - train a flow in ten lines, and compare schedules, couplings and distributions of time by measurement;
 # - compute the exact log-likelihood of a flow, and check it against a density that is known.
 #
-# **Time.** About 75 minutes to read, under 3 to run. **Before:** lectures 01 (ODEs and solvers) and 02 (paths; the
+# **Time.** About 85 minutes to read, under 3 to run. **Before:** lectures 01 (ODEs and solvers) and 02 (paths; the
 # 2×2 solve between predictions).
 #
-# Notation as always: $z$ is data, $\varepsilon$ noise, $x_t = \alpha_t z + \beta_t \varepsilon$, time runs from noise
-# at $t = 0$ to data at $t = 1$, and $w_t = \dot\alpha_t \beta_t - \alpha_t \dot\beta_t > 0$.
+# **Notation.** As always $z$ is data, $\varepsilon$ noise, $x_t = \alpha_t z + \beta_t \varepsilon$, and time runs from
+# noise at $t = 0$ to data at $t = 1$. $\omega_t = \dot\alpha_t \beta_t - \alpha_t \dot\beta_t > 0$ is the path's weight
+# ($w$ is kept for the scale of guidance in lecture 05; in section 3, $w_i$ are weights of data). $D$ is the denoiser,
+# $f$ any function that is fitted (in lecture 04 a drift), $p$ without an index a prediction,
+# $\sigma = \beta_t/\alpha_t$ the level of noise in section 8.
 
 # %%
 import itertools
@@ -51,7 +54,7 @@ from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
 from flowlib.plotting import animate, format_table
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
-from flowlib.schedules import VP
+from flowlib.schedules import VE, VP
 from flowlib.stable import StableTargets, stable_target
 
 # %% [markdown]
@@ -83,7 +86,7 @@ print(f"median distance of a sample to the nearest training point: {gap.median()
 assert gap.median() < 1e-3
 
 # %% [markdown]
-# So the exact loss over a training set is dear, and its minimiser only repeats the training set. Keep the second
+# So the exact loss over a training set is expensive, and its minimiser only repeats the training set. Keep the second
 # point in mind: the loss that we are about to derive has the *same* minimiser on a finite set. What keeps a trained
 # network from repeating its data is that it is smooth and its training short, not the noise in its target (Bertrand
 # et al. 2025 test this on images).
@@ -103,7 +106,7 @@ assert gap.median() < 1e-3
 means = toy.mixture(torch.float64).means
 field = MixtureField(means, 0.25)  # eight Gaussians on a ring, on the linear path; everything about it is exact
 here = torch.tensor([[0.6, 0.3]], dtype=torch.float64)
-z, _ = field.sample(20_000, seeded(2))
+z, _ = field.sample(20_000 if fast else 400_000, seeded(2))
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.5), layout="constrained", sharex=True, sharey=True)
 for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
@@ -111,7 +114,8 @@ for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
     targets = field.path.velocity(here.expand_as(z), z, t)
     shown = targets[torch.multinomial(posterior, 400, replacement=True, generator=seeded(3))]
     mean, exact = posterior @ targets, field.u(here, t)[0]
-    assert (mean - exact).norm() < 0.1, "the marginal velocity is the mean of the conditional ones"
+    error = ((posterior[:, None] * (targets - mean)).square().sum(0)).sqrt()  # of a mean with unequal weights
+    assert ((mean - exact).abs() < 4.5 * error).all(), "the marginal velocity is the mean of the conditional ones"
     ax.scatter(*shown.T, s=6, color=GREY, alpha=0.6, linewidths=0, label=r"$u_t(x\,|\,z)$ for $z \sim p(z\,|\,x)$")
     ax.scatter(*exact, s=70, color=ACCENT, marker="x", label=r"$u_t(x)$")
     ax.set(title=f"t = {t}", xlabel="first component", xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal")
@@ -196,7 +200,7 @@ print(f"{net.layers[0].weight.numel() + 8 + 16 + 2} parameters; largest differen
 print(f"variance of a batch's gradient, conditional / marginal target: {noisier:.1f}")
 assert worst < 4
 assert float(standard_error.norm()) < 0.1 * float(marginal.mean(0).norm()) or fast, "errors small enough to tell"
-assert noisier > 1
+assert noisier > 2
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for ax, pick, title in (
@@ -218,35 +222,25 @@ plt.show()
 # The constant $C$ is the loss of the perfect model. For Gaussian paths it has a closed form that needs only the
 # field.
 #
-# **Lemma** (Tweedie, second order; theorem 5 of lecture 02). *For $0 < t < 1$, so that $\alpha_t, \beta_t > 0$, and
-# data of any distribution:* $\operatorname{Cov}(z \mid x_t = x) = \frac{\beta_t^2}{\alpha_t} \nabla D(x)$ *with
-# $D(x) = \mathbb{E}[z \mid x_t = x]$.*
-#
-# *Proof, without second derivatives.*
-# $p(z|x) \propto p_{\mathrm{data}}(z) \exp\!\big( (\alpha\, x \cdot z - \tfrac12 \alpha^2 |z|^2)/\beta^2 \big)$: what
-# depends on $x$ alone goes into the normaliser $Z(x)$. So
-# $\partial_{x_j} \log p(z|x) = \frac{\alpha}{\beta^2} z_j - \partial_{x_j} \log Z(x)$, and as a score has mean zero
-# the last term is $\frac{\alpha}{\beta^2} D_j(x)$. Hence
-#
-# $$ \partial_{x_j} D_i = \int z_i\, p(z|x)\, \frac{\alpha}{\beta^2} (z_j - D_j)\, dz
-#    = \frac{\alpha}{\beta^2} \operatorname{Cov}(z_i, z_j \mid x) . \qquad \blacksquare $$
-#
-# Given $x$, the conditional velocity is affine in $z$: $u_t(x|z) = \frac{w}{\beta} z + \frac{\dot\beta}{\beta} x$.
-# Therefore
+# Given $x$, the conditional velocity is affine in $z$: $u_t(x|z) = \frac{\omega}{\beta} z + \frac{\dot\beta}{\beta} x$.
+# And Tweedie's formula (theorem 5 of lecture 02) gives the posterior covariance by the denoiser
+# $D(x) = \mathbb{E}[z \mid x_t = x]$, for $0 < t < 1$ and data of any distribution:
+# $\operatorname{Cov}(z \mid x) = \frac{\beta_t^2}{\alpha_t} \nabla D(x)$. Therefore
 #
 # $$ \operatorname{tr} \operatorname{Cov}(u_t(x|z) \mid x)
-#    = \frac{w^2}{\beta^2} \operatorname{tr} \operatorname{Cov}(z|x) = \frac{w_t^2}{\alpha_t}\, \nabla \cdot D(x) . $$
+#    = \frac{\omega_t^2}{\beta_t^2} \operatorname{tr} \operatorname{Cov}(z|x)
+#    = \frac{\omega_t^2}{\alpha_t}\, \nabla \cdot D(x) . $$
 #
 # In code $|\cdot|^2$ is the *mean* over components, so everything is divided by the dimension.
 
 
 # %%
 def floor(field, x, t):
-    """What each sample x (B, d) adds to the loss of the exact field at time t: w^2 / alpha div D / d, shape (B,)."""
+    """What each sample x (B, d) adds to the loss of the exact field at time t: omega^2 / alpha div D / d, (B,)."""
     schedule = field.path.schedule
-    w = schedule.dalpha(t) * schedule.beta(t) - schedule.alpha(t) * schedule.dbeta(t)
+    omega = schedule.dalpha(t) * schedule.beta(t) - schedule.alpha(t) * schedule.dbeta(t)
     _, div = divergence(lambda x, t: field.data(x, t), x, t)
-    return w**2 / schedule.alpha(t) * div / x.shape[1]
+    return omega**2 / schedule.alpha(t) * div / x.shape[1]
 
 
 def conditional_error(field, z, t, noise):
@@ -270,7 +264,7 @@ for name, schedule, colour in (("linear", Linear(), ACCENT), ("trigonometric", T
         assert abs(float(surplus.mean())) < 4.5 * float(surplus.std()) / math.sqrt(count)
         by_formula.append(float(formula.mean()))
         by_loss.append(float(error.mean()))
-    ax.plot(grid, by_formula, color=colour, label=f"{name}: $w^2/\\alpha\\;\\nabla\\cdot D\\,/\\,d$")
+    ax.plot(grid, by_formula, color=colour, label=f"{name}: $\\omega^2/\\alpha\\;\\nabla\\cdot D\\,/\\,d$")
     ax.plot(grid, by_loss, "o", ms=4, color=colour, mfc="none", label=f"{name}: loss of the exact field")
 ax.set(xlabel="t", ylabel="loss per component", title="The loss of a perfect model (eight Gaussians)", ylim=(0, None))
 ax.legend()
@@ -290,7 +284,7 @@ assert abs(at_start - data_variance) < 1e-2
 #
 # So a training loss that stops falling at 1.5 may be perfect, and the level says as much about the data as about the
 # network. Only *differences* of the loss mean something, on one set of data and draws, or a measure that has 0 for a
-# perfect model: a distance of samples (section 5) or a likelihood (section 8).
+# perfect model: a distance of samples (section 5) or a likelihood (section 9).
 #
 # **Experiment.** The eight Gaussians have standard deviation 0.25. Make them narrower: what happens to the floor near
 # $t = 1$? Predict before you run: does it tend to 0 everywhere as the data become eight points?
@@ -300,8 +294,12 @@ narrow = 0.02  # change this number: 0.25, 0.1, 0.02, 0.005
 sharp = MixtureField(means, narrow)
 z, _ = sharp.sample(2_000, seeded(6))
 noise = torch.randn(z.shape, generator=seeded(7), dtype=z.dtype)
+floors = []
 for t in torch.tensor([0.5, 0.8, 0.9, 0.95, 0.99, 1.0], dtype=torch.float64):
-    print(f"t = {t:.2f}   floor {float(floor(sharp, sharp.path.sample(z, t, noise), t).mean()):.3f}")
+    floors.append(float(floor(sharp, sharp.path.sample(z, t, noise), t).mean()))
+    print(f"t = {t:.2f}   floor {floors[-1]:.3f}")
+assert min(floors) < 0.1 or narrow > 0.02
+assert abs(floors[-1] - 1) < 0.01  # at the end the noise alone is left
 
 # %% [markdown]
 # It falls to almost 0 and rises back to 1 in the last moment, when $\beta_t$ is no larger than the data are wide:
@@ -392,7 +390,7 @@ print(format_table(rows))
 # |---|---|---|
 # | data $z$ | $1$ | $1$ |
 # | noise $\varepsilon$ | $\alpha^2/\beta^2$, the signal-to-noise ratio | $t^2/(1-t)^2$ |
-# | velocity $u$ | $(w/\beta)^2$ | $1/(1-t)^2$ |
+# | velocity $u$ | $(\omega/\beta)^2$ | $1/(1-t)^2$ |
 # | score $s$ | $\alpha^2/\beta^4$ | $t^2/(1-t)^4$ |
 # | v | $(\alpha^2+\beta^2)^2/\beta^2$ | $(t^2+(1-t)^2)^2/(1-t)^2$ |
 #
@@ -469,9 +467,9 @@ fit(moons, lambda model: flow_matching_loss(model, toy.sample("moons", 256, g)[0
 test, _ = toy.sample("moons", 2_000, seeded(11))
 ways = sample_ode(moons, torch.randn(2_000, 2, generator=seeded(12)), steps=30, trajectory=True)
 distance = energy_distance(ways[-1], test)
-same = energy_distance(toy.sample("moons", 2_000, seeded(13))[0], test)
+same = 2 / len(test) * float(torch.cdist(test, test).mean())  # the floor of lecture 01, E|x - x'| (1/N + 1/N)
 start = energy_distance(ways[0], test)
-print(f"energy distance to 2,000 test points: noise {start:.4f}, samples {distance:.4f}, other data {same:.4f}")
+print(f"energy distance to 2,000 test points: noise {start:.4f}, samples {distance:.4f}; floor {same:.4f}")
 assert fast or distance < 0.05 * start
 
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained", sharex=True, sharey=True)
@@ -485,9 +483,9 @@ plt.show()
 # %% [markdown]
 # ### How right is it, and when?
 #
-# On the mixture the velocity is known, so the network's error can be seen as a function of time. And we can afford a
-# luxury: train one network on the *marginal* target, which only the exact field can give, and one on the conditional
-# target, with the same weights to start from, the same data and the same number of steps.
+# On the mixture the velocity is known, so the network's error can be seen as a function of time. And here one network
+# can be trained on the *marginal* target, which only the exact field can give, and one on the conditional target, with
+# the same weights to start from, the same data and the same number of steps.
 
 # %%
 ring = MixtureField(means.float(), 0.25)  # the same field in float32
@@ -527,7 +525,7 @@ def errors(model, grid, count=2_000, seed=15):
 
 grid = torch.linspace(0.01, 0.99, 33)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-excess = {}
+excess, by_time = {}, {}
 for name, model, losses, colour in (
     ("marginal target", by_marginal, losses_marginal, INK),
     ("conditional target", by_conditional, losses_conditional, ACCENT),
@@ -535,7 +533,7 @@ for name, model, losses, colour in (
     smooth = torch.tensor(losses).unfold(0, 20, 20).mean(1)
     axes[0].plot(20 * torch.arange(len(smooth)) + 10, smooth, color=colour, label=name)
     error, size = errors(model, grid)
-    excess[name] = float(error.mean())
+    excess[name], by_time[name] = float(error.mean()), error
     axes[1].semilogy(grid, error / size, color=colour, label=name)
 z, _ = field.sample(4_000, seeded(16))
 noise = torch.randn(z.shape, generator=seeded(17), dtype=z.dtype)
@@ -549,14 +547,18 @@ for ax in axes:
 plt.show()
 print(f"C = {level:.3f}; last training losses {losses_marginal[-1]:.3f} and {losses_conditional[-1]:.3f}")
 print("mean square error of the velocity:", {name: round(value, 4) for name, value in excess.items()})
-assert fast or max(excess.values()) < 0.15 * level
-assert fast or excess["marginal target"] < 2 * excess["conditional target"] < 20 * excess["marginal target"]
+times_worse = (by_time["conditional target"] / by_time["marginal target"])[grid < 0.45]
+print(f"conditional / marginal before t = 0.45: {times_worse.min():.0f} to {times_worse.max():.0f}")
+assert fast or excess["marginal target"] < excess["conditional target"] < 0.02 * level
+assert fast or (times_worse > 5).all()
+assert fast or times_worse.median() > 10
 
 # %% [markdown]
-# Two lessons. The losses end far apart and the networks close together: the gap between the curves on the left is the
-# constant of theorem 1. And on the right, the noise of the target costs something at an equal number of steps, but
-# not a bias: more steps, larger batches, a learning rate that falls to 0 or an average of the weights all reduce it.
-# That is how recipes train.
+# Two lessons. The gap between the curves on the left says nothing of the networks: it is the constant of theorem 1. And
+# the noise of the target is not free. At an equal number of steps the network that saw it is worse at every time;
+# before $t = 0.45$, where most of the target is noise and the exact velocity is simple, by a factor of ten and more
+# (one training each). It is no bias: what is left is the noise of the last gradients, and more steps, larger batches, a
+# learning rate that falls to 0 or an average of the weights all reduce it. That is how recipes train.
 #
 # The error is small at the start, where the exact velocity is simply the mean of the data minus $x$, and has two peaks:
 # near $t = 0.4$, where the ring's radius $1.4\,t$ outgrows the noise $1 - t$ and the flow decides for a side of it,
@@ -587,8 +589,7 @@ run = trained("checkerboard", steps=2_000, lr=4e-3, net_args={"width": 128}, gui
 ways = run.sample(count=2_000, steps=30, trajectory=True)
 board, _ = toy.sample("checkerboard", 2_000, seeded(21))
 print(f"energy distance to data: noise {energy_distance(ways[0], board):.4f}, samples", end=" ")
-print(f"{energy_distance(ways[-1], board):.4f}, other data", end=" ")
-print(f"{energy_distance(toy.sample('checkerboard', 2_000, seeded(22))[0], board):.4f}")
+print(f"{energy_distance(ways[-1], board):.4f}, floor {2 / len(board) * float(torch.cdist(board, board).mean()):.4f}")
 unit = ways[-1] / (math.sqrt(3) / 2) + 2  # back to squares of side 1, in [0, 4]^2
 cell = unit.floor().clamp(0, 3)
 inside = ((cell.sum(1) % 2 == 0) & ((unit > 0) & (unit < 4)).all(1)).float().mean()
@@ -623,7 +624,7 @@ if not fast:
 target, _ = ring.sample(2_000, seeded(23))
 begin = torch.randn(2_000, 2, generator=seeded(24))
 counts = (1, 2, 4, 8, 16, 32)
-least = energy_distance(ring.sample(2_000, seeded(25))[0], target)
+draws = torch.tensor([energy_distance(ring.sample(2_000, seeded(seed))[0], target) for seed in range(50, 60)])
 paths = {"linear": Linear(), "trigonometric": Trigonometric(), "VP": VP()}
 few, learned_few = {}, {}
 for name, schedule in paths.items():
@@ -640,12 +641,15 @@ for name, schedule in paths.items():
     for table, f in ((few, exact), (learned_few, model)):
         with torch.no_grad():
             table[name] = [energy_distance(sample_ode(f, begin, steps=n, method="euler"), target) for n in counts]
+    for seed in (61, 62):  # the exact field once more, from other noise
+        other = torch.randn(2_000, 2, generator=seeded(seed))
+        few[name, seed] = [energy_distance(sample_ode(exact, other, steps=n, method="euler"), target) for n in counts]
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
 for ax, table, title in ((axes[0], few, "exact velocity"), (axes[1], learned_few, "learned velocity")):
     for name, colour in zip(paths, (ACCENT, INK, GREY), strict=True):
         ax.loglog(counts, table[name], "o-", ms=4, color=colour, label=name)
-    ax.axhline(least, color=PALE, label="two sets of data")
+    ax.axhspan(float(draws.min()), float(draws.max()), color=PALE, linewidth=0, label="ten sets of data")
     ax.set(title=title, xlabel="Euler steps", xticks=counts, xticklabels=counts)
     ax.minorticks_off()
 axes[0].set_ylabel("energy distance to data")
@@ -653,7 +657,11 @@ axes[1].legend()
 plt.show()
 centre = sample_ode(ring, begin, steps=1, method="euler")
 assert (centre - means.float().mean(0)).norm(dim=1).max() < 1e-3, "one step on the linear path lands on E[z]"
-assert all(few["trigonometric"][i] < few["linear"][i] for i in range(4))
+for key in (lambda name: name, lambda name: (name, 61), lambda name: (name, 62)):
+    assert all(few[key("trigonometric")][i] < few[key("linear")][i] for i in range(4))
+print(f"2,000 points of data from 2,000 others: {draws.min():.4f} to {draws.max():.4f}", end="; 32 steps: ")
+print(", ".join(f"{name} {values[-1]:.4f}" for name, values in learned_few.items()))
+assert fast or all(values[-1] < 2 * float(draws.max()) for values in learned_few.values())
 
 # %% [markdown]
 # It is often said that the linear path is the one for few steps, because its *conditional* paths are straight lines
@@ -664,11 +672,12 @@ assert all(few["trigonometric"][i] < few["linear"][i] for i in range(4))
 # of these data is 0. Neither is a sample, but the second is less far off. On this data the trigonometric path needs
 # fewer steps.
 #
-# On the right the error of learning comes on top, and with many steps it is all that is left: the curves go flat above
-# the level of two sets of data. There the learned linear path comes out last at every number of steps, and from 8 steps
-# on the VP path first. Do not read a law into it. It is one training each, and with the VP path two things have
-# changed, the schedule and the prediction, so that its loss weighs the times differently (section 4). Which path is
-# best depends on the data, the network and the sampler: measure.
+# On the right the error of learning comes on top, and with many steps the curves go flat, near the level of the data
+# themselves. That level is no line: ten sets of 2,000 points have distances that differ by a factor of several (the
+# grey band). The curves end in the band or near its upper edge, so their order there says little, and it is one
+# training each. With the VP path two things have changed, the schedule and the prediction, so that its loss weighs the
+# times differently (section 4). Which path is best depends on the data, the network and the sampler: measure, with
+# several seeds.
 #
 # ## 7. Which pairs? Couplings compared
 #
@@ -688,7 +697,7 @@ assert all(few["trigonometric"][i] < few["linear"][i] for i in range(4))
 # which is the continuity equation for $p_t$, the law of $x_t$ (tested against $\varphi$). $\blacksquare$ Theorem 1
 # holds word for word, with $U = \dot\alpha z + \dot\beta \varepsilon$.
 #
-# The condition is not idle. Take normal data and $z = -\varepsilon$ on the linear path: $x_t = (1 - 2t)\,\varepsilon$
+# The condition is needed. Take normal data and $z = -\varepsilon$ on the linear path: $x_t = (1 - 2t)\,\varepsilon$
 # and $u_t(x) = -2x/(1 - 2t)$. At $t = \tfrac12$ all mass is at 0, and no flow passes through that point: from there on
 # the velocity does not say where a sample goes. An independent pair never does this, because
 # $\beta_t\varepsilon$ spreads every datum out until $t = 1$.
@@ -713,20 +722,23 @@ for ax, name, paired in ((axes[0], "independent", noise), (axes[1], "minibatch O
 axes[0].legend(loc="upper left", fontsize=8)
 plt.show()
 unpaired = 2 * (1 + data_variance)  # E|z - eps|^2 when they are independent; both have mean 0
+shortest = [unpaired]
 for size in (16, 64, 256):
     g = seeded(28)
     lengths = []
     for _ in range(1024 // size):
         z, noise = ring.sample(size, g)[0], torch.randn(size, 2, generator=g)
         lengths.append(float((z - optimal_transport(noise, z)).square().sum(1).mean()))
-    print(f"batches of {size:3d}: mean squared length {sum(lengths) / len(lengths):.2f} (independent: {unpaired:.2f})")
+    shortest.append(sum(lengths) / len(lengths))
+    print(f"batches of {size:3d}: mean squared length {shortest[-1]:.2f} (independent: {unpaired:.2f})")
+assert all(later < 0.8 * earlier for earlier, later in itertools.pairwise(shortest))
 
 # %% [markdown]
 # **What a batch keeps.** A permutation of the noise leaves the set of noises as it was, and picks by a rule that
 # treats all rows alike; so a random row is still exactly normal, and each $z$ is still drawn from the data. The ends
 # are unbiased for every batch size. Only the coupling depends on it, and approaches optimal transport as $B$ grows.
 #
-# Now train with it, and count steps.
+# Now train with it, and count steps (one training each; the differences are large).
 
 # %%
 coupled = with_seed(lambda: Model(MLP(dim_in=2, width=64)))
@@ -762,7 +774,7 @@ for ax, (name, model) in zip(axes, (("independent", by_conditional), ("minibatch
     ax.set(title=f"{name}: in red, 2 steps", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
 for (name, row), colour in zip(table.items(), (INK, ACCENT), strict=True):
     axes[2].loglog(steps_shown, row, "o-", ms=4, color=colour, label=name)
-axes[2].axhline(least, color=PALE, label="two sets of data")
+axes[2].axhspan(float(draws.min()), float(draws.max()), color=PALE, linewidth=0, label="ten sets of data")
 axes[2].set(xlabel="Euler steps", ylabel="energy distance to data", xticks=steps_shown, xticklabels=steps_shown)
 axes[2].minorticks_off()
 axes[2].legend()
@@ -776,27 +788,33 @@ plt.show()
 # **The score.** The 2×2 solve still gives $D$ and $\hat\varepsilon$: $x = \alpha D + \beta\hat\varepsilon$ is linear
 # and holds for every coupling. But $s = -\hat\varepsilon/\beta$ used that $x_t$ given $z$ is
 # $\mathcal{N}(\alpha_t z, \beta_t^2 I)$, and under a coupling it need not be. Take one-dimensional data
-# $\mathcal{N}(0, \sigma^2)$, for which the optimal map is $z = \sigma\varepsilon$. Then $x_t = c\,\varepsilon$ with
-# $c = t \sigma + 1 - t$, the score is $-x/c^2$, and $-\hat\varepsilon/\beta$ is $-x/(c\,(1-t))$. The ODE is right,
-# every SDE built from that "score" is wrong:
+# $\mathcal{N}(0, \kappa^2)$, for which the optimal map is $z = \kappa\varepsilon$. Then $x_t = c\,\varepsilon$ with
+# $c = t \kappa + 1 - t$, the score is $-x/c^2$, and $-\hat\varepsilon/\beta$ is $-x/(c\,(1-t))$. The ODE is right,
+# every SDE built from that "score" is wrong. With $g^2 = 2(1 - t)$ its variance obeys
+# $\dot V = \frac{2(\kappa - 2)}{c} V + 2(1 - t)$, which predicts how wrong:
 
 
 # %%
 class Coupled(Field):
-    """The exact velocity of the optimal-transport coupling of N(0, 1) with N(0, sigma^2): (sigma - 1) x / c."""
+    """The exact velocity of the optimal-transport coupling of N(0, 1) with N(0, kappa^2): (kappa - 1) x / c."""
 
-    path, predicts, sigma = GaussianPath(), "velocity", 0.5
+    path, predicts, kappa = GaussianPath(), "velocity", 0.5
 
     def predict(self, x, t, y=None):
-        return (self.sigma - 1) * x / (t * self.sigma + 1 - t)
+        return (self.kappa - 1) * x / (t * self.kappa + 1 - t)
 
 
 begin_1d = torch.randn(20_000, 1, generator=seeded(29))
 by_ode = float(sample_ode(Coupled(), begin_1d, steps=50).std())
 by_sde = float(sample_sde(Coupled(), begin_1d, steps=400, generator=seeded(30)).std())
-print(f"standard deviation: should be 0.5; by the ODE {by_ode:.3f}, by the SDE {by_sde:.3f}")
+variance = 1.0
+for i in range(10_000):
+    t = i / 10_000
+    variance += ((2 * (0.5 - 2) / (0.5 * t + 1 - t)) * variance + 2 * (1 - t)) / 10_000
+print(f"standard deviation: should be 0.5; by the ODE {by_ode:.3f}, by the SDE {by_sde:.3f}", end=", ")
+print(f"predicted for it {variance**0.5:.3f}")
 assert abs(by_ode - 0.5) < 0.015
-assert abs(by_sde - 0.5) > 0.1
+assert abs(by_sde - variance**0.5) < 0.01 < 0.1 < 0.5 - variance**0.5
 
 # %% [markdown]
 # **The guide.** With labels, the batch's pairs depend on the labels: data in the upper moon take the noise from
@@ -872,11 +890,29 @@ for name, options in ways_to_draw.items():
     mean, spread = batch_losses[name].mean(), batch_losses[name].std()
     print(f"{name:30s} mean {mean:.3f} +- {spread / len(values) ** 0.5:.3f}   spread of a batch {spread:.3f}")
 reference = batch_losses["stratified uniform"]
+assert fast or batch_losses["one time for the whole batch"].std() > 3 * batch_losses["independent uniform"].std()
 for name in ("independent uniform", "one time for the whole batch", "density 1/2 + t, divided by it"):
     other = batch_losses[name]
     apart = (other.mean() - reference.mean()).abs()
     assert apart < 4 * ((other.var() + reference.var()) / len(other)).sqrt()
-assert reference.std() < batch_losses["independent uniform"].std() < batch_losses["one time for the whole batch"].std()
+
+# What strata can remove is the part of the noise that comes from the times: here it is nearly all of that part.
+moments = torch.linspace(0.005, 0.995, 100)
+with torch.no_grad():
+    z, _ = ring.sample(1_000, seeded(47))
+    noise = torch.randn(z.shape, generator=seeded(48))
+    each = torch.stack([prediction_error(moons, z, None, t.expand(len(z)), noise) for t in moments])  # (times, samples)
+level_of_time, total = each.mean(1), float(each.var())
+share = float(level_of_time.var()) / total
+print(f"share of the times in a sample's variance: {share:.2f}")
+spreads = {}
+for name, draw in (("independent", independent_times), ("stratified", uniform_time)):
+    cells = [(100 * draw(256, g)).long().clamp(0, 99) for _ in range(300)]
+    spreads[name] = float(torch.stack([level_of_time[cell].mean() for cell in cells]).std())
+print("spread of a batch's mean if only the times varied:", {name: round(value, 4) for name, value in spreads.items()})
+assert abs(spreads["independent"] / math.sqrt(share * total / 256) - 1) < 0.2
+assert spreads["stratified"] < 0.1 * spreads["independent"]
+assert share < 0.3  # most of the noise is in the target
 
 draw = logit_normal_time(0.0, 1.0)  # sigmoid of a standard normal (Esser et al. 2024): prefers the middle
 middle = with_seed(lambda: Model(MLP(dim_in=2, width=64)))
@@ -888,9 +924,10 @@ density = torch.exp(-(torch.logit(t) ** 2) / 2) / (math.sqrt(2 * math.pi) * t * 
 axes[0].plot(t, torch.ones_like(t), color=INK, label="uniform")
 axes[0].plot(t, density, color=ACCENT, label="logit-normal(0, 1)")
 axes[0].set(xlabel="t", title="density of the times", ylim=(0, None))
+seen = {}
 for name, model, colour in (("uniform", by_conditional, INK), ("logit-normal(0, 1)", middle, ACCENT)):
-    error, size = errors(model, grid)
-    axes[1].semilogy(grid, error / size, color=colour, label=name)
+    seen[name], size = errors(model, grid)
+    axes[1].semilogy(grid, seen[name] / size, color=colour, label=name)
 axes[1].set(xlabel="t", title="error / size of the learned velocity")
 axes[0].legend(loc="lower center")
 axes[1].legend(loc="upper center")
@@ -898,14 +935,151 @@ plt.show()
 
 # %% [markdown]
 # One time for the whole batch is right in the mean and many times as noisy; it is a common slip, and no test of the
-# mean will find it. Stratifying helps little here, where most of the noise is in the target.
+# mean will find it. Strata remove nearly all the noise that comes from the times, which helps little here, where most
+# of the noise is in the target.
 #
-# The logit-normal times do not help this network: its error in the middle is no smaller, and at both ends, which it
-# hardly ever saw, it is large. On large images they were found to help (Esser et al. 2024). Dividing
-# by their density undoes the preference in the mean, but at no usable variance: the density vanishes at the ends
-# faster than any power, and the variance of the weighted loss, of the order of $\int \ell^2/q\,dt$, is infinite.
+# The logit-normal times did not help in this training: the error in the middle is about what it was, and at both ends,
+# which the network hardly ever saw, it is many times as large. On large images they were found to help (Esser et al.
+# 2024). Dividing by their density undoes the preference in the mean, but at no usable variance: the density vanishes at
+# the ends faster than any power, and the variance of the weighted loss, of the order of $\int \ell^2/q\,dt$, is
+# infinite.
 #
-# ## 8. Exact likelihood
+# ## 8. Time grids and preconditioning
+#
+# Karras et al. (2022, "EDM") examined such choices one by one. Two of their answers are used everywhere: a grid of
+# times for the sampler, and a *preconditioning*, which says what a network sees and what it is asked for. Both are
+# written in the level $\sigma = \beta_t / \alpha_t$ of the noise beside the signal, because
+# $x_t / \alpha_t = z + \sigma \varepsilon$ on every path (theorem 4 of lecture 02).
+#
+# **The grid** (their equation 5). With $\sigma_{\max} = 80$, $\sigma_{\min} = 0.002$ and $\rho = 7$,
+#
+# $$ \sigma_i = \Big( \sigma_{\max}^{1/\rho} + \tfrac{i}{N-1}
+#    \big( \sigma_{\min}^{1/\rho} - \sigma_{\max}^{1/\rho} \big) \Big)^\rho \;\; (0 \le i < N), \qquad \sigma_N = 0 . $$
+#
+# $\rho = 1$ makes the steps in $\sigma$ equal; the larger $\rho$, the more of them are spent on little noise. The
+# library's schedule `VE()` is this formula: its $\beta_t$ is $\sigma_i$ at $t = i/(N-1)$. On another path the same
+# levels are met at the times where $\beta_t/\alpha_t = \sigma_i$, on the linear one at $t_i = 1/(1 + \sigma_i)$.
+#
+# EDM follows $dx/d\sigma = (x - D)/\sigma$ by Heun's steps *in $\sigma$*, and the step to $\sigma_N = 0$ lands on $D$.
+# So in the library it is `VE(rho=1)`, whose $\beta$ is linear in $t$, with the grid above as `times`. `VE()` visits the
+# same levels, but there Heun's steps are steps in another time, which gives another result.
+
+
+# %%
+def edm_levels(count, low=0.002, high=80.0, rho=7.0):
+    """sigma_0 > ... > sigma_(count - 1), equation 5 of Karras et al. (2022), without the last 0."""
+    i = torch.arange(count, dtype=torch.float64)
+    return (high ** (1 / rho) + i / (count - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+
+
+def edm_sampler(denoise, noise, levels):
+    """Their algorithm 1 without added noise: denoise(x, sigma) is E[z|x]."""
+    x = levels[0] * noise
+    for now, later in itertools.pairwise([*levels.tolist(), 0.0]):
+        slope = (x - denoise(x, now)) / now
+        ahead = x + (later - now) * slope
+        if later > 0:
+            slope = (slope + (ahead - denoise(ahead, later)) / later) / 2
+        x = x + (later - now) * slope
+    return x
+
+
+levels = edm_levels(18)
+clock = torch.linspace(0, 1, 18, dtype=torch.float64)
+assert torch.allclose(VE().beta(clock), levels, rtol=1e-12)  # the grid's formula is the schedule VE()
+by_sigma = MixtureField(means, 0.25, path=GaussianPath(VE(rho=1.0)))
+noise = torch.randn(300, 2, generator=seeded(44), dtype=torch.float64)
+edm = edm_sampler(lambda x, sigma: by_sigma.data(x, (80 - sigma) / (80 - 0.002)), noise, levels)
+times = ((80 - levels) / (80 - 0.002)).clamp(0, 1)  # where the beta of VE(rho=1) is sigma_i
+ours = by_sigma.data(sample_ode(by_sigma, noise, times=times, method="heun"), 1.0)  # the last step lands on D
+in_another_time = MixtureField(means, 0.25, path=GaussianPath(VE()))
+theirs = in_another_time.data(sample_ode(in_another_time, noise, times=clock, method="heun"), 1.0)
+print(f"EDM's sampler against VE(rho=1) {(edm - ours).abs().max():.0e}, against VE() {(edm - theirs).abs().max():.2f}")
+assert (edm - ours).abs().max() < 1e-10 < 0.01 < (edm - theirs).abs().max()
+
+# %% [markdown]
+# Which grid is best depends on the data. On the linear path, with the exact field and Heun's method: data 0.25 wide
+# have no fine structure, and on them equal steps in time are better. Data 0.02 wide have it, late and at little noise,
+# and there the grid is.
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+counts = (8, 12, 18, 32)
+for ax, width in zip(axes, (0.25, 0.02), strict=True):
+    exact = MixtureField(means, width)
+    fine = 1 - torch.linspace(1, 0, 201 if fast else 1001, dtype=torch.float64) ** 2
+    best = sample_ode(exact, noise, times=fine, method="rk4")
+    found = {"equal steps in t": [], "EDM's grid": []}
+    for n in counts:
+        by_level = 1 / (1 + edm_levels(n + 1))
+        by_level[0], by_level[-1] = 0.0, 1.0
+        for name, times in zip(found, (torch.linspace(0, 1, n + 1, dtype=torch.float64), by_level), strict=True):
+            miss = sample_ode(exact, noise, times=times, method="heun") - best
+            found[name].append([float(part.square().sum(1).mean().sqrt()) for part in miss.chunk(3)])  # of three sets
+    for (name, errors_of), colour in zip(found.items(), (INK, ACCENT), strict=True):
+        ax.loglog(counts, torch.tensor(errors_of).mean(1), "o-", ms=4, color=colour, label=name)
+    ax.set(title=f"data of width {width}", xlabel="steps of Heun", xticks=counts, xticklabels=counts)
+    ax.minorticks_off()
+    good, bad = ("equal steps in t", "EDM's grid") if width == 0.25 else ("EDM's grid", "equal steps in t")
+    for better, worse in list(zip(found[good], found[bad], strict=True))[1:]:  # from 12 steps on
+        assert fast or 1.5 * max(better) < min(worse)
+axes[0].set_ylabel("distance to the exact flow")
+axes[1].legend()
+plt.show()
+
+# %% [markdown]
+# **Preconditioning** (their equation 7 and table 1). A network learns best when what comes in and what should come out
+# have the size 1 at all levels. Let the data have mean 0 and variance $\sigma_d^2$ per component, and write
+# $x = z + \sigma\varepsilon$. EDM's denoiser is
+#
+# $$ D_\theta(x; \sigma) = c_{\mathrm{skip}}\, x + c_{\mathrm{out}}\, F_\theta\big( c_{\mathrm{in}}\, x;\;
+#    c_{\mathrm{noise}} \big), \qquad
+#    c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma^2 + \sigma_d^2}}, \quad
+#    c_{\mathrm{skip}} = \frac{\sigma_d^2}{\sigma^2 + \sigma_d^2}, \quad
+#    c_{\mathrm{out}} = \frac{\sigma \sigma_d}{\sqrt{\sigma^2 + \sigma_d^2}}, \quad
+#    c_{\mathrm{noise}} = \tfrac14 \ln \sigma . $$
+#
+# - $c_{\mathrm{in}}\,x$ has variance 1, since $x$ has $\sigma^2 + \sigma_d^2$.
+# - The target of $F$ is $(z - c_{\mathrm{skip}}\, x)/c_{\mathrm{out}}$. It has variance 1 if
+#   $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_d^2 + c_{\mathrm{skip}}^2 \sigma^2$.
+# - $c_{\mathrm{skip}}$ is where that is smallest, so that an error of $F$ is amplified least: set the derivative
+#   $-2 (1 - c)\,\sigma_d^2 + 2 c\, \sigma^2$ to 0. ($c_{\mathrm{skip}}\, x$ is the best *linear* denoiser.)
+# - The loss is $|D_\theta - z|^2 / c_{\mathrm{out}}^2$, the plain error of $F$, at levels with
+#   $\ln \sigma \sim \mathcal{N}(-1.2,\, 1.2^2)$.
+#
+# **It is the v-prediction.** Set $\alpha = \sigma_d/\sqrt{\sigma^2 + \sigma_d^2}$ and
+# $\beta = \sigma/\sqrt{\sigma^2 + \sigma_d^2}$, so that $\alpha^2 + \beta^2 = 1$. For the data $z/\sigma_d$ of variance
+# 1, the input is $c_{\mathrm{in}}\, x = \alpha\, z/\sigma_d + \beta\varepsilon$, and the target is
+#
+# $$ \frac{z - \alpha^2 (z + \sigma\varepsilon)}{\sigma_d\, \beta}
+#    = \beta\, \frac{z}{\sigma_d} - \alpha\, \varepsilon = -v . $$
+#
+# So EDM's network predicts v, up to the sign, on the trigonometric path of data that were scaled to variance 1, and its
+# loss is the error of v. What is new in it is the scaling, and the choice of how often each level is trained.
+
+# %%
+sigma_d = math.sqrt(data_variance)
+z, _ = field.sample(20_000, seeded(45))
+noise = torch.randn(z.shape, generator=seeded(46), dtype=z.dtype)
+circle = GaussianPath(Trigonometric())
+scaled = MixtureField(means / sigma_d, 0.25 / sigma_d, path=circle)
+shares = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+for sigma in (0.02, 0.5, 3.0, 50.0):
+    total = math.sqrt(sigma**2 + sigma_d**2)
+    c_in, c_skip, c_out = 1 / total, (sigma_d / total) ** 2, sigma * sigma_d / total
+    x = z + sigma * noise
+    target = (z - c_skip * x) / c_out
+    for signal in (c_in * x, target):  # unit variance, within five standard errors
+        assert abs(float(signal.square().mean()) - 1) < 5 * float(signal.square().std()) / math.sqrt(signal.numel())
+    assert abs(float(((1 - shares) ** 2 * sigma_d**2 + shares**2 * sigma**2).min()) / c_out**2 - 1) < 1e-4  # the least
+    t = torch.tensor(2 / math.pi * math.atan(sigma_d / sigma), dtype=torch.float64)
+    a, b = circle.row("v", t)
+    assert torch.allclose(target, -(a * z / sigma_d + b * noise), atol=1e-10)  # it is -v
+    by_network = c_skip * x - c_out * scaled.predict(c_in * x, t)  # the exact network: it predicts v
+    assert torch.allclose(by_network, by_sigma.data(x, (80 - sigma) / (80 - 0.002)), atol=1e-8)
+
+# %% [markdown]
+# ## 9. Exact likelihood
 #
 # A flow gives not only samples but a density.
 #
@@ -956,9 +1130,10 @@ plt.show()
 
 # %%
 x, _ = ring.sample(200 if fast else 2_000, seeded(37))
+shortfalls = {}
 for name, model in (("independent", by_conditional), ("minibatch OT", coupled)):
     score = log_likelihood(model, x, steps=20)
-    short = ring.log_prob(x, 1.0) - score
+    short = shortfalls[name] = ring.log_prob(x, 1.0) - score
     print(f"ring, {name}: test log-likelihood {score.mean():.3f}", end=", ")
     print(f"KL = {short.mean():.3f} +- {short.std() / len(x) ** 0.5:.3f} nats")
     assert fast or -0.01 < short.mean() < 0.25
@@ -966,7 +1141,9 @@ score = log_likelihood(run.field, board[:1_000], steps=20)
 print(
     f"checkerboard: test log-likelihood {score.mean():.3f} +- {score.std() / 1_000**0.5:.3f}, best {-math.log(6):.3f}"
 )
-assert fast or -math.log(6) - 0.5 < score.mean() < -math.log(6) + 3 * score.std() / 1_000**0.5
+assert fast or 0.2 < -math.log(6) - score.mean() < 0.45
+apart = shortfalls["independent"] - shortfalls["minibatch OT"]
+assert fast or abs(apart.mean()) < 0.05 < 0.1 < min(short.mean() for short in shortfalls.values())
 
 side = 20 if fast else 80
 line = (torch.arange(side) + 0.5) / side * 5 - 2.5
@@ -986,9 +1163,9 @@ plt.show()
 
 # %% [markdown]
 # On the ring the likelihood does not see what the energy distance saw in section 7. There the coupled flow was ahead;
-# here the two KL divergences agree within their errors. The measures look at different things: the energy distance at
-# where the mass lies, on the scale of the whole ring; the likelihood at the density in each place, hence at how exactly
-# the narrow Gaussians have their width. Name the measure with the claim.
+# here, for the same two networks, the KL divergences are nearly the same. The measures look at different things: the
+# energy distance at where the mass lies, on the scale of the whole ring; the likelihood at the density in each place,
+# hence at how exactly the narrow Gaussians have their width. So say by which measure one flow is better.
 #
 # On the checkerboard the learned flow loses 0.3 nats a point. Had it only put 15 % of its mass outside of the squares,
 # and been even inside, it would lose $-\log 0.85 = 0.16$. The picture shows the rest: the squares are darker inside and
@@ -1038,7 +1215,7 @@ assert abs(float(noisy.mean()) - exact) < 4 * float(noisy.std()) / 200**0.5 + 1e
 # The estimate of $\log p$ is unbiased, that of $p$ is not: $\mathbb{E}\, e^{L} \ge e^{\mathbb{E} L}$ by Jensen. One
 # probe is kept along the whole path of a sample, so that the solver sees a smooth right-hand side.
 #
-# ## 9. What fails, and why
+# ## 10. What fails, and why
 #
 # **A path with infinite variance.** With $\alpha = \sqrt{t}$, $\beta = \sqrt{1-t}$ the path is a fine one, but the
 # target has $\mathbb{E}|U|^2 \propto \int (\tfrac{1}{4t} + \tfrac{1}{4(1-t)})\, dt = \infty$. Theorem 1 needs a
@@ -1047,13 +1224,16 @@ assert abs(float(noisy.mean()) - exact) < 4 * float(noisy.std()) / 200**0.5 + 1e
 
 # %%
 root = GaussianPath(SquareRoot())
-g = seeded(42)
+g, sizes = seeded(42), []
 for count in (10**3, 10**5, 10**7):
     t = torch.rand(count, generator=g, dtype=torch.float64)
     a, b = root.row("velocity", t)
     v_a, v_b = root.row("v", t)
     size, v_size = float((a**2 + b**2).mean()), float((v_a**2 + v_b**2).mean())
+    sizes.append(size)
+    assert abs(v_size - 1) < 1e-9
     print(f"{count:>10,} times: mean of |u|^2 {size:6.2f}, of |v|^2 {v_size:.2f}")
+assert sizes[0] + 1 < sizes[1] < sizes[2] - 1
 
 # %% [markdown]
 # **The data fed where the sample is meant.** Hand the network $z$ instead of $x_t$, a slip of one letter. The loss
@@ -1079,7 +1259,7 @@ print(
     f"loss {losses[0]:.2f} -> {sum(losses[-20:]) / 20:.2f}; spread of the samples {blown.std():.2f}, of the data 1.00"
 )
 assert fast or abs(sum(losses[-20:]) / 20 - 1) < 0.1
-assert fast or blown.std() > 1.5
+assert fast or 2 < blown.std() < math.e
 
 # %% [markdown]
 # **Others, in short.** *New noise for the target* (drawing $\varepsilon$ twice): the minimiser is
@@ -1109,6 +1289,8 @@ assert fast or blown.std() > 1.5
 #   the influence matrix for Laplacian smoothing splines.* Likelihood of flows.
 # - Xu, Tong, Jaakkola (2023). *Stable Target Field for Reduced Variance Score Estimation in Diffusion Models.*
 #   arXiv:2302.00670.
+# - Karras, Aittala, Aila, Laine (2022). *Elucidating the Design Space of Diffusion-Based Generative Models.*
+#   arXiv:2206.00364. Section 8; their appendix B.6 derives the preconditioning.
 # - Bertrand, Gagneux, Massias, Emonet (2025). *On the Closed-Form of Flow Matching: Generalization Does Not Arise
 #   from Target Stochasticity.* arXiv:2506.03719.
 # - Holderrieth, Erives (2025). *An Introduction to Flow Matching and Diffusion Models.* arXiv:2506.02070. A course in

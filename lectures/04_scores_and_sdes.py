@@ -15,11 +15,17 @@
 #   steps;
 # - say when noise pays: what it repairs, what it cannot repair, and what it costs.
 #
-# **Time:** 90 minutes. **Before:** lecture 01 (Euler–Maruyama), lecture 02 (Gaussian paths, continuity and
+# **Time:** 85 minutes. **Before:** lecture 01 (Euler–Maruyama), lecture 02 (Gaussian paths, continuity and
 # Fokker–Planck equations), lecture 03 (conditional flow matching).
+#
+# **Notation:** $\omega_t = \dot\alpha_t\beta_t - \alpha_t\dot\beta_t$ is the path's weight ($w$ is kept for the scale
+# of guidance in lecture 05); $\eta$ is the strength of noise; $f$ is a drift, $h$ a step of time; $v$ is a variance,
+# and "v" in upright type the v-prediction; $\tau = 1 - t$ is the time of the noising process (in lecture 02 it was a
+# clock).
 
 # %%
 import io
+import itertools
 import math
 from collections.abc import Callable
 
@@ -133,18 +139,9 @@ plt.show()
 # $L_\text{DSM}(\theta) = L_\text{ESM}(\theta) + C$, and $C$ does not depend on $\theta$. So both have the same gradient
 # and the same minimiser, $s_t$.
 #
-# **Proof.** Write $s_\theta - s_t(\cdot \mid z) = (s_\theta - s_t) + (s_t - s_t(\cdot \mid z))$ and square:
-#
-# $$L_\text{DSM} = \mathbb{E}\lVert s_\theta - s_t \rVert^2 + \mathbb{E}\lVert s_t - s_t(\cdot \mid z)\rVert^2 +
-# 2\, \mathbb{E}\big[(s_\theta(x_t) - s_t(x_t)) \cdot (s_t(x_t) - s_t(x_t \mid z))\big].$$
-#
-# The first factor of the cross term is a function of $x_t$ alone. Take the expectation over $z$ given $x_t$ first: the
-# second factor becomes $s_t(x_t) - \mathbb{E}[s_t(x_t \mid z) \mid x_t]$, which is zero. It remains to see that the
-# marginal score is that conditional mean, the first equality of (1):
-#
-# $$s_t(x) = \frac{\nabla p_t(x)}{p_t(x)} = \int \frac{p_\text{data}(z)\, \nabla p_t(x \mid z)}{p_t(x)}\, dz
-# = \int \underbrace{\frac{p_\text{data}(z)\, p_t(x \mid z)}{p_t(x)}}_{p(z \mid x_t = x)} s_t(x \mid z)\, dz. \qquad
-# \blacksquare$$
+# **Proof.** This is theorem 1 of lecture 03 with another target: $U = s_t(x_t \mid z)$ in the place of the conditional
+# velocity. The theorem needs only that $s_t(x) = \mathbb{E}[U \mid x_t = x]$, and that is the first equality of (1).
+# $\blacksquare$
 #
 # The middle term is $C = \mathbb{E} \operatorname{tr} \operatorname{Cov}(s_t(x_t \mid z) \mid x_t)$, the noise in the
 # target. A loss that stops falling at $C > 0$ has not failed; it has learned all there is.
@@ -274,14 +271,16 @@ for _ in range(steps):
 learned.eval().requires_grad_(False)
 
 exact = MixtureField(*toy.mixture(torch.float32), path=learned.path)  # the truth on the same path
+error_at = {}
 for time in (0.2, 0.5, 0.8):
     z, _ = exact.sample(4000, seeded(5))
     x = exact.path.sample(z, time, generator=seeded(6))
-    wrong = float((learned.noise(x, time) - exact.noise(x, time)).square().mean())
+    wrong = error_at[time] = float((learned.noise(x, time) - exact.noise(x, time)).square().mean())
     floor = 1 - float(exact.noise(x, time).square().mean())  # E Var[eps|x]: what no network can predict
     print(f"t = {time}: mean squared error of the noise {wrong:.4f}, beside an irreducible {floor:.3f} in the loss")
-    if not fast:
-        assert wrong < 0.1
+    assert fast or wrong < {0.2: 0.001, 0.5: 0.002, 0.8: 0.08}[time]  # predicting 0 would cost 1 - floor
+    assert fast or wrong < 0.2 * (1 - floor)
+assert fast or error_at[0.8] > 100 * error_at[0.2]
 
 # %% [markdown]
 # ## 3. Score from velocity, and back
@@ -295,11 +294,12 @@ for time in (0.2, 0.5, 0.8):
 # = \underbrace{\frac{\dot\alpha_t}{\alpha_t}}_{a_t} x +
 # \underbrace{\frac{\dot\alpha_t\beta_t^2 - \dot\beta_t\beta_t\alpha_t}{\alpha_t}}_{b_t} s_t. \tag{3}$$
 #
-# The combination $w_t = \dot\alpha_t\beta_t - \alpha_t\dot\beta_t$ will be everywhere. It is positive, because
-# $w/(\alpha\beta) = \tfrac{d}{dt}\log(\alpha/\beta)$: the level of the signal over that of the noise rises. With it
+# The path's weight $\omega_t = \dot\alpha_t\beta_t - \alpha_t\dot\beta_t$ will be everywhere. It is positive, because
+# $\omega/(\alpha\beta) = \tfrac{d}{dt}\log(\alpha/\beta)$: the level of the signal over that of the noise rises. With
+# it
 #
-# $$b_t = \frac{\beta_t w_t}{\alpha_t}, \qquad s_t = \frac{u_t - a_t x}{b_t} =
-# \frac{\alpha_t u_t - \dot\alpha_t x}{\beta_t w_t}. \tag{4}$$
+# $$b_t = \frac{\beta_t \omega_t}{\alpha_t}, \qquad s_t = \frac{u_t - a_t x}{b_t} =
+# \frac{\alpha_t u_t - \dot\alpha_t x}{\beta_t \omega_t}. \tag{4}$$
 #
 # A velocity gives the score for every $0 \le t < 1$ (the second form of (4) does not divide by $\alpha_t$). A score
 # gives the velocity for $0 < t < 1$ only: at $t = 0$, where $s_0 = -x$ whatever the data are, there is nothing in it.
@@ -312,38 +312,34 @@ for schedule in (Linear(), Trigonometric(), VP()):
     alpha, beta, dalpha, dbeta = (
         part(t)[:, None] for part in (schedule.alpha, schedule.beta, schedule.dalpha, schedule.dbeta)
     )
-    w = dalpha * beta - alpha * dbeta
+    omega = dalpha * beta - alpha * dbeta
     u, s = field.u(x, t), field.s(x, t)
-    torch.testing.assert_close(dalpha / alpha * x + beta * w / alpha * s, u, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close((alpha * u - dalpha * x) / (beta * w), s, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(dalpha / alpha * x + beta * omega / alpha * s, u, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close((alpha * u - dalpha * x) / (beta * omega), s, rtol=1e-9, atol=1e-9)
 
 # %% [markdown]
 # ## 4. One model, a family of samplers
 #
-# **Theorem (SDE extension).** Let $p_t$ be positive and smooth, with score $s_t$, and let the velocity $u_t$ carry it:
-# the continuity equation $\partial_t p_t = -\nabla\!\cdot(u_t p_t)$ holds. Then for every $g_t \ge 0$ the solution of
+# **Theorem (SDE extension; the corollary in section 5 of lecture 02).** Let $u_t$ generate $p_t > 0$ on $[0, T]$: the
+# continuity equation $\partial_t p_t = -\nabla\!\cdot(u_t p_t)$ holds. Let $u_t$ and the score $s_t$ be continuous,
+# with a continuous Jacobian in $x$, and grow at most linearly in $x$, uniformly on $[0, T]$. Then for every continuous
+# $g_t \ge 0$ on $[0, T]$ the solution of
 #
 # $$dX_t = \Big[u_t(X_t) + \frac{g_t^2}{2}\, s_t(X_t)\Big] dt + g_t\, dW_t, \qquad X_0 \sim p_0, \tag{5}$$
 #
 # has the marginals $X_t \sim p_t$.
 #
-# **Proof.** Lecture 02 showed that the density $q_t$ of a solution of $dX = f_t\, dt + g_t\, dW$ obeys the
-# Fokker–Planck equation $\partial_t q = -\nabla\!\cdot(f q) + \tfrac{g^2}{2}\Delta q$. We show that $p_t$ solves it for
-# the drift $f = u + \tfrac{g^2}{2}s$. Start from the continuity equation, and add and subtract half of $g^2 \Delta p$:
+# The proof is there. Its one idea: **$\nabla\!\cdot(p\,s) = \nabla\!\cdot\nabla p = \Delta p$**, so that in the
+# Fokker–Planck equation $\partial_t q = -\nabla\!\cdot(f q) + \tfrac{g^2}{2}\Delta q$ of (5) the new drift and the
+# noise cancel on $q = p_t$.
 #
-# $$\partial_t p = -\nabla\!\cdot(u\,p) = -\nabla\!\cdot(u\,p) - \frac{g^2}{2}\Delta p + \frac{g^2}{2}\Delta p .$$
+# The conditions are not there for the proof alone. For bounded data and for mixtures they hold on $[0, T]$ for every
+# $T < 1$, on schedules with finite derivatives at $t = 0$. They fail at $t = 1$ where the data are bare points, whose
+# score grows like $1/\beta_t^2$, and at $t = 0$ for the $g$ of DDPM, which is infinite there if $\alpha_0 = 0$. Section
+# 6 is about the first, section 5 meets the second.
 #
-# Now the one idea: **$\Delta p = \nabla\!\cdot\nabla p = \nabla\!\cdot(p\, s)$**, because $\nabla p = p\,\nabla\log p$.
-# Put this into the first of the two new terms only:
-#
-# $$\partial_t p = -\nabla\!\cdot(u\,p) - \frac{g^2}{2}\nabla\!\cdot(s\,p) + \frac{g^2}{2}\Delta p
-# = -\nabla\!\cdot\Big(\big(u + \tfrac{g^2}{2}s\big)p\Big) + \frac{g^2}{2}\Delta p .$$
-#
-# That is the Fokker–Planck equation of (5). $p_t$ and the density of $X_t$ solve it with the same start; where its
-# solution is unique (drift locally Lipschitz and of at most linear growth is enough) they are equal. $\blacksquare$
-#
-# Read it this way: the noise spreads mass, the extra drift pulls it back uphill, and on $p_t$ the two cancel exactly.
-# What is left is the flow. Note that $g_t$ depends on time alone; a $g(x)$ would not come out of the Laplacian, and
+# In words: the noise spreads mass, the extra drift pulls it back uphill, and on $p_t$ the two cancel exactly. What is
+# left is the flow. Note that $g_t$ depends on time alone; a $g(x)$ would not come out of the Laplacian, and
 # asks for another drift.
 #
 # Here is the Fokker–Planck residual of the ring at random places and times, by automatic differentiation. It is zero up
@@ -377,8 +373,8 @@ assert max(abs(float(residual(x, t, 1.0, share=0.5))) for x, t in places) > 0.1
 
 # %% [markdown]
 # Below, the same twenty starts on the line under three amounts of noise, over the same $p_t$. The diffusion is
-# $g_t^2 = 2\eta\,\beta_t w_t$, which section 6 will derive; on the linear path that is $2\eta(1-t)$. Single paths have
-# nothing in common. The histograms at the end do.
+# $g_t^2 = 2\eta\,\beta_t \omega_t$, which section 6 will derive; on the linear path that is $2\eta(1-t)$. Single paths
+# have nothing in common. The histograms at the end do.
 
 # %%
 count, steps = (200, 40) if fast else (4000, 300)
@@ -416,9 +412,10 @@ if not fast:  # the picture beside this lecture in the list of lectures
     plt.close(small)
 
 # %% [markdown]
-# In numbers: the energy distance between samples of (5) and the data, in the plane, for several $g$. Beside it the
-# distance that two independent samples *of the data itself* have on average. Single draws scatter around that mean,
-# from a third of it to twice as much.
+# In numbers: the energy distance between samples of (5) and the data, in the plane, for several $g$, beside its floor,
+# the mean for two independent samples *of the data itself* (lecture 01). Single draws scatter around that mean, from a
+# third of it to twice as much. The mean of $\log p_1$ is the sharper test: samples that are too wide lower it. We
+# compare it with its exact value for the data, in standard errors.
 
 
 # %%
@@ -429,19 +426,22 @@ def constant_g(g: float) -> Callable[[torch.Tensor], torch.Tensor]:
 count, steps = (200, 50) if fast else (1500, 250)
 data, _ = ring.sample(count, seeded(12))
 typical = 2 / count * float(torch.cdist(data, data).mean())  # E|x - x'| (1/N + 1/N)
+exact_level = float(ring.log_prob(ring.sample(200_000, seeded(35))[0], 1.0).mean())
 start = torch.randn(count, 2, generator=seeded(13))
 choices = {
     "g = 0, the ODE": {"eta": 0.0},
-    "g² = 2βw": {},
-    "g² = 6βw": {"eta": 3.0},
+    "g² = 2βω": {},
+    "g² = 6βω": {"eta": 3.0},
     "g = 1": {"diffusion": constant_g(1.0)},
     "g = 2 sin(πt)": {"diffusion": lambda t: 2 * torch.sin(math.pi * t)},
 }
 for name, choice in choices.items():
-    found = energy_distance(sample_sde(ring, start, steps=steps, generator=seeded(14), **choice), data)
-    print(f"{name:14}  energy distance {found:.5f} = {found / typical:.1f} × {typical:.5f}, that of the data")
-    if not fast:
-        assert found < 4 * typical
+    x = sample_sde(ring, start, steps=steps, generator=seeded(14), **choice)
+    found, level = energy_distance(x, data), ring.log_prob(x, 1.0)
+    gap = (float(level.mean()) - exact_level) / (float(level.std()) / count**0.5)
+    print(f"{name:14}  energy distance {found / typical:.1f} × the floor, mean of log p {gap:+.1f} standard errors off")
+    assert fast or found < 2.5 * typical
+    assert fast or abs(gap) < 4.5
 
 # %% [markdown]
 # The animation has three clouds that start from the same points, coloured by the angle of the start. Under the ODE a
@@ -496,8 +496,8 @@ if not fast:
 #
 # $$\partial_t p = -\nabla\!\cdot\big((-F + \tfrac{g^2}{2}s)\,p\big): \qquad u_t = -F + \frac{g^2}{2}\, s_t .$$
 #
-# This velocity belongs to the *probability flow ODE* of Song et al. (2021). Now apply the theorem with the same $g$.
-# The drift gets another half of $g^2 s$:
+# This velocity belongs to the *probability flow ODE* of Song et al. (2021). Now apply the theorem with the same $g$,
+# where it is finite. The drift gets another half of $g^2 s$:
 #
 # $$dX_t = \big[-F + g^2 s_t(X_t)\big] dt + g\, dW_t, \tag{7}$$
 #
@@ -506,12 +506,12 @@ if not fast:
 #
 # ### Which $g$ is that on a Gaussian path?
 #
-# Look for a linear noising SDE, $dY = -f\,Y d\tau + g\, dW$, under which $Y_\tau$ given $z$ is
-# $N(\alpha_t z, \beta_t^2 I)$. The mean decays by $d\alpha/d\tau = -f\alpha$. In our time that is
-# $\dot\alpha = f\alpha$. The variance obeys $d(\beta^2)/d\tau = -2f\beta^2 + g^2$. So
+# Look for a linear noising SDE, $dY = -a\,Y d\tau + g\, dW$, under which $Y_\tau$ given $z$ is
+# $N(\alpha_t z, \beta_t^2 I)$. The mean decays by $d\alpha/d\tau = -a\alpha$. In our time that is
+# $\dot\alpha = a\alpha$. The variance obeys $d(\beta^2)/d\tau = -2a\beta^2 + g^2$. So
 #
-# $$f = \frac{\dot\alpha}{\alpha} = a_t, \qquad g^2 = 2f\beta^2 - 2\beta\dot\beta =
-# \frac{2\beta(\dot\alpha\beta - \alpha\dot\beta)}{\alpha} = \frac{2\beta w}{\alpha} = 2 b_t, \tag{8}$$
+# $$a = \frac{\dot\alpha}{\alpha} = a_t, \qquad g^2 = 2a\beta^2 - 2\beta\dot\beta =
+# \frac{2\beta(\dot\alpha\beta - \alpha\dot\beta)}{\alpha} = \frac{2\beta \omega}{\alpha} = 2 b_t, \tag{8}$$
 #
 # and Anderson's drift is $a_t x + 2 b_t s_t$, where the flow has $a_t x + b_t s_t$ by (3). In words: *the flow uses the
 # score once, the reversed diffusion twice.* On the VP path (8) is the rate of DDPM's noising SDE, as it has
@@ -519,9 +519,9 @@ if not fast:
 
 # %%
 vp, t = VP(), torch.linspace(0, 0.99, 50)
-w = vp.dalpha(t) * vp.beta(t) - vp.alpha(t) * vp.dbeta(t)
+omega = vp.dalpha(t) * vp.beta(t) - vp.alpha(t) * vp.dbeta(t)
 rate = vp.rate_min + (1 - t) * (vp.rate_max - vp.rate_min)
-torch.testing.assert_close(2 * vp.beta(t) * w / vp.alpha(t), rate, rtol=1e-10, atol=0)
+torch.testing.assert_close(2 * vp.beta(t) * omega / vp.alpha(t), rate, rtol=1e-10, atol=0)
 
 # %% [markdown]
 # ### What Anderson says that the theorem does not
@@ -566,7 +566,8 @@ if not fast:
 # %% [markdown]
 # ## 6. Which $g$?
 #
-# In continuous time every $g$ is right. A sampler takes steps, and there the choice is a matter of life and death.
+# In continuous time every $g$ of the theorem gives the same marginals. A sampler takes steps, and there the choice
+# decides whether it converges at all.
 #
 # ### The plain choice: a constant
 #
@@ -584,7 +585,7 @@ def distance_to_data(steps: int, **choice: object) -> float:
     return float(torch.cdist(x, points.means).min(1).values.mean())
 
 
-print(" steps      g = 1   g² = 2βw   g² = 2βw, last step on D")
+print(" steps      g = 1   g² = 2βω   g² = 2βω, last step on D")
 table = {}
 for steps in (50, 250, 1000):
     table[steps] = (
@@ -597,21 +598,21 @@ assert table[50][0] > 10
 assert table[250][0] > 1e3 * table[50][0]
 assert table[1000][0] > 1e6 * table[250][0]
 assert table[1000][1] < table[250][1] / 3 < table[50][1] / 9
-assert table[1000][2] < 4e-4
+assert table[1000][2] < 1e-6
 
 # %% [markdown]
-# More steps make it worse: from 31 to $2\cdot 10^5$ to $10^{13}$. The SDE is not to blame; the discretisation is.
+# More steps make it worse: from 31 to $2\cdot 10^5$ to $10^{13}$. The cause is not the SDE but its discretisation.
 #
-# **Why: linear stability.** Near $t = 1$ a sample has made up its mind: $D$ is one data point $z$, and
-# $\hat\varepsilon = (x - \alpha z)/\beta$. Write $d = x - \alpha_t z$. The drift of (5), with
+# **Why: linear stability.** Near $t = 1$ it is decided where a sample goes: $D$ is one data point $z$, and
+# $\hat\varepsilon = (x - \alpha z)/\beta$. Write $\rho = x - \alpha_t z$. The drift of (5), with
 # $s = -\hat\varepsilon/\beta$, is $\dot\alpha z + (\dot\beta - \tfrac{g^2}{2\beta})\,\hat\varepsilon$, so one
 # Euler–Maruyama step of size $h$ takes (on the linear path, where $\dot\beta = -1$)
 #
-# $$d \;\mapsto\; \Big(1 - \frac{h}{\beta} - \frac{h\,g^2}{2\beta^2}\Big)\, d + g\sqrt{h}\,\xi. \tag{9}$$
+# $$\rho \;\mapsto\; \Big(1 - \frac{h}{\beta} - \frac{h\,g^2}{2\beta^2}\Big)\, \rho + g\sqrt{h}\,\xi. \tag{9}$$
 #
-# The pull towards the data has the rate $g^2/(2\beta^2)$, which is unbounded as $\beta \to 0$. The exact process enjoys
-# that: it is held ever more firmly. Euler's step overshoots. **When the step times the rate exceeds 2, the bracket is
-# below $-1$:** every step throws the sample to the other side and further out. That happens when (leaving out the small
+# The pull towards the data has the rate $g^2/(2\beta^2)$, which is unbounded as $\beta \to 0$. The exact process is
+# held ever more firmly by it. Euler's step overshoots. **When the step times the rate exceeds 2, the bracket is below
+# $-1$:** every step throws the sample to the other side and further out. That happens when (leaving out the small
 # $h/\beta$)
 #
 # $$\frac{h g^2}{2\beta^2} > 2 \iff \beta < \frac{g\sqrt{h}}{2}.$$
@@ -621,8 +622,8 @@ assert table[1000][2] < 4e-4
 # The product of the factors $2K^2/k^2 - 1$ over $k \le K$ has the logarithm
 # $K\int_0^1 \log(2/x^2 - 1)\, dx \approx 2.49\, K$, and grows like $e^{1.25\, g\sqrt N}$.
 #
-# For data of a single point (9) is not an approximation. The variance of $d$ then follows from it exactly, and predicts
-# what the sampler does:
+# For data of a single point (9) is not an approximation. The variance of $\rho$ then follows from it exactly, and
+# predicts what the sampler does:
 
 
 # %%
@@ -655,12 +656,12 @@ assert abs(rates[1] - 1.25) < 0.05
 #
 # ### The choice that needs no division
 #
-# The culprit is $s = -\hat\varepsilon/\beta$. In the drift it stands as
+# What explodes is $s = -\hat\varepsilon/\beta$. In the drift it stands as
 # $\tfrac{g^2}{2}s = -\tfrac{g^2}{2\beta}\hat\varepsilon$. So let $g^2$ carry a factor $\beta$, and, with an eye on (8),
-# a factor $w$:
+# a factor $\omega$:
 #
-# $$g_t^2 = 2\,\eta_t\, \beta_t w_t \quad\Longrightarrow\quad \frac{g^2}{2}s = -\eta\, w\, \hat\varepsilon, \qquad
-# \boxed{\,dX = \big[u - \eta\, w\, \hat\varepsilon\big] dt + \sqrt{2\eta\beta w}\; dW\,} \tag{10}$$
+# $$g_t^2 = 2\,\eta_t\, \beta_t \omega_t \quad\Longrightarrow\quad \frac{g^2}{2}s = -\eta\,\omega\,\hat\varepsilon,
+# \qquad \boxed{\,dX = \big[u - \eta\,\omega\,\hat\varepsilon\big] dt + \sqrt{2\eta\beta \omega}\; dW\,} \tag{10}$$
 #
 # No division is left, and $\eta \ge 0$ has no unit: it is how much noise, on a scale where
 #
@@ -669,8 +670,8 @@ assert abs(rates[1] - 1.25) < 0.05
 # - $\eta = 1/\alpha_t$ is Anderson's reversal, by (8): the continuous limit of **DDPM**. It is infinite at $t = 0$
 #   where $\alpha_0 = 0$.
 #
-# Stability: on the linear path $w = 1$, and the factor in (9) becomes $1 - (1 + \eta)h/\beta = 1 - (1+\eta)/k$. It does
-# not depend on $N$. For $\eta \le 1$ it is at least $-1$ at every step. For $\eta > 1$ the last few steps
+# Stability: on the linear path $\omega = 1$, and the factor in (9) becomes $1 - (1 + \eta)h/\beta = 1 - (1+\eta)/k$. It
+# does not depend on $N$. For $\eta \le 1$ it is at least $-1$ at every step. For $\eta > 1$ the last few steps
 # ($k < (1+\eta)/2$) overshoot by a fixed factor, whatever $N$. The error, of the order of $\beta$ one step before the
 # end, falls like $1/N$: the second column above.
 #
@@ -681,7 +682,7 @@ assert abs(rates[1] - 1.25) < 0.05
 # column). On smooth data it costs little: $D$ differs from a sample of $p(z \mid x)$ by its spread, at most about
 # $\beta/\alpha$ there, the size of one step.
 #
-# Here is all of it in the library. Note `pull`, which is $\eta w$, or $g^2/(2\beta)$ for a diffusion of your own.
+# Here is all of it in the library. Note `pull`, which is $\eta \omega$, or $g^2/(2\beta)$ for a diffusion of your own.
 
 # %%
 show_source(sample_sde)
@@ -694,8 +695,8 @@ show_source(sample_sde)
 
 # %%
 def ddpm_diffusion(t: torch.Tensor) -> torch.Tensor:
-    w = vp.dalpha(t) * vp.beta(t) - vp.alpha(t) * vp.dbeta(t)
-    return torch.sqrt(2 * vp.beta(t) * w / vp.alpha(t))
+    omega = vp.dalpha(t) * vp.beta(t) - vp.alpha(t) * vp.dbeta(t)
+    return torch.sqrt(2 * vp.beta(t) * omega / vp.alpha(t))
 
 
 field = MixtureField(ring.means, ring.std, ring.weights, path=GaussianPath(vp))
@@ -707,7 +708,7 @@ for h in (0.01, 0.005, 0.0025):
     gaps.append(float((one - two).square().mean().sqrt()))
 order = math.log2(gaps[1] / gaps[2])
 print("difference of one step:", ", ".join(f"{gap:.1e}" for gap in gaps), f"  order {order:.2f}")
-assert order > 1.3  # the noise agrees up to h^(3/2), the drift up to h^2
+assert abs(order - 1.5) < 0.1  # the noise agrees up to h^(3/2), the drift up to h^2
 
 # %% [markdown]
 # ## 7. How accurate is Euler–Maruyama here?
@@ -726,12 +727,12 @@ def moments(steps: int, eta: float, m: float = 1.0, v: float = 0.49) -> tuple[fl
     mean, variance, h = 0.0, 1.0, 1 / steps
     for i in range(steps):
         angle = math.pi / 2 * i * h
-        alpha, beta, w = math.sin(angle), math.cos(angle), math.pi / 2
+        alpha, beta, omega = math.sin(angle), math.cos(angle), math.pi / 2
         total = alpha**2 * v + beta**2
         # D = m + alpha v (x - alpha m) / total and eps_hat = beta (x - alpha m) / total
-        slope = (w * beta * alpha * v - (w * alpha + eta * w) * beta) / total
-        mean = mean + h * (w * beta * m + slope * (mean - alpha * m))
-        variance = (1 + h * slope) ** 2 * variance + 2 * eta * beta * w * h
+        slope = (omega * beta * alpha * v - (omega * alpha + eta * omega) * beta) / total
+        mean = mean + h * (omega * beta * m + slope * (mean - alpha * m))
+        variance = (1 + h * slope) ** 2 * variance + 2 * eta * beta * omega * h
     return mean, variance
 
 
@@ -744,7 +745,7 @@ for eta in (0.0, 1.0, 4.0):
 
 # %% [markdown]
 # For the strong order we need one Brownian path on several grids: draw the finest increments and add them up in groups.
-# We stop at $t = 0.8$: at $t = 1$, where $\beta = 0$, the coefficient $\sqrt{2\eta\beta w}$ is not smooth.
+# We stop at $t = 0.8$: at $t = 1$, where $\beta = 0$, the coefficient $\sqrt{2\eta\beta \omega}$ is not smooth.
 
 # %%
 trig = MixtureField(line.means, line.std, line.weights, path=GaussianPath(Trigonometric()))
@@ -758,8 +759,8 @@ for steps in (finest // 32, finest // 16, finest // 8, finest):
     x, h = start, end / steps
     for i in range(steps):
         t = torch.tensor(i * h)
-        beta, w = trig.path.schedule.beta(t), math.pi / 2
-        x = x + h * (trig.u(x, t) - eta * w * trig.noise(x, t)) + torch.sqrt(2 * eta * beta * w) * increments[i]
+        beta, omega = trig.path.schedule.beta(t), math.pi / 2
+        x = x + h * (trig.u(x, t) - eta * omega * trig.noise(x, t)) + torch.sqrt(2 * eta * beta * omega) * increments[i]
     ends[steps] = x
 errors = [float((ends[n] - ends[finest]).abs().mean()) for n in list(ends)[:3]]
 print("strong errors:", ", ".join(f"{e:.5f}" for e in errors), f"  order {math.log2(errors[1] / errors[2]):.2f}")
@@ -768,7 +769,7 @@ if not fast:
 
 # %% [markdown]
 # Order 1, against Heun's 2 and RK4's 4 for the ODE. **On an exact, smooth field the ODE with such a method wins as soon
-# as the steps are fine.** Noise must earn its place in another way.
+# as the steps are fine.** What noise is good for is something else.
 #
 # ## 8. The Langevin corrector
 #
@@ -857,9 +858,10 @@ if not fast:
 #
 # by integration by parts, and $p\nabla\tfrac{q}{p} = q\nabla\log\tfrac qp$. Insert $\tilde u - u$. $\blacksquare$
 #
-# **With $g = 0$ the KL divergence does not move: the ODE carries an error faithfully to the end. With $g > 0$ it
-# falls**, at a rate that is half $g^2$ times how wrong the score of $q$ is. Both statements can be computed for
-# Gaussians. Data $N(1, 0.49)$, and a start $N(0.8, 0.5^2)$ instead of $N(0, 1)$:
+# **With $g = 0$ the KL divergence does not move: the ODE carries an error to the end as it is. With $g > 0$ it falls**,
+# at the rate $g^2/2$ times the *Fisher divergence* $\mathbb{E}_q\lVert\nabla\log\frac{q}{p}\rVert^2$, which says how
+# wrong the score of $q$ is. Both statements can be computed for Gaussians. Data $N(1, 0.49)$, and a start
+# $N(0.8, 0.5^2)$ instead of $N(0, 1)$:
 
 # %%
 m, v, steps = 1.0, 0.49, 4000
@@ -868,18 +870,21 @@ for eta in (0.0, 0.3, 1.0, 3.0):
     mean, variance, h, course = 0.8, 0.25, 1 / steps, []
     for i in range(steps):  # exact moments of q on the trigonometric path, in small Euler steps
         angle = math.pi / 2 * i * h
-        alpha, beta, w = math.sin(angle), math.cos(angle), math.pi / 2
+        alpha, beta, omega = math.sin(angle), math.cos(angle), math.pi / 2
         total, gap = alpha**2 * v + beta**2, mean - alpha * m
         kl = (variance / total + gap**2 / total - 1 - math.log(variance / total)) / 2
         # grad log(q/p) = (x - alpha m) / total - (x - mean) / variance
         fisher = (1 / total - 1 / variance) ** 2 * variance + gap**2 / total**2
-        course.append((kl, eta * beta * w * fisher))
-        slope = (w * beta * alpha * v - (w * alpha + eta * w) * beta) / total
-        mean += h * (w * beta * m + slope * gap)
-        variance += h * (2 * slope * variance + 2 * eta * beta * w)
+        course.append((kl, eta * beta * omega * fisher))
+        slope = (omega * beta * alpha * v - (omega * alpha + eta * omega) * beta) / total
+        mean += h * (omega * beta * m + slope * gap)
+        variance += h * (2 * slope * variance + 2 * eta * beta * omega)
     curves[eta] = torch.tensor(course)
     falls = -(curves[eta][1:, 0] - curves[eta][:-1, 0]) / h
-    assert (falls - curves[eta][:-1, 1]).abs().max() < 0.01 * max(1, float(curves[eta][0, 1]))  # the claim
+    rates = curves[eta][:-1, 1]
+    assert (falls - rates).abs().max() < 0.01 * (1 + float(rates.max()))  # the claim, at every time
+    assert ((falls - rates).abs() < 0.03 * rates + 0.002).all()  # where the rate is small too
+    assert abs(float((falls - rates).sum()) * h) < 0.005  # and its integral
 assert curves[0.0][:, 0].max() - curves[0.0][:, 0].min() < 0.005
 assert curves[0.0][-1, 0] > 3 * curves[1.0][-1, 0] > 9 * curves[3.0][-1, 0]
 
@@ -906,17 +911,17 @@ plt.show()
 #
 # Now nothing is wrong but the step size. We spend the same number of field evaluations on each sampler; Heun needs two
 # a step and gets half as many steps. The starts are spread evenly over the quantiles of $N(0,1)$, so that the ODE has
-# no sampling error at all. The SDEs draw noise, so their numbers are means over eight runs, and so is the distance of
-# 4,000 random samples of the data, with which they are compared: near that level a number says how many samples there
-# are, not how good the sampler is. (Below it one may come by chance, and because a small $\eta$ keeps some of the even
-# spread of the starts.)
+# no sampling error at all. The SDEs draw noise, so eight runs of each are put together to one set of 32,000 samples,
+# and compared with as many random samples of the data: near that level a number says how many samples there are, not
+# how good the sampler is. (Below it one may come by chance, and because a small $\eta$ keeps some of the even spread of
+# the starts.)
 
 # %%
 count, budgets = (500, (8, 16)) if fast else (4000, (8, 16, 32, 64, 128))
 seeds = range(2 if fast else 8)
 levels = (torch.arange(count) + 0.5) / count
 start = torch.special.ndtri(levels)[torch.randperm(count, generator=seeded(27)), None]
-floor = sum(distance(line.sample(count, seeded(100 + seed))[0]) for seed in seeds) / len(seeds)
+floor = sum(distance(line.sample(count * len(seeds), seeded(100 + seed))[0]) for seed in seeds) / len(seeds)
 samplers = {
     "ODE, Euler": lambda n, g: sample_ode(line, start, steps=n, method="euler"),
     "ODE, Heun": lambda n, g: sample_ode(line, start, steps=n // 2),
@@ -929,14 +934,17 @@ exact_cost = {}
 for name, run in samplers.items():
     drawn = [None] if name.startswith("ODE") else [200 + seed for seed in seeds]
     exact_cost[name] = [
-        sum(distance(run(n, None if seed is None else seeded(seed))) for seed in drawn) / len(drawn) for n in budgets
+        distance(torch.cat([run(n, None if seed is None else seeded(seed)) for seed in drawn])) for n in budgets
     ]
 print("evaluations        " + "".join(f"{n:9}" for n in budgets))
 for name, found in exact_cost.items():
     print(f"{name:19}" + "".join(f"{value:9.4f}" for value in found))
-print(f"{count:,} random samples of the data: {floor:.4f}")
+print(f"{count * len(seeds):,} random samples of the data: {floor:.4f}")
+noisy = {name: found for name, found in exact_cost.items() if not name.startswith("ODE")}
 if not fast:
-    assert exact_cost["ODE, Heun"][-1] < 0.2 * min(found[-1] for name, found in exact_cost.items() if "SDE" in name)
+    for i in (1, 2):  # 16 and 32 evaluations: there the SDEs' errors are their own, and not those of few samples
+        assert 3 * floor < min(found[i] for found in noisy.values())
+        assert exact_cost["ODE, Heun"][i] < 0.5 * min(found[i] for found in noisy.values())
 
 # %% [markdown]
 # ### Equal cost, a field with mistakes
@@ -966,21 +974,28 @@ windows = {"early, t < 0.5": (0.0, 0.5), "late, t ≥ 0.8": (0.8, 1.0), "always"
 mistakes = {}
 print("η =               " + "".join(f"{eta:9g}" for eta in etas))
 for name, window in windows.items():
-    mistakes[name] = [
-        distance(sample_sde(Mistaken(line, *window), start, steps=steps, eta=eta, generator=seeded(30))) for eta in etas
+    field = Mistaken(line, *window)
+    runs = [
+        [distance(sample_sde(field, start, steps=steps, eta=eta, generator=seeded(seed))) for eta in etas]
+        for seed in (30, 36, 37)
     ]
+    mistakes[name] = torch.tensor(runs).mean(0).tolist()
     print(f"{name:18}" + "".join(f"{value:9.4f}" for value in mistakes[name]))
-if not fast:
-    assert mistakes["early, t < 0.5"][3] < 0.2 * mistakes["early, t < 0.5"][0]  # forgotten
-    assert mistakes["late, t ≥ 0.8"][4] > 2 * mistakes["late, t ≥ 0.8"][0]  # made worse
-    assert min(mistakes["always"][1:4]) < mistakes["always"][0] < mistakes["always"][4]  # best in between
+    for found in runs if not fast else ():  # every seed says the same
+        if name.startswith("early"):
+            assert found[4] < 1.2 * found[3] < 0.4 * found[0]  # forgotten
+        elif name.startswith("late"):
+            assert all(low < high for low, high in itertools.pairwise(found))  # made worse, the more noise the more
+            assert found[4] > 4 * found[0]
+        else:
+            assert min(found[1:4]) < 0.95 * found[0] < found[0] < found[4]  # best in between
 
 # %% tags=["demo"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.7), layout="constrained")
 colours = (INK, ACCENT, BLUE, GREY, "#b08b2e", "#5a8f5a")
 for (name, found), colour in zip(exact_cost.items(), colours, strict=True):
     axes[0].loglog(budgets, found, marker="o", markersize=3, color=colour, label=name, linewidth=1.3)
-axes[0].axhline(floor, color=PALE, linewidth=4, zorder=0, label="4,000 samples of the data")
+axes[0].axhline(floor, color=PALE, linewidth=4, zorder=0, label="32,000 samples of the data")
 axes[0].set_xticks(budgets, [str(n) for n in budgets], minor=False)
 axes[0].minorticks_off()
 axes[0].set(xlabel="field evaluations", ylabel="Wasserstein-1 distance", title="Exact field: only the steps are wrong")
@@ -996,24 +1011,24 @@ plt.show()
 # **When noise pays, and why.**
 #
 # - *Early mistakes are forgotten.* That is the theorem: after $t = \tfrac12$ the field is exact, and the KL divergence
-#   falls at the rate $g^2/2$. The ODE keeps its error to the end.
+#   falls at the rate $g^2/2$ times the Fisher divergence. The ODE keeps its error to the end.
 # - *Late mistakes are made worse.* Here no time is left to forget, and the noise has a price: the drift of (5) contains
 #   the score once more, and with it its mistake. An error $e_u$ in the velocity is an error
-#   $e_\varepsilon = -\tfrac{\alpha}{w} e_u$ in $\hat\varepsilon$ by (4), so the drift of (10) is off by
+#   $e_\varepsilon = -\tfrac{\alpha}{\omega} e_u$ in $\hat\varepsilon$ by (4), so the drift of (10) is off by
 #   $(1 + \eta\alpha)\,e_u$.
-# - *Mistakes everywhere*: a compromise, best at a moderate $\eta$. Langevin dynamics with a wrong score converges as
-#   well, to the wrong distribution.
+# - *Mistakes everywhere*: a compromise, here best at a moderate $\eta$. Langevin dynamics with a wrong score converges
+#   as well, to the wrong distribution.
 #
 # There is a bound that says where the balance lies. Girsanov's theorem bounds the KL divergence at the end by the
 # drift's error $\delta_t$ along the path and the same start,
 # $\mathrm{KL}(p_\text{data} \Vert q_1) \le \int_0^1 \mathbb{E}\lVert\delta_t\rVert^2 / (2g_t^2)\, dt$. The
 # expectation is over the exact process, $x_t \sim p_t$, as in training. With an error $e_\varepsilon$ in
-# $\hat\varepsilon$ the drift of (10) is off by $\delta = -w(\tfrac1\alpha + \eta)\, e_\varepsilon$, and
-# $g^2 = 2\eta\beta w$, so the integrand is
+# $\hat\varepsilon$ the drift of (10) is off by $\delta = -\omega(\tfrac1\alpha + \eta)\, e_\varepsilon$, and
+# $g^2 = 2\eta\beta \omega$, so the integrand is
 #
-# $$\frac{w}{4\beta}\;\frac{(1/\alpha + \eta)^2}{\eta}\;\mathbb{E}\lVert e_\varepsilon \rVert^2, \qquad
+# $$\frac{\omega}{4\beta}\;\frac{(1/\alpha + \eta)^2}{\eta}\;\mathbb{E}\lVert e_\varepsilon \rVert^2, \qquad
 # \text{smallest at } \eta = \frac1\alpha: \qquad
-# \frac{w}{\alpha\beta}\,\mathbb{E}\lVert e_\varepsilon\rVert^2 =
+# \frac{\omega}{\alpha\beta}\,\mathbb{E}\lVert e_\varepsilon\rVert^2 =
 # \frac12\,\frac{d \log \mathrm{SNR}}{dt}\,\mathbb{E}\lVert e_\varepsilon\rVert^2,
 # \qquad \mathrm{SNR} = \frac{\alpha_t^2}{\beta_t^2} .$$
 #
@@ -1023,27 +1038,31 @@ plt.show()
 # is a bound, though, not a measurement: the best $\eta$ of a given model is found by trying.
 #
 # And for the score that we learned in section 2? Here is the energy distance of its samples from the data, with 20 and
-# with 200 evaluations.
+# with 200 evaluations, the mean of three draws.
 
 # %%
 count = 200 if fast else 2000
 data = exact.sample(count, seeded(31))[0]
 typical = 2 / count * float(torch.cdist(data, data).mean())
-start = torch.randn(count, 2, generator=seeded(32), dtype=torch.float32)
 print("η =         " + "".join(f"{eta:9g}" for eta in etas[:4]))
+by_steps = {}
 for steps in (20, 200):
-    found = [
-        energy_distance(sample_sde(learned, start, steps=steps, eta=eta, generator=seeded(33)), data)
-        for eta in etas[:4]
-    ]
-    print(
-        f"{steps:3} steps   " + "".join(f"{value:9.5f}" for value in found) + f"   (two samples of data: {typical:.5f})"
-    )
+    found = []
+    for seed in (32, 38, 39):
+        start = torch.randn(count, 2, generator=seeded(seed), dtype=torch.float32)
+        draws = [sample_sde(learned, start, steps=steps, eta=eta, generator=seeded(seed + 10)) for eta in etas[:4]]
+        found.append([energy_distance(x, data) for x in draws])
+    by_steps[steps] = torch.tensor(found).mean(0)
+    row = "".join(f"{value:9.5f}" for value in by_steps[steps].tolist())
+    print(f"{steps:3} steps   {row}   (floor: {typical:.5f})")
+if not fast:
+    assert max(found.max() for found in by_steps.values()) < 2 * min(found.min() for found in by_steps.values())
+    assert by_steps[200].min() > 1.5 * typical  # the field is what is wrong
 
 # %% [markdown]
 # The differences are small, and that fits: this model's mistakes lie late. Section 2 found its error at $t = 0.8$ to be
-# more than a hundred times that at $t = 0.2$, and late mistakes are not forgotten. Nor do more steps help; the field is
-# what is wrong.
+# more than a hundred times that at $t = 0.2$, and late mistakes are not forgotten. Nor do ten times as many steps help
+# much; the field is what is wrong. (One training.)
 #
 # ## 10. An experiment to change
 #
@@ -1057,7 +1076,7 @@ window, eta = (0.4, 0.6), 3.0
 
 
 def own_diffusion(t: torch.Tensor) -> torch.Tensor:
-    return torch.sqrt(2 * eta * (1 - t))  # g² = 2ηβw on the linear path: change me
+    return torch.sqrt(2 * eta * (1 - t))  # g² = 2ηβω on the linear path: change me
 
 
 mistaken = Mistaken(line, *window)
@@ -1072,7 +1091,7 @@ print(f"velocity wrong for t in {window}: distance {quiet:.4f} by the ODE, {nois
 #
 # | what | why | what to do |
 # |---|---|---|
-# | constant $g$ on finite data | step × $g^2/(2\beta^2)$ exceeds 2 near $t = 1$ | $g^2 = 2\eta\beta w$, equation (10) |
+# | constant $g$ on finite data | step × $g^2/(2\beta^2)$ exceeds 2 near $t = 1$ | $g^2 = 2\eta\beta\omega$ of (10) |
 # | unweighted score matching | the target has variance $1/\beta_t^2$ | weight by $\beta_t^2$: predict the noise |
 # | velocity from a score at $t = 0$ | $s_0 = -x$ says nothing about the data | predict velocity or v |
 # | $\eta = 1/\alpha$ at $t = 0$ | $\alpha_0 = 0$ | ancestral steps, `sample_ddim(eta=1)` |

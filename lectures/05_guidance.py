@@ -6,19 +6,23 @@
 # Bayes' rule, how is it trained, and which distribution does it sample? (Not the one that most people write down.)
 #
 # **You will be able to**
-# - write the guided objective, and prove what a network learns when a share $\eta$ of the labels is dropped;
+# - write the guided objective, and prove what a network learns when a share $p_\varnothing$ of the labels is dropped;
 # - derive classifier guidance, in velocity, score and noise form, and classifier-free guidance from it;
 # - prove that guiding a velocity, a score or a noise prediction is one and the same thing;
 # - compute in closed form what guidance samples when everything is Gaussian, and say why it is not
 #   $p(x)\,p(y\mid x)^w$;
 # - read a sweep over the scale $w$: label accuracy, Fréchet distance, precision and recall.
 #
-# **Time.** 70 minutes to read, with the proofs. The whole page runs in about three minutes on two quiet cores; the
+# **Time.** 80 minutes to read, with the proofs. The whole page runs in about three minutes on two quiet cores; the
 # training in section 5 is the longest part.
 #
 # **Needed before.** Lectures 02 (paths, the table of predictions), 03 (the flow matching loss) and 04 (scores, the
-# SDE). Notation: $t=0$ is noise and $t=1$ is data, $x_t = \alpha_t z + \beta_t \varepsilon$, a guide is $y$, the null
-# guide is $\varnothing$.
+# SDE).
+#
+# **Notation.** $t=0$ is noise and $t=1$ is data, $x_t = \alpha_t z + \beta_t \varepsilon$; a guide is $y$, the null
+# guide $\varnothing$, and $p_\varnothing$ the share of labels that is dropped in training. $w$ is the scale of
+# guidance. The path's weight is $\omega_t = \dot\alpha_t\beta_t - \alpha_t\dot\beta_t$, and $\eta$ the strength of
+# noise, as in lecture 04. In section 4 $\tau$ is a standard deviation (in lecture 02 it was a clock).
 
 # %%
 import io
@@ -43,10 +47,10 @@ from flowlib import (
 from flowlib.course.notebook import fast, show_source, trained
 from flowlib.data import DataError, load
 from flowlib.fields import Field
-from flowlib.likelihood import log_likelihood
+from flowlib.likelihood import divergence, log_likelihood
 from flowlib.losses import drop_guide
 from flowlib.metrics import frechet_distance, label_accuracy, precision_recall
-from flowlib.paths import expand_time
+from flowlib.paths import PREDICTIONS, expand_time
 from flowlib.plotting import picture_grid
 from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
 from flowlib.schedules import Linear, Trigonometric
@@ -65,23 +69,23 @@ images_folder = Path("images")
 #
 # With no guide, $u_t(x)= \mathbb E[u_t(x_t\mid z) \mid x_t = x]$ as before. Guidance will need **both** fields. One
 # network learns both: it gets one more label, the null guide $\varnothing$, and in training each label is replaced by
-# $\varnothing$ with probability $\eta$. This is the *guided conditional flow matching* loss,
+# $\varnothing$ with probability $p_\varnothing$. This is the *guided conditional flow matching* loss,
 #
 # $$\mathcal L(\theta) = \mathbb E\,\big\lVert u^\theta_t(x_t \mid y') - u_t(x_t \mid z)\big\rVert^2,\qquad
 # (z,y)\sim p_\text{data},\; t\sim\mathcal U[0,1],\; \varepsilon \sim \mathcal N(0, I),\quad
-# y' = \begin{cases}\varnothing & \text{with probability } \eta\\ y & \text{else.}\end{cases}$$
+# y' = \begin{cases}\varnothing & \text{with probability } p_\varnothing\\ y & \text{else.}\end{cases}$$
 #
-# **Proposition 1.** If the coin that drops a label is independent of $(z, y, t, \varepsilon)$ and $0<\eta<1$, the
-# minimiser of $\mathcal L$ over all functions is $u_t(x\mid y)$ at a label and $u_t(x)$ at $\varnothing$.
+# **Proposition 1.** If the coin that drops a label is independent of $(z, y, t, \varepsilon)$ and $0<p_\varnothing<1$,
+# the minimiser of $\mathcal L$ over all functions is $u_t(x\mid y)$ at a label and $u_t(x)$ at $\varnothing$.
 #
 # *Proof.* A squared error is least at the conditional expectation of its target, here
 # $\mathbb E[u_t(x_t\mid z) \mid x_t = x, t, y']$. Where $y'$ is a label, the event is "the label is $y$, and the coin
 # kept it". The coin is independent of all else, so it drops out of the condition and $u_t(x \mid y)$ is left. Where
 # $y'=\varnothing$, the event is "the coin dropped it", which says nothing about $(z, y, t, \varepsilon)$: what is
-# left is the expectation given $x_t=x$ alone, $u_t(x)$. $\square$
+# left is the expectation given $x_t=x$ alone, $u_t(x)$. $\blacksquare$
 #
-# The loss is $(1-\eta)$ times the guided one plus $\eta$ times the unguided one. So $\eta$ moves no minimum. It
-# shares out data and capacity between the two fields; 0.1 to 0.2 is usual.
+# The loss is $(1-p_\varnothing)$ times the guided one plus $p_\varnothing$ times the unguided one. So $p_\varnothing$
+# moves no minimum. It shares out data and capacity between the two fields; 0.1 to 0.2 is usual.
 #
 # In the library it is one function:
 
@@ -144,8 +148,8 @@ plt.show()
 # %% [markdown]
 # **The independence matters.** If one class loses its labels more often than another (a filter that throws captions
 # away, say), $\varnothing$ no longer stands for the data. It stands for a mixture in which that class weighs more:
-# given that a label was dropped, $p(y)$ becomes $p(y)\,\eta_y / \sum_k p(k)\,\eta_k$. The network learns that other
-# field, exactly and without complaint.
+# given that a label was dropped, $p(y)$ becomes $p(y)\,p_\varnothing(y) / \sum_k p(k)\,p_\varnothing(k)$. The network
+# learns that other field, exactly and without complaint.
 
 # %%
 rate = torch.tensor([0.1, 0.4])[y]  # label 1 is dropped four times as often as label 0
@@ -173,22 +177,24 @@ assert errors_tilted.abs().max() < 5.5 < errors_data.abs().max()
 # = \underbrace{\frac{\dot\alpha_t}{\alpha_t}}_{a_t}\, x
 # {}+ \underbrace{\frac{\dot\alpha_t\beta_t^2 - \dot\beta_t\beta_t\alpha_t}{\alpha_t}}_{b_t}\, s .$$
 #
-# So with a scale $w$ on the classifier, and $h = \nabla\log p_t(y\mid x)$,
+# So with a scale $w$ on the classifier, and $\gamma = \nabla\log p_t(y\mid x)$,
 #
-# $$\tilde s = s + w\,h,\qquad \tilde\varepsilon = \hat\varepsilon - w\,\beta_t\, h,\qquad
-# \tilde D = D + w\,\frac{\beta_t^2}{\alpha_t}\,h,\qquad \tilde u = u + w\,b_t\,h .$$
+# $$\tilde s = s + w\,\gamma,\qquad \tilde\varepsilon = \hat\varepsilon - w\,\beta_t\, \gamma,\qquad
+# \tilde D = D + w\,\frac{\beta_t^2}{\alpha_t}\,\gamma,\qquad \tilde u = u + w\,b_t\,\gamma .$$
 #
-# On the linear path $b_t = \beta_t/\alpha_t$. It is infinite at $t=0$, where $h$ vanishes: pure noise says nothing
-# about the label. The product $b_t h$ has a limit, $\dot\alpha_0(\mathbb E[z\mid y] - \mathbb E[z])$: at $w=1$ it is
-# $\tilde u - u$, and there $\tilde D - D = \mathbb E[z\mid x_t, y] - \mathbb E[z\mid x_t]$ is finite. But a gradient
-# cannot deliver it. The noise form alone has no division, and the sampler of Dhariwal & Nichol (2021) is written in it.
-# The library guides whatever the field predicts, and adds nothing at $t=0$.
+# On the linear path $b_t = \beta_t/\alpha_t$. It is infinite at $t=0$, where $\gamma$ vanishes: pure noise says nothing
+# about the label. The product $b_t \gamma$ has a limit, $\dot\alpha_0(\mathbb E[z\mid y] - \mathbb E[z])$: at $w=1$ it
+# is $\tilde u - u$, and there $\tilde D - D = \mathbb E[z\mid x_t, y] - \mathbb E[z\mid x_t]$ is finite. But a gradient
+# cannot deliver it. The score's and the noise's form have no division; those of data, velocity and v divide by
+# $\alpha_t$. Dhariwal & Nichol (2021) use both sides of this: their algorithm 1 shifts the *mean* of the ancestral
+# step, $\mu + w\,\Sigma\,\gamma$, their algorithm 2, for DDIM, shifts the *noise*,
+# $\hat\varepsilon - w\,\beta\,\gamma$. The library guides whatever the field predicts, and adds nothing at $t=0$.
 
 # %%
 show_source(EnergyGuidance._weight, EnergyGuidance.predict)
 
 # %% [markdown]
-# `_weight` is $b_t$ for every kind of prediction at once: at fixed $x$ the noise moves by $-\beta h$, and a
+# `_weight` is $b_t$ for every kind of prediction at once: at fixed $x$ the noise moves by $-\beta\gamma$, and a
 # prediction $aD + b\hat\varepsilon$ moves by $\Delta/\alpha$ times that, with the determinant
 # $\Delta = \alpha b - \beta a$ of lecture 02. (There $a$ and $b$ are the prediction's row of the table in lecture 02,
 # for a velocity $\dot\alpha$ and $\dot\beta$; they are not $a_t$ and $b_t$.)
@@ -206,6 +212,9 @@ def bayes(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
 x, label = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None], torch.zeros(61, dtype=torch.long)
 for t in (0.01, 0.3, 0.7, 0.99):
     guided = EnergyGuidance(line, bayes, scale=1.0)
+    for kind in PREDICTIONS:  # which forms divide by alpha: those whose weight alone grows without bound at t = 0
+        near_0 = line.path.delta(kind, torch.tensor(1e-9)) * (1 - 1e-9) / 1e-9
+        assert (abs(float(near_0)) > 1e8) == (kind in ("data", "velocity", "v"))
     for ask in ("u", "s", "data", "noise"):
         found, exact = getattr(guided, ask)(x, t, label), getattr(line, ask)(x, t, label)
         assert (found - exact).abs().max() < 1e-10 * (1 + exact.abs().max()), (t, ask)
@@ -227,6 +236,35 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
+# **What the derivation needs.** The step from the score's form to the others is $u = a_t x + b_t s$, and that holds
+# because $x_t$ given $z$ is $\mathcal N(\alpha_t z, \beta_t^2 I)$: noise and data are independent. Under an
+# optimal-transport coupling they are not (lecture 03), and then $b_t$ is the wrong factor. Take
+# $y\sim\mathcal N(0, 1-\tau^2)$ and $z = y + \tau\varepsilon$, the best coupling for each $y$, on the linear path. Then
+# $x_t = t\,y + c\,\varepsilon$ with $c = 1 - t + t\tau$, and the difference of the velocities is $c/t$ times that of
+# the scores, not $b_t = (1-t)/t$ times.
+
+# %%
+tau, t, x, y = 0.5, 0.5, 0.8, 1.2
+c = 1 - t + t * tau
+others = torch.linspace(-8, 8, 4001, dtype=torch.float64)  # all guides, to average over p_t(y|x)
+posterior = torch.softmax(-(others**2) / (2 * (1 - tau**2)) - (x - t * others) ** 2 / (2 * c**2), dim=0)
+
+
+def coupled_velocity(y: Tensor | float) -> Tensor | float:
+    return y + (tau - 1) * (x - t * y) / c  # z - eps with eps = (x - t y) / c
+
+
+def coupled_score(y: Tensor | float) -> Tensor | float:
+    return -(x - t * y) / c**2
+
+
+gap_u = coupled_velocity(y) - float(posterior @ coupled_velocity(others))
+gap_s = coupled_score(y) - float(posterior @ coupled_score(others))
+print(f"coupled: velocity / score of the guide {gap_u / gap_s:.3f}, c/t = {c / t:.3f}, but b = {(1 - t) / t:.3f}")
+assert abs(gap_u / gap_s - c / t) < 1e-9
+assert abs(gap_u / gap_s - (1 - t) / t) > 0.4
+
+# %% [markdown]
 # Why would anyone take $w > 1$? A classifier that is *surer* than the true one has the probabilities
 # $p_t(y\mid x)^w / Z_t(x)$ with $Z_t(x) = \sum_k p_t(k\mid x)^w$. Its log-probability is $w\log p_t(y\mid x)$ up to
 # $\log Z_t(x)$, whose gradient guidance leaves out (it is no constant: section 4 starts from that). A small learned
@@ -241,7 +279,7 @@ plt.show()
 #
 # $$\nabla\log p_t(y\mid x) = s_t(x\mid y) - s_t(x\mid\varnothing).$$
 #
-# Put it into $\tilde s = s + w\,h$ (Ho & Salimans 2022):
+# Put it into $\tilde s = s + w\,\gamma$ (Ho & Salimans 2022):
 #
 # $$\boxed{\;\tilde u = (1-w)\,u_t(x\mid\varnothing) + w\,u_t(x\mid y)\;}\qquad\text{and}\qquad
 # \tilde s = (1-w)\,s_t(x\mid\varnothing) + w\,s_t(x\mid y).$$
@@ -250,14 +288,22 @@ plt.show()
 # guide adds, $w<0$ moves away from it. No classifier is trained, and no gradient is taken through one, so nothing
 # adversarial can hide in it. The price is a second evaluation, which joins the first in one batched call.
 #
+# **The two samplers.** With $\tilde u$ and $\tilde s$ from either kind of guidance, start at
+# $X_0 \sim \mathcal N(0, I)$, follow the guided ODE or, for a chosen $g_t \ge 0$, the guided SDE, and return $X_1$:
+#
+# $$dX_t = \tilde u_t(X_t\mid y)\, dt \qquad\text{or}\qquad
+# dX_t = \Big[\tilde u_t(X_t\mid y) + \frac{g_t^2}{2}\,\tilde s_t(X_t\mid y)\Big] dt + g_t\, dW_t .$$
+#
+# In the library: `sample_ode(ClassifierFreeGuidance(field, w), noise, y)`, and `sample_sde` likewise.
+#
 # Papers count from different ends. The most common mistake with guidance is an off-by-one in $w$:
 #
 # | source | formula | no guidance | our $w$ |
 # |---|---|---|---|
 # | this course, MIT 6.S184, `guidance_scale` of most programs | $(1-w)\,u(\varnothing) + w\,u(y)$ | 1 | $w$ |
 # | Ho & Salimans 2022 | $(1+w)\,s(y) - w\,s(\varnothing)$ | 0 | theirs + 1 |
-# | Dhariwal & Nichol 2021, classifier on an unconditional field | $s + w\,h$ | 1 | theirs |
-# | the same, on a conditional field | $s(y) + w\,h$ | 0 | theirs + 1 |
+# | Dhariwal & Nichol 2021, classifier on an unconditional field | $s + w\,\gamma$ | 1 | theirs |
+# | the same, on a conditional field | $s(y) + w\,\gamma$ | 0 | theirs + 1 |
 #
 # **Proposition 2 (guiding commutes with conversion).** At fixed $x$ and $0<t<1$, guide in one kind of prediction and
 # convert, or convert and then guide: the result is the same.
@@ -268,18 +314,19 @@ plt.show()
 # $$(1-w)(A p_\varnothing + Bx) + w\,(A p_y + Bx)
 # = A\,\big[(1-w)\,p_\varnothing + w\,p_y\big] + \big[(1-w)+w\big]\,Bx ,$$
 #
-# and the last bracket is 1. $\square$ Wherever $B_t \ne 0$, *only* weights that sum to one commute. (Score and noise
-# are multiples of each other, $B_t=0$: between these two any weights do.) A scale that differs from sample to sample or
-# from time to time is fine; $u(\varnothing) + w\,u(y)$ is not.
+# and the last bracket is 1. $\blacksquare$ Wherever $B_t \ne 0$, *only* weights that sum to one commute. (Score and
+# noise are multiples of each other, $B_t=0$: between these two any weights do.) A scale that differs from sample to
+# sample or from time to time is fine; $u(\varnothing) + w\,u(y)$ is not.
 
 # %%
 show_source(ClassifierFreeGuidance.predict)
 
 # %%
-t, w = 0.4, 3.0
+x, t, w = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None], 0.4, 3.0
 free, conditional = line.u(x, t), line.u(x, t, label)
-assert torch.equal(ClassifierFreeGuidance(line, 1.0).u(x, t, label), conditional)  # w = 1 is no guidance
-assert torch.equal(ClassifierFreeGuidance(line, 0.0).u(x, t, label), free)
+for scale, plain in ((0.0, free), (1.0, conditional)):  # w = 1 is no guidance, w = 0 ignores the guide
+    for near in (scale, scale + 1e-9):  # at 0 and 1 the library takes a short cut; beside them the formula
+        assert (ClassifierFreeGuidance(line, near).u(x, t, label) - plain).abs().max() < 1e-7
 velocity = (1 - w) * free + w * conditional
 for kind in ("data", "noise", "score", "v"):  # guide in each kind, then convert
     p_null, p_y = (line.path.convert(u, x, t, "velocity", kind) for u in (free, conditional))
@@ -290,6 +337,18 @@ assert (ClassifierFreeGuidance(line, w).u(x, t, label) - velocity).abs().max() <
 assert (EnergyGuidance(line, bayes, w).u(x, t, label) - velocity).abs().max() < 1e-10
 again = EnergyGuidance(line, bayes, w - 1, conditional=True).u(x, t, label)
 assert (again - velocity).abs().max() < 1e-10
+
+# One step of each sampler is the formula above. (They start from beta times the noise.)
+guided, times, g = ClassifierFreeGuidance(line, w), torch.tensor([0.4, 0.5], dtype=torch.float64), 0.7
+score = (1 - w) * line.s(x, t) + w * line.s(x, t, label)
+step = sample_ode(guided, x / 0.6, label, times=times, method="euler")
+assert (step - (x + 0.1 * velocity)).abs().max() < 1e-12
+xi = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+step = sample_sde(
+    guided, x / 0.6, label, times=times, diffusion=lambda t: torch.full_like(t, g), denoise_last=False,
+    generator=torch.Generator().manual_seed(2),
+)  # fmt: skip
+assert (step - (x + 0.1 * (velocity + g**2 / 2 * score) + g * math.sqrt(0.1) * xi)).abs().max() < 1e-12
 
 # %% [markdown]
 # ## 4. What guidance really samples
@@ -314,7 +373,73 @@ assert (again - velocity).abs().max() < 1e-10
 # 3. the law of the guided ODE's solution, which starts from $\mathcal N(0, I)$ as the others do.
 #
 # All three agree at $t=0$ and, for $w\in\{0, 1\}$, always. Families 1 and 2 meet again at $t=1$. Family 3 ends
-# elsewhere. One example in which all is known proves it.
+# elsewhere.
+#
+# **Why $q_t$ is not transported.** The continuity equation is linear in the density *and the flux* $p\,u$. So fluxes
+# mix with constant weights, $p_t(x)\,u_t(x) = \sum_y p(y)\,p_t(x\mid y)\,u_t(x\mid y)$, but velocities only with the
+# posterior's, $u_t(x) = \sum_y p_t(y\mid x)\,u_t(x\mid y)$. Guidance mixes velocities with the constant weights $1-w$
+# and $w$, and that destroys the equation. How much, can be said exactly:
+#
+# **Proposition 3.** Let $\tilde q_t = p_t(x)^{1-w}\,p_t(x\mid y)^w$, not normalised. For $0<t<1$
+#
+# $$\partial_t\log\tilde q_t + \nabla\cdot\tilde u_t + \tilde u_t\cdot\tilde s_t
+# = w\,(w-1)\,b_t\,\big\lVert\nabla\log p_t(y\mid x)\big\rVert^2 .$$
+#
+# *Proof.* Both paths satisfy $\partial_t\log p + \nabla\cdot u + u\cdot s = 0$, equation (1) of lecture 02. Add $1-w$
+# times the one and $w$ times the other. The first two terms are linear and become those of $\tilde q$ and $\tilde u$.
+# The third is not:
+#
+# $$\tilde u\cdot\tilde s - (1-w)\,u_\varnothing\cdot s_\varnothing - w\,u_y\cdot s_y
+# = w\,(w-1)\,(u_y - u_\varnothing)\cdot(s_y - s_\varnothing), \qquad u_y - u_\varnothing = b_t\,(s_y - s_\varnothing).
+# \;\blacksquare$$
+#
+# Follow the guided ODE from $x_0$ to $x_1$. The logarithm of its own density changes by $-\int\nabla\cdot\tilde u\,dt$
+# (lecture 03), that of $\tilde q$ by this and the integral of the right side; at $t = 0$ both are $\mathcal N(0, I)$.
+# So **the density that the guided ODE samples is**
+#
+# $$\tilde q_1(x_1)\;\exp\Big(-w\,(w-1)\int_0^1 b_t\,\big\lVert\nabla\log p_t(y\mid x_t)\big\rVert^2\,dt\Big).$$
+#
+# For $w>1$ it takes mass from samples whose path passes where the label is in doubt. Both formulas are checked on the
+# three Gaussians.
+
+# %%
+w = 3.0
+guided = ClassifierFreeGuidance(line, w)
+
+
+def excess(x: Tensor, t: Tensor) -> Tensor:
+    """The right side of Proposition 3 for label 0 on the linear path, (B,); its limit at t = 0 is 0."""
+    of_label = torch.zeros(len(x), dtype=torch.long)
+    gradient = line.s(x, t, of_label) - line.s(x, t)
+    return w * (w - 1) * (1 - t) / t.clamp_min(1e-12) * gradient.square().sum(1)
+
+
+generator = torch.Generator().manual_seed(3)
+t = 0.02 + 0.96 * torch.rand(200, generator=generator, dtype=torch.float64)
+x = line.path.sample(line.sample(200, generator)[0], t, generator=generator)
+of_label = torch.zeros(200, dtype=torch.long)
+place, time = x.clone().requires_grad_(), t.clone().requires_grad_()
+log_q = (1 - w) * line.log_prob(place, time) + w * line.log_prob(place, time, of_label)
+dx, dt = torch.autograd.grad(log_q.sum(), (place, time))
+u, div = divergence(lambda x, t: guided.u(x, t, of_label), x, t)
+left, scale = dt + div + (u * dx).sum(1), 1 + dt.abs() + div.abs() + (u * dx).sum(1).abs()
+print(f"Proposition 3: largest relative difference {((left - excess(x, t)) / scale).abs().max():.0e}", end="; ")
+assert ((left - excess(x, t)) / scale).abs().max() < 1e-11
+assert (left / scale).abs().max() > 0.05  # it is not 0
+
+clock = torch.linspace(0, 1, 401, dtype=torch.float64)
+begin = torch.linspace(-2, 2, 21, dtype=torch.float64)[:, None]
+of_label = torch.zeros(21, dtype=torch.long)
+way = sample_ode(guided, begin, of_label, times=clock, method="rk4", trajectory=True)
+lost = torch.stack([excess(x, t) if t < 1 else torch.zeros(21).double() for x, t in zip(way, clock, strict=True)])
+log_q = (1 - w) * line.log_prob(way[-1], 1.0) + w * line.log_prob(way[-1], 1.0, of_label)
+sampled = log_likelihood(guided, way[-1], of_label, steps=200)
+wrong = (sampled - (log_q - torch.trapezoid(lost, clock, dim=0))).abs().max()
+print(f"the density that the ODE samples: largest difference of the logarithms {wrong:.0e}")
+assert wrong < 1e-3 < 0.1 < (sampled - log_q).abs().max()
+
+# %% [markdown]
+# One example in which all is known shows how far the three families part.
 #
 # **Theorem (guided Gaussians).** Let $p(x) = \mathcal N(0,\sigma^2)$ and $p(x\mid y) = \mathcal N(m, \tau^2)$ with
 # $\sigma,\tau>0$, on a schedule with $\alpha_0=\beta_1=0$ and $\alpha_1=\beta_0=1$. Write
@@ -341,7 +466,7 @@ assert (again - velocity).abs().max() < 1e-10
 #
 # The first bracket is the derivative of $\log\varphi$ with $\varphi = v_\varnothing^{(1-w)/2}\,v_y^{w/2}$. So the
 # difference of two solutions is multiplied by $\varphi_t/\varphi_0$, and $\varphi_0 = 1$: the standard deviation at
-# $t$ is $\varphi_t$. $\square$
+# $t$ is $\varphi_t$. $\blacksquare$
 #
 # The harmonic mean of tempering has become a geometric mean. Logarithms compare them:
 #
@@ -350,7 +475,7 @@ assert (again - velocity).abs().max() < 1e-10
 #
 # *Proof.* From the definition of $P$, $1/\tau^2 = \tfrac1w P + (1-\tfrac1w)\,1/\sigma^2$, and the logarithm is strictly
 # concave: $\log\tfrac1{\tau^2} > \tfrac1w\log P + (1-\tfrac1w)\log\tfrac1{\sigma^2}$. Multiply by $w$:
-# $\log P < w\log\tfrac1{\tau^2} + (1-w)\log\tfrac1{\sigma^2}$, the log-precision of the guided ODE. $\square$
+# $\log P < w\log\tfrac1{\tau^2} + (1-w)\log\tfrac1{\sigma^2}$, the log-precision of the guided ODE. $\blacksquare$
 #
 # **Corollary (the mean overshoots).** For $w>1$ and $m\ne0$ the guided ODE's mean lies beyond $m$, on the far side
 # from the unguided one: $\mu_1/m > 1$.
@@ -366,14 +491,14 @@ assert (again - velocity).abs().max() < 1e-10
 #
 # $$\mu_1 = w\,m\int_0^1\Big(\xi^2 + \frac{\tau^2}{\sigma^2}\,(1-\xi^2)\Big)^{\frac{w-1}2} d\xi .$$
 #
-# For $w>1$ the integrand exceeds $\xi^{w-1}$, whose integral is $1/w$. $\square$ For $w=2$, $\sigma=1$ and
-# $0<\tau<1$ the integral is elementary: $\mu_1 = m\,\big(1 + \tau^2\,\tfrac{\mathrm{artanh} k}{k}\big)$ with
-# $k = \sqrt{1-\tau^2}$.
+# For $w>1$ the integrand exceeds $\xi^{w-1}$, whose integral is $1/w$. $\blacksquare$ At $\tau=\sigma$ the integrand is
+# 1, and the mean is $w\,m$. For $w=2$, $\sigma=1$ and $0<\tau<1$ the integral is elementary:
+# $\mu_1 = m\,\big(1 + \tau^2\,\tfrac{\mathrm{artanh} k}{k}\big)$ with $k = \sqrt{1-\tau^2}$.
 #
-# No schedule is left in this formula, nor in the variance: **every schedule gives the same answer**. What guidance
-# samples is a property of the data and of $w$. The field below is this example, as one proper joint distribution:
-# $y\sim\mathcal N(0, 1-\tau^2)$ and $z = y + \tau n$ with $n\sim\mathcal N(0,1)$, so that $z\sim\mathcal N(0,1)$ and
-# $z\mid y\sim\mathcal N(y,\tau^2)$.
+# No schedule is left in this formula, nor in the variance: **every schedule gives the same answer**. What the guided
+# *ODE* samples is a property of the data and of $w$. (With noise it depends on $g$ too, as we shall see.) The field
+# below is this example, as one proper joint distribution: $y\sim\mathcal N(0, 1-\tau^2)$ and $z = y + \tau n$ with
+# $n\sim\mathcal N(0,1)$, so that $z\sim\mathcal N(0,1)$ and $z\mid y\sim\mathcal N(y,\tau^2)$.
 
 
 # %%
@@ -416,13 +541,14 @@ for schedule in (Linear(), Trigonometric()):
     k = math.sqrt(1 - tau**2)
     assert abs(mean[-1] - m * (1 + tau**2 * math.atanh(k) / k)) < 1e-6  # and the mean, whatever the schedule
 xi = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
-for w_any, tau_any in ((1.5, 0.5), (4.0, 0.2), (2.0, 1.5)):  # the mean in general, also where nothing tempered exists
+for w_any, tau_any in ((1.5, 0.5), (4.0, 0.2), (3.0, 1.0), (2.0, 1.5)):  # also where nothing tempered exists
     start_any = torch.zeros(1, 1, dtype=torch.float64)
     field = ClassifierFreeGuidance(GaussianGuide(tau_any, GaussianPath()), w_any)
     found = float(sample_ode(field, start_any, start_any + m, steps=400, method="rk4"))
     formula = w_any * m * float((xi**2 + tau_any**2 * (1 - xi**2)).pow((w_any - 1) / 2).mean())
     assert abs(found - formula) < 1e-6
     assert found > m
+    assert tau_any != 1 or abs(found - w_any * m) < 1e-6
 
 tempered_mean = w * m / tau**2 * tempered_variance(w, tau)
 print(f"w = {w:g}, tau = {tau:g}  mean      variance")
@@ -433,36 +559,56 @@ print(f"guided ODE        {mean[-1]:.4f}    {spread[-1] ** 2:.4f}")
 # %% [markdown]
 # In this example, at $w=2$, the guided ODE draws samples whose variance is less than half the tempered one, around a
 # mean that lies further out than the tempered one. In two or more dimensions the same holds in every direction in which
-# the two covariances are diagonal together: directions that the label explains well ($\tau\ll\sigma$) collapse,
-# directions about which it says nothing ($\tau=\sigma$) stay as they are.
+# the two covariances are diagonal together: directions that the label explains well ($\tau\ll\sigma$) collapse;
+# directions whose spread it leaves as it is ($\tau=\sigma$) keep that spread, and their mean is moved $w$ times as far.
 #
 # **The SDE does something else again.** In lecture 04 the drift $u + \tfrac{g^2}2 s$ with noise $g$ had the same
 # marginals for every $g$, because $u$ and $s$ belonged to one path. The guided pair does not: a Gaussian's variance
 # obeys $\dot v = 2\frac{\dot\varphi}{\varphi}v + g^2\,(1 - v/v_q)$ with $v_q$ the variance of $q_t$. The last term
 # vanishes at the ODE's $v=\varphi^2$ only if $v_q = \varphi^2$. So **with guidance the result depends on $g$**: no
 # noise gives the geometric mean, and much noise pulls towards $q_t$ and, in the limit, ends in the tempered
-# distribution. (Each noisy step is partly a Langevin step at $q_t$: guidance is a predictor for $p(x\mid y)$ and a
-# corrector for a tempered law, Bradley & Nakkiran 2024.)
+# distribution.
+#
+# Each noisy step is partly a Langevin step. One may split it in two ways. With $\tilde u$ as the predictor the
+# corrector belongs to $q_t$, with the scale $w$. Or take $u_t(x\mid y)$ as the predictor (Bradley & Nakkiran 2024).
+# Then $\tilde u = u(x\mid y) + (w-1)\,b\,(s_y - s_\varnothing)$ leaves its second term to the corrector, whose scale
+# becomes
+#
+# $$w' = 1 + (w-1)\Big(1 + \frac{2 b_t}{g_t^2}\Big): \qquad
+# \tilde u + \frac{g^2}{2}\tilde s = u(x\mid y) + \frac{g^2}{2}\big[(1-w')\,s_\varnothing + w'\,s_y\big].$$
+#
+# A predictor for $p(x\mid y)$ thus goes with a corrector of a *larger* scale than $w$: with $g^2 = 2b$, DDPM's, it is
+# $2w - 1$.
 
 # %%
-field = ClassifierFreeGuidance(GaussianGuide(tau, GaussianPath()), w)
+plain = GaussianGuide(tau, GaussianPath())
+field = ClassifierFreeGuidance(plain, w)
+place = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+of_label, b = torch.full_like(place, m), (1 - 0.3) / 0.3
+for g2 in (0.5, 2.0, 2 * b):
+    larger = 1 + (w - 1) * (1 + 2 * b / g2)
+    drift = field.u(place, 0.3, of_label) + g2 / 2 * field.s(place, 0.3, of_label)
+    corrector = (1 - larger) * plain.s(place, 0.3) + larger * plain.s(place, 0.3, of_label)
+    assert (drift - plain.u(place, 0.3, of_label) - g2 / 2 * corrector).abs().max() < 1e-12
+assert abs(larger - (2 * w - 1)) < 1e-12
+
 generator = torch.Generator().manual_seed(0)
 count = 2_000 if fast else 20_000
 noise = torch.randn(count, 1, generator=generator, dtype=torch.float64)
-kappas = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # the library's argument eta; here eta is a share of labels
+etas = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 variances = [
-    float(sample_sde(field, noise, torch.full_like(noise, m), steps=400, eta=kappa, generator=generator).var())
-    for kappa in kappas
+    float(sample_sde(field, noise, torch.full_like(noise, m), steps=400, eta=eta, generator=generator).var())
+    for eta in etas
 ]
 
 
-def exact_variance(kappa: float, steps: int = 4000) -> float:
-    """The moment equation above on the linear path, by the midpoint rule; g^2 = 2 kappa beta."""
+def exact_variance(eta: float, steps: int = 4000) -> float:
+    """The moment equation above on the linear path, by the midpoint rule; g^2 = 2 eta beta."""
 
     def rate(t: float, v: float) -> float:
         v_null, v_y = t**2 + (1 - t) ** 2, t**2 * tau**2 + (1 - t) ** 2
         growth = (1 - w) * (2 * t - 1) / v_null + w * (t * tau**2 - (1 - t)) / v_y
-        return 2 * growth * v + 2 * kappa * (1 - t) * (1 - v * ((1 - w) / v_null + w / v_y))
+        return 2 * growth * v + 2 * eta * (1 - t) * (1 - v * ((1 - w) / v_null + w / v_y))
 
     v, h = 1.0, 1 / steps
     for i in range(steps):
@@ -470,7 +616,7 @@ def exact_variance(kappa: float, steps: int = 4000) -> float:
     return v
 
 
-exact = [exact_variance(kappa) for kappa in kappas]
+exact = [exact_variance(eta) for eta in etas]
 assert abs(exact[0] - tau ** (2 * w)) < 1e-6
 assert all(low < high < tempered_variance(w, tau) for low, high in itertools.pairwise(exact))
 assert all(abs(found / true - 1) < (0.2 if fast else 0.06) for found, true in zip(variances, exact, strict=True))
@@ -487,9 +633,9 @@ left.legend(frameon=False)
 right.axhline(tempered_variance(w, tau), color=INK, linestyle="--", label="tempered")
 right.axhline(tau ** (2 * w), color=ACCENT, label="guided ODE")
 fine = [i / 5 for i in range(41)]
-right.plot(fine, [exact_variance(kappa, 1000) for kappa in fine], color=GREY, label="guided SDE, exact")
-right.plot(kappas, variances, "o", color=INK, markersize=4, label=f"guided SDE, {count:,} samples")
-right.set(xlabel=r"noise $\kappa$, $g^2 = 2\kappa\beta_t$", ylabel="variance at t = 1", ylim=(0, 0.17))
+right.plot(fine, [exact_variance(eta, 1000) for eta in fine], color=GREY, label="guided SDE, exact")
+right.plot(etas, variances, "o", color=INK, markersize=4, label=f"guided SDE, {count:,} samples")
+right.set(xlabel=r"noise $\eta$, $g^2 = 2\eta\beta_t$", ylabel="variance at t = 1", ylim=(0, 0.17))
 right.set_title("With guidance the noise matters")
 right.legend(frameon=False, loc="lower right")
 plt.show()
@@ -526,8 +672,8 @@ assert (guided_density(ClassifierFreeGuidance(line, 1.0)) - data).abs().max() < 
 assert abs(guided.sum() * width - 1) < 1e-3  # a density
 print(f"share of the left mode: data {left_share(data):.3f}, tempered {left_share(tempered):.3f}, ", end="")
 print(f"guided {left_share(guided):.3f}")
-assert left_share(tempered) < 0.6
-assert left_share(guided) > 0.8
+assert 0.54 < left_share(tempered) < 0.59
+assert 0.82 < left_share(guided) < 0.87
 
 
 def draw_densities(axes: plt.Axes, names: bool = True) -> None:
@@ -579,20 +725,21 @@ plane = MixtureField(
     std=0.3,
     labels=torch.tensor([0, 0, 0, 1, 1]),
 )
-generator = torch.Generator().manual_seed(1)
-noise = torch.randn(300, 2, generator=generator)
 wanted = torch.zeros(300, dtype=torch.long)
 scales = (0.0, 1.0, 2.0, 4.0)
-ways = [
-    sample_ode(ClassifierFreeGuidance(plane, w), noise, wanted, steps=40, method="heun", trajectory=True)
-    for w in scales
-]
-near = [torch.cdist(way[-1], plane.means).argmin(1).bincount(minlength=5) / 300 for way in ways]
+for seed in (3, 2, 1):  # the last is drawn below
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(seed))
+    ways = [
+        sample_ode(ClassifierFreeGuidance(plane, w), noise, wanted, steps=40, method="heun", trajectory=True)
+        for w in scales
+    ]
+    near = [torch.cdist(way[-1], plane.means).argmin(1).bincount(minlength=5) / 300 for way in ways]
+    assert near[1][3:].sum() < 0.02  # w = 1 already obeys the label: the field is exact
+    assert (near[1][:3] - 1 / 3).abs().max() < 4.5 * math.sqrt(2 / 9 / 300)  # and the modes have their shares
+    assert near[3][0] > near[2][0] + 0.1 > near[1][0] + 0.2  # the mode that is furthest from label 1 takes over
 for w, shares in zip(scales, near, strict=True):
     parts = "  ".join(f"{share:.2f}" for share in shares[:3].tolist())
     print(f"w = {w:g}   shares of the modes of label 0: {parts}   label 1: {float(shares[3:].sum()):.2f}")
-assert near[1][3:].sum() < 0.02  # w = 1 already obeys the label: the field is exact
-assert near[3][0] > near[2][0] > near[1][0]  # the mode that is furthest from label 1 takes over
 
 # %%
 figure, panels = plt.subplots(1, 4, figsize=(9.6, 2.7), layout="constrained")
@@ -719,7 +866,28 @@ picture_grid(torch.cat([samples[w][:20:2] for w in shown]), columns=10, rows=[f"
 # grey: the samples leave the data.
 #
 # **Now with a classifier.** It has to read noised images of every level, so it takes $t$, and it is trained on $x_t$,
-# not on images: by cross-entropy at a random time, whose minimiser is $p_t(y\mid x)$ by the argument of Proposition 1.
+# not on images: by cross-entropy at a random time. Its minimiser is $p_t(y\mid x)$ by Gibbs' inequality: for a
+# classifier $r(y\mid x)$
+#
+# $$\mathbb E\,[-\log r(y\mid x_t)] = \mathbb E\,[-\log p_t(y\mid x_t)]
+# {}+ \mathbb E\,\mathrm{KL}\big(p_t(\cdot\mid x_t)\,\Vert\,r(\cdot\mid x_t)\big),$$
+#
+# and a KL divergence is never negative. On the three Gaussians, with a classifier that is surer than Bayes' own:
+
+# %%
+z, y = line.sample(200_000, torch.Generator().manual_seed(4))
+x = line.path.sample(z, 0.5, generator=torch.Generator().manual_seed(5))
+log_p = torch.stack([line.log_prob(x, 0.5, torch.full_like(y, k)) + math.log((2 / 3, 1 / 3)[k]) for k in (0, 1)], dim=1)
+log_p = log_p - line.log_prob(x, 0.5)[:, None]  # Bayes' classifier
+surer = torch.log_softmax(2 * log_p, dim=1)
+kl = (log_p.exp() * (log_p - surer)).sum(1)
+beyond = (log_p - surer)[torch.arange(len(y)), y] - kl  # of mean zero, says the formula
+print(f"cross-entropy beyond Bayes' {float((beyond + kl).mean()):.3f}, mean KL divergence {float(kl.mean()):.3f}")
+assert log_p.exp().sum(1).sub(1).abs().max() < 1e-12
+assert abs(float(beyond.mean())) < 4.5 * float(beyond.std()) / math.sqrt(len(y)) < 0.2 * float(kl.mean())
+
+# %% [markdown]
+# In the library:
 
 # %%
 show_source(classifier_loss)
@@ -771,7 +939,7 @@ if mnist and not fast:
 
 # %%
 asked = (test_labels[:200] + 1) % 10
-cosines = []
+cosines, lengths = [], []
 for t in (0.1, 0.3, 0.5, 0.7):
     noised = run.field.path.sample(test_images[:200], t, generator=generator)
     with torch.no_grad():
@@ -780,10 +948,12 @@ for t in (0.1, 0.3, 0.5, 0.7):
     log_prob = classifier.log_prob(noised, torch.full((len(asked),), t), asked)
     gradient = torch.autograd.grad(log_prob.sum(), noised)[0].flatten(1)
     cosines.append(float(torch.cosine_similarity(gradient, implicit).mean()))
-    length = float(gradient.norm(dim=1).mean() / implicit.norm(dim=1).mean())
-    print(f"t = {t:g}   cosine {cosines[-1]:.2f}   length of the classifier's / of the implicit {length:.2f}")
+    lengths.append(float(gradient.norm(dim=1).mean() / implicit.norm(dim=1).mean()))
+    print(f"t = {t:g}   cosine {cosines[-1]:.2f}   length of the classifier's / of the implicit {lengths[-1]:.2f}")
 if mnist and not fast:
-    assert cosines[0] > cosines[-1] > 0
+    assert 0.25 < cosines[0] < 0.5
+    assert 4.5 / math.sqrt(784 * len(asked)) < cosines[-1] < 0.4 * cosines[0]  # more than chance, and little
+    assert lengths[-1] < 0.4 * lengths[0] < 0.4
 
 # %% [markdown]
 # In 784 dimensions a cosine of 0.4 is far from chance ($1/\sqrt{784}\approx 0.04$), and still most of the gradient
@@ -820,7 +990,8 @@ if mnist and not fast:
     assert accuracy[1] < 0.95 < accuracy[2]  # the label is followed
     assert max(precision[1], precision[8]) + 0.1 < precision[2]  # a peak
     assert recall[1] > recall[2] > recall[4] > recall[8]  # from w = 1 on, variety is paid at every step
-    assert min(distance, key=lambda w: distance[w]) in (1.0, 1.5, 2.0)  # the best compromise is near w = 1
+    beyond = min(distance[w] for w in distance if w not in (1.0, 1.5, 2.0))
+    assert max(distance[1], distance[1.5], distance[2]) < 0.9 * beyond  # the best compromise is near w = 1
     assert class_rows[5]["accuracy"] > accuracy[1]
     assert class_rows[5]["precision"] > precision[1]
     assert class_rows[5]["recall"] < recall[1]
