@@ -130,7 +130,9 @@ three.set(xlabel="share of the steps skipped", title="energy distance to real di
 one.legend(frameon=False), three.legend(frameon=False)
 plt.show()
 if not fast:
-    assert damage["linear"][1] < 2 * floor + damage["linear"][0]  # the first fifth of the linear chain does nothing
+    assert damage["linear"][2] < damage["linear"][0] + floor / 4  # two fifths of the linear chain do nothing,
+    assert damage["cosine"][2] > damage["cosine"][0] + floor / 2  # of the cosine chain something,
+    assert damage["linear"][4] > 3 * floor  # four fifths of either much
 
 # %% [markdown]
 # Two fifths of the linear chain can be skipped at no cost that this experiment sees. The cosine chain pays for them.
@@ -621,8 +623,8 @@ for schedule in ("cosine", "vp"):
     shares = m / m.sum()
     top[schedule] = float(shares.max())
     leading = ", ".join(f"k = {int(k) + 1}: {float(shares[k]):.1%}" for k in shares.argsort(descending=True)[:4])
-    print(f"{schedule} chain: of the second moment under uniform draws {leading}")
-    print(f"uniform over best, by (7): {float(len(m) * m.sum() / m.sqrt().sum() ** 2):.0f}")
+    print(f"{'linear' if schedule == 'vp' else schedule} chain: of the second moment under uniform draws {leading}")
+    print(f"  uniform over best, by (7): {float(len(m) * m.sum() / m.sqrt().sum() ** 2):.0f}")
     resampled = LearnedVariance(young.net, young.path, resampler(seen)).eval()  # in eval it keeps its losses
     young.requires_grad_(True)
     losses = {
@@ -644,14 +646,22 @@ for schedule in ("cosine", "vp"):
     young.requires_grad_(False)
 if not fast:
     gains = {schedule: found["L_vlb"] / found["L_vlb, importance"] for schedule, found in noise.items()}
-    print("importance sampling divides the noise of L_vlb by", {name: round(gain) for name, gain in gains.items()})
+    print(f"importance sampling divides the noise of L_vlb by {gains['cosine']:.0f} and {gains['vp']:.1f}")
     assert top["cosine"] > 0.99
     assert gains["cosine"] > 100
-    assert top["vp"] < 0.5
-    assert gains["vp"] > 3
+    assert top["vp"] < 0.7
+    assert 1.4 < gains["vp"] < 10
 
 # %% [markdown]
-# GRADIENTPROSE
+# On either chain the last two rows have the same $G$, and importance sampling takes noise away: nearly all of it on
+# the cosine chain, half of it on the linear one. The shares say why. On the cosine chain one step has more than 99 %
+# of the second moment under uniform draws, the clipped last one, $k = T$. Uniform draws meet it once in two hundred,
+# and these two rows measure little more than that. On the linear chain the steps next to the data have it, $k = 2$
+# more than half.
+#
+# There (7) promises a factor of sixteen, and the rows show two. (7) is about the second moment of the *loss*, the rows
+# about the variance of the *gradient*, for which the loss only stands in. A draw that is best for the loss need not be
+# best for the gradient; here it is better than the uniform one.
 #
 # On the cosine chain, do not compare the third row with the first two. Both noise and signal of the bound are tens of
 # millions of times those of $L_\text{simple}$. This young network is far from the bound's minimum, most of all at the

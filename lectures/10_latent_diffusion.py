@@ -253,8 +253,8 @@ ax.set_title("98 numbers an image, three losses")
 plt.show()
 
 # %% [markdown]
-# One training each, so this is one observation: the perceptual term lowered the distances in features by about a
-# quarter, and did not cost PSNR. The rival changed little: a digit has hardly any texture. On photographs it is what
+# One training each, so this is one observation: the perceptual term lowered both distances in features by about a
+# third, and did not cost PSNR. The rival changed little: a digit has hardly any texture. On photographs it is what
 # makes fur of a brown haze (Esser et al. 2021).
 #
 # The last column is a **rate**: the latent carries at most $\mathbb E\,\mathrm{KL}(q(z \mid x) \,\|\, p(z)) / \ln 2$
@@ -363,23 +363,29 @@ def moving_book(start: Tensor, restart: bool, rounds: int, rate: float = 0.9, se
     return e
 
 
-def book_of(e: Tensor) -> tuple[float, float]:
-    """Perplexity, and mean squared distance of a point to its vector."""
+def book_of(e: Tensor) -> dict[str, float]:
+    """Vectors in use, their perplexity, and the mean squared distance of a point to its vector."""
     distance, nearest = torch.cdist(points, e).min(1)
-    return perplexity(nearest, len(e)), float(distance.square().mean())
+    return {
+        "in use": len(nearest.unique()),
+        "perplexity": perplexity(nearest, len(e)),
+        "error": float(distance.square().mean()),
+    }
 
 
 rounds, found = 20 if fast else 300, {"by gradient": [book_of(book.codebook.detach())]}
 for name, restart in (("moving averages", False), ("and restarts", True)):
     found[name] = [book_of(moving_book(before, restart, rounds, seed=seed)) for seed in range(3)]
 for name, values in found.items():
-    print(f"{name:16} perplexity {[round(value, 1) for value, _ in values]}, error {[round(e, 3) for _, e in values]}")
+    print(f"{name:16}" + "; ".join(", ".join(f"{key} {value:.3g}" for key, value in row.items()) for row in values))
 if not fast:
-    for (used_with, error_with), (used_without, error_without) in zip(
-        found["and restarts"], found["moving averages"], strict=True
-    ):
-        assert used_with > used_without + 1
-        assert error_with < 0.8 * error_without
+    (by_gradient,) = found["by gradient"]
+    for without, restarted in zip(found["moving averages"], found["and restarts"], strict=True):
+        assert without["in use"] == by_gradient["in use"] < 12
+        assert abs(without["error"] / by_gradient["error"] - 1) < 0.05  # the same means, found without a gradient
+        assert restarted["in use"] == 12
+        assert restarted["perplexity"] > without["perplexity"] + 1
+        assert restarted["error"] < without["error"]
 
 # %%
 # The same first stage with a codebook in the middle, and the table again.
@@ -571,7 +577,7 @@ change = (block(x, other, mask) - out).abs().amax((1, 2, 3))
 assert change[0] > 1e-3  # ... hears the words, ...
 assert change[1] == change[2] == 0
 nudged = x.clone()
-nudged[:, :, 0, 0] += 1
+nudged[:, [0, 1], 0, 0] = x[:, [1, 0], 0, 0]  # two channels of one group: the norm's statistics do not notice
 far = (block(nudged, context, mask) - out)[:, :, 6, 6].abs().amax(1)
 assert (far > 1e-5).all()  # ... and sees from one corner to the other
 
