@@ -657,7 +657,7 @@ panels[0].axhline(float(true.norm()), color=GREY, linewidth=0.8, label="size of 
 panels[0].legend()
 plt.show()
 if not fast:
-    assert results[False, 0.1][0] < 0.5 * results[False, 1.0][0] < 0.5 * float(true.norm())  # less bias when cold,
+    assert results[False, 0.1][0] < 0.2 * float(true.norm()) < 0.3 * results[False, 1.0][0]  # less bias when cold,
     assert results[False, 0.1][1] > 1.5 * results[False, 1.0][1]  # but more noise
     assert results[True, 0.1][1] < results[False, 0.1][1]  # straight through is quieter,
     assert results[True, 0.1][0] > 2 * results[False, 0.1][0]  # and keeps its bias
