@@ -91,6 +91,7 @@ def _log_abar(name: str, chain: Chain, k: Step, x: Tensor) -> Tensor:
         raise ValueError(f"{name} must be an integer or a tensor of integers, got {k!r}")
     if index.shape not in ((), (len(x),)):
         raise ValueError(f"{name} must have shape () or ({len(x)},), got {tuple(index.shape)}")
+    index = index.long()
     if int(index.min()) < 0 or int(index.max()) > chain.steps:
         raise ValueError(f"{name} must lie in 0 ... {chain.steps}, got {int(index.min())} ... {int(index.max())}")
     level = chain.log_abar[index.cpu()].to(x.device)

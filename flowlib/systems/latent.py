@@ -47,6 +47,9 @@ class LatentModel(nn.Module, Field):
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         return self.model.predict(x, t, y)
 
+    def determines_at(self, t: float) -> bool:
+        return self.model.determines_at(t)
+
     def has_velocity_at(self, t: float) -> bool:
         return self.model.has_velocity_at(t)
 
