@@ -128,7 +128,9 @@ class MixtureField(Field):
         return (alpha * noise - beta * data).reshape(x.shape)
 
     def s(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        """Score, the posterior mean of -(x - alpha mean_k) / variance_k, and so finite at t = 1 too where std > 0."""
+        """Score s_t(x|y); at t = 1 too where std > 0, as the posterior mean of -(x - alpha mean_k) / variance_k."""
+        if self.path.always("finite", "score", expand_time(t, check_tensor("x", x, finite=False))):
+            return super().s(x, t, y)
         log_joint, gap, variance, _, _ = self._components(x, t, y)
         return -torch.einsum("bk,bkd->bd", torch.softmax(log_joint, dim=1), gap / variance[..., None]).reshape(x.shape)
 

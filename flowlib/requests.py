@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from flowlib.checks import check_count, check_tensor
 from flowlib.fields import Field, check_field
 from flowlib.gradients import recorded
 from flowlib.known import Grid, remember, remember_times, remembering
+from flowlib.progress import advance, progress
 from flowlib.solvers import Velocity, evaluation_times, time_grid
 
 
@@ -29,7 +29,9 @@ def prepare(
         if batch_size is not None:
             check_count("batch_size", batch_size)
         grid = time_grid(steps) if times is None else check_times(times, noise.dtype)
-        yield remember_times(check_apart(grid, noise.dtype), noise)
+        steps = (len(grid) - 1) * -(-len(noise) // (batch_size or len(noise)))
+        with progress("sampling", steps=steps):
+            yield remember_times(check_apart(grid, noise.dtype), noise)
 
 
 def check_apart(times: Tensor, dtype: torch.dtype) -> Tensor:
@@ -56,12 +58,10 @@ def velocity_known(field: Field, grid: Grid) -> list[bool]:
 
 
 def time_steps(grid: Grid) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(i, t, s) for each step i from t to s, with a progress bar if it takes longer than two seconds."""
-    steps = enumerate(pairwise(grid.points))
-    for i, (t, s) in tqdm(
-        steps, total=len(grid.points) - 1, desc="sampling", unit="step", delay=2, leave=False, disable=None
-    ):
+    """(i, t, s) for each step i from t to s, which moves the request's progress bar."""
+    for i, (t, s) in enumerate(pairwise(grid.points)):
         yield i, t, s
+        advance()
 
 
 def stages(method: str, grid: Grid, like: Tensor) -> list[tuple[Tensor, ...]]:

@@ -107,7 +107,7 @@ def test_a_gradient_that_cannot_be_asked_for_at_the_end_guides_up_to_it() -> Non
     guided = EnergyGuidance(Converted(field, "velocity"), lambda x, t, y: -0.5 * (x[:, 0] - 1) ** 2)
     x = normal(2, 6, 1)
     found = sample_ode(guided, x, times=torch.tensor([0.0, 1.0]), method="dopri5")
-    torch.testing.assert_close(found, sample_ode(guided, x, steps=400), rtol=0, atol=2e-3)
+    torch.testing.assert_close(found, sample_ode(guided, x, steps=400), rtol=0, atol=8e-3)
 
 
 class Broken(Field):

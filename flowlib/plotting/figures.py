@@ -26,12 +26,12 @@ def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     Values outside the range are clipped. Between images, and where a last row is not full, the picture is 0.
 
     Raises:
-        ValueError: for images of another shape or dtype, or fewer than one column.
+        ValueError: for images of another shape or dtype, or with neither 1 nor 3 channels; or fewer than one column.
     """
     check_tensor("images", images, finite=False)
     check_count("columns", columns)
-    if images.ndim != 4:
-        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W) to be shown, got {tuple(images.shape)}")
     images = ((images.detach().float().cpu() + 1) / 2).clamp(0, 1).nan_to_num()
     count, channels, height, width = images.shape
     rows = -(-count // columns)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data import Dataset
 from flowlib.likelihood import bits_per_dim, log_likelihood
+from flowlib.progress import progress
 from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.measuring import Chosen, ratios
 from flowlib.systems.sampling import METHODS
@@ -62,18 +63,20 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
     count, chosen = request.samples, Chosen(data, request.samples)
     rows: list[Row] = [chosen.row]
     y = system.guide_of(data.train.batch(chosen.again), request.spec, stream(request.seed, "guides"))
-    for scale in request.scales if y is not None else (1.0,):
-        calls, start = Counter(module), time.perf_counter()
-        wish = system.Sampling(
-            spec=request.spec, y=None if y is None else y.to(next(module.parameters()).device), count=count,
-            scale=scale, steps=request.steps, method=request.method, seed=request.seed,
-            batch_size=request.batch_size, usual=request.usual,
-        )  # fmt: skip
-        with calls:
-            drawn = system.sample(module, parts, wish)
-        cost: Row = {"nfe": calls.samples / count, "per_second": count / (time.perf_counter() - start)}
-        scores = chosen.judge(drawn.cpu(), None if y is None else chosen.labels)
-        rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores | cost)
+    scales = request.scales if y is not None else (1.0,)
+    with progress("sampling", times=len(scales)):
+        for scale in scales:
+            calls, start = Counter(module), time.perf_counter()
+            wish = system.Sampling(
+                spec=request.spec, y=None if y is None else y.to(next(module.parameters()).device), count=count,
+                scale=scale, steps=request.steps, method=request.method, seed=request.seed,
+                batch_size=request.batch_size, usual=request.usual,
+            )  # fmt: skip
+            with calls:
+                drawn = system.sample(module, parts, wish)
+            cost: Row = {"nfe": calls.samples / count, "per_second": count / (time.perf_counter() - start)}
+            scores = chosen.judge(drawn.cpu(), None if y is None else chosen.labels)
+            rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores | cost)
     ratios(rows)
     if request.likelihood:
         bits = bits_of_test_set(module, data.test, images=request.likelihood, seed=request.seed)
