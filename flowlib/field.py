@@ -72,8 +72,11 @@ class Field:
             raise ValueError("y was given, but this field takes no guide")
         if isinstance(self.null, int):
             return check_labels("y", y, len(x), self.null, x.device)
-        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
-            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {y!r}")
+        sides = tuple(self.null.shape)
+        fits = isinstance(y, Tensor) and y.ndim == 1 + len(sides) and len(y) == len(x)
+        if not fits or any(side not in (1, own) for side, own in zip(sides, y.shape[1:], strict=True)):
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else repr(y)
+            raise ValueError(f"y must be a tensor with one guide a sample, {(len(x), *sides)}, got {got}")
         return y
 
     def guide_fits(self, y: Tensor, x: Tensor) -> bool:

@@ -21,6 +21,7 @@ class Model(nn.Module, Field):
         net: `net(x, t, y)` -> like x, with x (B, ...), t (B,), y (B,). `net.null` is its null label, the number of
             classes, or for guides that are tensors the null one; a network without it is called with y = None. One
             with a `check_guide(y, batch)`, which looks at a guide before the first step, takes y = None for its null.
+            A guide that is a number has a number for its null, such as 0.0 or NaN.
         path: the path; the linear one by default.
         predicts: what the network's output means: "data" | "noise" | "velocity" | "score" | "v".
 
@@ -33,7 +34,8 @@ class Model(nn.Module, Field):
         self.net = net
         self.path = check_path(path)
         self.predicts = check_choice("predicts", predicts, PREDICTIONS)
-        self.null = getattr(net, "null", None)
+        null = getattr(net, "null", None)
+        self.null = torch.tensor(null) if isinstance(null, float) else null
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         check_tensor("x", x, finite=False)
@@ -51,6 +53,9 @@ class Model(nn.Module, Field):
         return self.net(x, time, y)
 
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.null is None:
+            kind = type(self.net).__name__
+            raise ValueError(f"y was given, but {kind} takes no guide: give the network a `null`, its null guide")
         super().check_guide(y, x)
         check = getattr(self.net, "check_guide", None)
         if check is not None:

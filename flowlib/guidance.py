@@ -95,6 +95,14 @@ class EnergyGuidance(_Guided):
     def has_velocity_at(self, t: float) -> bool:
         return super().has_velocity_at(t) and self._finite(as_time(t))
 
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.field.null is not None:
+            return super().check_guide(y, x)
+        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):  # `log_prob` alone is given it
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else repr(y)
+            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {got}")
+        return y
+
     def _finite(self, t: Tensor) -> bool:
         return always(t, self, "finite", lambda t: torch.isfinite(self._weight(t)))
 

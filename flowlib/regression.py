@@ -9,6 +9,7 @@ from flowlib.checks import check_choice, check_number, check_tensor
 from flowlib.fields import Model
 from flowlib.known import remember, remembering
 from flowlib.paths import PREDICTIONS, expand_time
+from flowlib.precision import double
 
 Coupling = Callable[[Tensor, Tensor], Tensor]  # (noise, data) -> the noise in another order
 
@@ -30,7 +31,7 @@ def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
     check_tensor("z", z)
     if noise.shape != z.shape:
         raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
-    cost = torch.cdist(z.flatten(1).double(), noise.flatten(1).double()) ** 2
+    cost = torch.cdist(double(z.flatten(1)), double(noise.flatten(1))) ** 2
     _, column = linear_sum_assignment(cost.detach().cpu().numpy())
     return noise[torch.as_tensor(column, device=noise.device)]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data import Dataset
 from flowlib.likelihood import bits_per_dim, log_likelihood
+from flowlib.precision import double
 from flowlib.progress import progress
 from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.measuring import Chosen, ratios
@@ -110,7 +111,8 @@ def bits_of_test_set(
     """
     levels = check_pixels(field, test)
     if hasattr(field.path.schedule, "stride"):
-        bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size).double().sum(1)
+        bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size)
+        bits = double(bits).sum(1)
     else:
         z = test.images[: check_count("images", images)]
         device = next(field.parameters()).device
@@ -123,7 +125,7 @@ def bits_of_test_set(
                 field, x, steps=steps, method=method, estimator="hutchinson", generator=stream(seed, "probe"),
                 batch_size=batch_size, end=end,
             )  # fmt: skip
-        bits = bits_per_dim(log_density.double(), x[0].numel(), levels=levels)
+        bits = bits_per_dim(double(log_density), x[0].numel(), levels=levels)
     error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else float("nan")
     return {"bits_per_dim": float(bits.mean()), "standard_error": error}
 
