@@ -78,7 +78,7 @@ def check_labels(name: str, y: object, batch: int, classes: int, device: torch.d
 
     def fit() -> bool:
         nonlocal low, high
-        low, high = torch.stack(torch.aminmax(y)).tolist()
+        low, high = torch.stack(torch.aminmax(y.long())).tolist()  # of some kinds of integers torch finds no maximum
         return low >= 0 and high <= classes
 
     if not is_so(y, None, ("labels", classes), fit):

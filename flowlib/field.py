@@ -52,12 +52,19 @@ class Field:
         """`(D, eps_hat)` from one evaluation."""
         return self.path.solve(self.predict(x, t, y), x, t, self.predicts)
 
+    def v(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """v = alpha eps_hat - beta D, finite at both ends of time on every schedule (Salimans & Ho 2022)."""
+        return self._as("v", x, t, y)
+
+    def determines_at(self, t: float) -> bool:
+        """Whether the prediction determines D and eps_hat at this time; at the ends some kinds do not."""
+        return self.path.always("informative", self.predicts, as_time(t))
+
     def has_velocity_at(self, t: float) -> bool:
         """Whether `u` can be asked for at this time; at the ends some predictions and schedules have no finite one."""
         if self.predicts == "velocity":
             return True
-        time = as_time(t)
-        return self.path.always("finite", "velocity", time) and self.path.always("informative", self.predicts, time)
+        return self.path.always("finite", "velocity", as_time(t)) and self.determines_at(t)
 
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
         """Return `y` if it is one guide for each sample of `x`; a ValueError if not, or if the field takes no guide."""
@@ -65,19 +72,26 @@ class Field:
             raise ValueError("y was given, but this field takes no guide")
         if isinstance(self.null, int):
             return check_labels("y", y, len(x), self.null, x.device)
-        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
-            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {y!r}")
+        sides = tuple(self.null.shape)
+        fits = isinstance(y, Tensor) and y.ndim == 1 + len(sides) and len(y) == len(x)
+        if not fits or any(side not in (1, own) for side, own in zip(sides, y.shape[1:], strict=True)):
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else repr(y)
+            raise ValueError(f"y must be a tensor with one guide a sample, {(len(x), *sides)}, got {got}")
         return y
 
     def guide_fits(self, y: Tensor, x: Tensor) -> bool:
         """Whether `check_guide` lets y pass, as in a sampler it has; its error if not."""
         return is_so(y, self, (x.shape[0], x.device), lambda: self.check_guide(y, x) is not None)
 
+    def as_guide(self, y: Tensor) -> Tensor:
+        """Labels as int64, since a smaller kind of integer may lack the null label; other guides as they are."""
+        return y.long() if isinstance(self.null, int) else y
+
     def null_like(self, y: Tensor) -> Tensor:
         """A batch of null guides, shaped like `y`; a ValueError if the field takes no guide."""
         if self.null is None:
             raise ValueError("y was given, but this field takes no guide")
-        return torch.as_tensor(self.null, dtype=y.dtype, device=y.device).expand_as(y)
+        return torch.as_tensor(self.null, dtype=self.as_guide(y).dtype, device=y.device).expand_as(y)
 
 
 def check_field(value: object) -> Field:

@@ -21,6 +21,7 @@ class Model(nn.Module, Field):
         net: `net(x, t, y)` -> like x, with x (B, ...), t (B,), y (B,). `net.null` is its null label, the number of
             classes, or for guides that are tensors the null one; a network without it is called with y = None. One
             with a `check_guide(y, batch)`, which looks at a guide before the first step, takes y = None for its null.
+            A guide that is a number has a number for its null, such as 0.0 or NaN.
         path: the path; the linear one by default.
         predicts: what the network's output means: "data" | "noise" | "velocity" | "score" | "v".
 
@@ -33,7 +34,8 @@ class Model(nn.Module, Field):
         self.net = net
         self.path = check_path(path)
         self.predicts = check_choice("predicts", predicts, PREDICTIONS)
-        self.null = getattr(net, "null", None)
+        null = getattr(net, "null", None)
+        self.null = torch.tensor(null) if isinstance(null, float) else null
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         check_tensor("x", x, finite=False)
@@ -51,6 +53,9 @@ class Model(nn.Module, Field):
         return self.net(x, time, y)
 
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.null is None:
+            kind = type(self.net).__name__
+            raise ValueError(f"y was given, but {kind} takes no guide: give the network a `null`, its null guide")
         super().check_guide(y, x)
         check = getattr(self.net, "check_guide", None)
         if check is not None:
@@ -95,15 +100,15 @@ class MixtureField(Field):
             raise ValueError(f"std must be one number >= 0 or {count} of them, got {std.tolist()}")
         self.std, self._least = std.expand(count), float(std.min())
         self.weights = weights / weights.sum()
-        self.labels = torch.arange(count, device=means.device) if labels is None else labels
-        check_labels("labels", self.labels, count, count, means.device)
+        labels = torch.arange(count, device=means.device) if labels is None else labels
+        self.labels = check_labels("labels", labels, count, count, means.device).long()
         self.null = int(self.labels.max()) + 1
         if len(self.labels.unique()) < self.null:  # a label without a component would have no density
             raise ValueError(f"labels must use each of 0 ... {self.null - 1}, got {self.labels.tolist()}")
         self.path = check_path(path)
 
-    def has_velocity_at(self, t: float) -> bool:
-        return super().has_velocity_at(t) and (t < 1 or self._least > 0)
+    def determines_at(self, t: float) -> bool:
+        return super().determines_at(t) and (t < 1 or self._least > 0)
 
     def _has_density(self, t: Tensor) -> Tensor:
         alpha, beta = self.path.levels(t)
@@ -127,6 +132,13 @@ class MixtureField(Field):
         noise = torch.einsum("bk,bkd->bd", posterior, beta[..., None] * scaled)
         return (alpha * noise - beta * data).reshape(x.shape)
 
+    def s(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        """Score s_t(x|y); at t = 1 too where std > 0, as the posterior mean of -(x - alpha mean_k) / variance_k."""
+        if self.path.always("finite", "score", expand_time(t, check_tensor("x", x, finite=False))):
+            return super().s(x, t, y)
+        log_joint, gap, variance, _, _ = self._components(x, t, y)
+        return -torch.einsum("bk,bkd->bd", torch.softmax(log_joint, dim=1), gap / variance[..., None]).reshape(x.shape)
+
     def log_prob(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         """log p_t(x|y) in nats, shape (B,)."""
         return torch.logsumexp(self._components(x, t, y)[0], dim=1)
@@ -148,6 +160,7 @@ class MixtureField(Field):
         log_weights = torch.log(self.weights).expand(len(x), -1)
         if y is not None:
             self.guide_fits(y, x)
-            other = (self.labels != y[:, None]) & y[:, None].ne(self.null)  # type: ignore[arg-type]
+            guide = y.long()[:, None]
+            other = (self.labels != guide) & guide.ne(self.null)  # type: ignore[arg-type]
             log_weights = torch.log_softmax(log_weights.masked_fill(other, -torch.inf), dim=1)
         return log_weights + log_normal, gap, variance, alpha, beta

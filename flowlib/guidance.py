@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
 from flowlib.fields import Field, check_field
+from flowlib.gradients import differentiable, recorded
 from flowlib.known import always, as_time, at, for_batch, made_of
 from flowlib.paths import expand_time
 
@@ -19,6 +20,9 @@ class _Guided(Field):
     def __init__(self, field: Field, scale: float) -> None:
         self.field, self.scale = check_field(field), check_number("scale", scale)
         self.path, self.predicts, self.null = field.path, field.predicts, field.null
+
+    def determines_at(self, t: float) -> bool:
+        return self.field.determines_at(t)
 
     def has_velocity_at(self, t: float) -> bool:
         return self.field.has_velocity_at(t)
@@ -51,7 +55,7 @@ class ClassifierFreeGuidance(_Guided):
         self.field.guide_fits(y, x)
         if isinstance(t, Tensor) and t.ndim:
             t = torch.cat([t, t])
-        guides = made_of(y, self.field, "and null", lambda: torch.cat([y, self.field.null_like(y)]))
+        guides = made_of(y, self.field, "and null", lambda: torch.cat([self.as_guide(y), self.null_like(y)]))
         both = self.field.predict(torch.cat([x, x]), t, guides)
         conditional, unconditional = both.chunk(2)
         return unconditional + self.scale * (conditional - unconditional)
@@ -85,8 +89,19 @@ class EnergyGuidance(_Guided):
         super().__init__(field, scale)
         self.log_prob, self.conditional = log_prob, conditional
 
+    def determines_at(self, t: float) -> bool:
+        return super().determines_at(t) and self._finite(as_time(t))
+
     def has_velocity_at(self, t: float) -> bool:
         return super().has_velocity_at(t) and self._finite(as_time(t))
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.field.null is not None:
+            return super().check_guide(y, x)
+        if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):  # `log_prob` alone is given it
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else repr(y)
+            raise ValueError(f"y must be a tensor with one guide a sample, {len(x)}, got {got}")
+        return y
 
     def _finite(self, t: Tensor) -> bool:
         return always(t, self, "finite", lambda t: torch.isfinite(self._weight(t)))
@@ -104,9 +119,9 @@ class EnergyGuidance(_Guided):
         if self.scale == 0 or always(time, self, "nothing", lambda t: self._weight(t) == 0):
             return prediction
         graph = torch.is_grad_enabled() and x.requires_grad  # a likelihood needs the gradient's own derivative
-        with torch.enable_grad():
-            x = x if graph else x.detach().requires_grad_()
-            log_prob = self.log_prob(x, for_batch(time, len(x)), y)
+        with differentiable():
+            x = x if graph else recorded(x.detach()).requires_grad_()
+            log_prob = self.log_prob(x, recorded(for_batch(time, len(x))), None if y is None else recorded(y))
             if log_prob.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(log_prob.shape)}")
             gradient = torch.autograd.grad(log_prob.sum(), x, create_graph=graph)[0]

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from flowlib.checks import check_choice, check_count, check_tensor
 from flowlib.fields import Field, check_field
+from flowlib.gradients import differentiable, recorded
 from flowlib.known import remember, remember_times, remembering
-from flowlib.requests import ahead, guide_of, stages
+from flowlib.requests import ahead, check_apart, guide_of, stages
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
 
@@ -23,8 +24,8 @@ def divergence(f: Velocity, x: Tensor, t: Tensor, probe: Tensor | None = None) -
     Without a `probe` exactly, by one backward pass for each of the sample's components; with one (B, ...) as the
     unbiased estimate probe . (J probe) (Hutchinson 1989; Grathwohl et al. 2019), by one backward pass.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with differentiable():
+        x = recorded(x.detach()).requires_grad_()
         value = f(x, t)
         if probe is not None:
             product = torch.autograd.grad((value * probe).sum(), x)[0]
@@ -82,10 +83,10 @@ def log_likelihood(
             raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
     schedule = field.path.schedule
     variance = float(schedule.alpha(times[-1]) ** 2 + schedule.beta(times[-1]) ** 2)
-    with remembering():
+    with torch.inference_mode(False), remembering():
         if y is not None:
             field.check_guide(remember(y), x)
-        grid = remember_times(times, x)
+        grid = remember_times(check_apart(times, x.dtype), x)
         asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
         probe = None
         if estimator == "hutchinson":

@@ -55,7 +55,7 @@ def prediction_loss(
         generator: the source of dropped guides, times and noise, on the CPU; torch's own by default.
 
     Returns:
-        the mean over samples and over components, of shape ().
+        the mean over samples and over components, of shape (); float32 for data in half precision.
 
     Raises:
         ValueError: for a wrong shape, dtype, label, rate or kind, naming it.
@@ -77,7 +77,8 @@ def prediction_loss(
         # Drawn on the CPU so that one seed means one training set of noise on every device; and checked there.
         drawn = remember(time(len(z), generator))
         in_range(drawn)
-        t = remember(drawn.to(z.device, z.dtype), like=drawn)
+        wide = torch.promote_types(z.dtype, torch.float32)  # half precision would round times near 1 to 1
+        t = remember(drawn.to(z.device, wide), like=drawn)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
         if coupling is not None:
             noise = coupling(noise, z)
@@ -113,7 +114,7 @@ def flow_matching_loss(
         generator: the source of dropped guides, times and noise, on the CPU; torch's own by default.
 
     Returns:
-        the mean over samples and over components, of shape ().
+        the mean over samples and over components, of shape (); float32 for data in half precision.
 
     Raises:
         ValueError: for a wrong shape, dtype, label or rate, naming it.
@@ -158,7 +159,7 @@ def score_matching_loss(
         generator: the source of dropped guides, times and noise, on the CPU; torch's own by default.
 
     Returns:
-        the mean over samples and over components, of shape ().
+        the mean over samples and over components, of shape (); float32 for data in half precision.
 
     Raises:
         ValueError: for a wrong shape, dtype, label, rate or name of a weighting, naming it.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_tensor
+from flowlib.consistency import check_schedule
 from flowlib.known import always, at, is_so, known_time
 from flowlib.schedules import Linear, Schedule
 
@@ -49,8 +50,8 @@ def expand_time(t: float | Tensor, x: Tensor) -> Tensor:
         return known
     try:
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"t must be a number or a tensor, got {t!r}") from error
+    except (TypeError, RuntimeError):
+        raise ValueError(f"t must be a number or a tensor, got {t!r}") from None
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
         raise ValueError(f"t must have shape () or ({x.shape[0]},), got {tuple(t.shape)}")
     if not in_range(t):
@@ -65,13 +66,13 @@ class GaussianPath:
     are given, z may also be one data point, for all x.
 
     Raises:
-        ValueError: in every method, for a wrong shape, dtype or range, naming the argument.
+        ValueError: for a schedule whose derivatives are not its levels'; in methods, for a wrong shape, dtype or range.
     """
 
     def __init__(self, schedule: Schedule | None = None) -> None:
         if schedule is not None and not isinstance(schedule, Schedule):
             raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}")
-        self.schedule = Linear() if schedule is None else schedule
+        self.schedule = Linear() if schedule is None else check_schedule(schedule)
 
     def __repr__(self) -> str:
         return f"GaussianPath({self.schedule!r})"
@@ -130,12 +131,10 @@ class GaussianPath:
     def solve(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str) -> tuple[Tensor, Tensor]:
         """Return `(D, eps_hat)`, the pair that a prediction of kind `source` at `x` stands for.
 
-        Raises:
-            ValueError: where the prediction carries no information (noise at t = 0, data at t = 1, score at both).
+        A ValueError where the prediction carries no information (noise at t = 0, data at t = 1, score at both).
         """
         t = self._informed(prediction, x, t, source)
         data_x, data_p, noise_x, noise_p = at(t, self, ("inverse", source), partial(self.inverse, source))
-        # addcmul(a, b, c) is a + b c in one pass over the samples.
         return torch.addcmul(data_x * x, data_p, prediction), torch.addcmul(noise_x * x, noise_p, prediction)
 
     def convert(self, prediction: Tensor, x: Tensor, t: float | Tensor, source: str, target: str) -> Tensor:
@@ -180,9 +179,10 @@ class GaussianPath:
 
 def check_path(path: GaussianPath | None) -> GaussianPath:
     """Return `path`, or the linear one for None; a ValueError for anything else."""
-    if path is not None and not isinstance(path, GaussianPath):
+    path = GaussianPath() if path is None else path
+    if not isinstance(path, GaussianPath):
         raise ValueError(f"path must be a GaussianPath, such as GaussianPath(Linear()); got {type(path).__name__}")
-    return GaussianPath() if path is None else path
+    return path
 
 
 def _check_like(name: str, value: Tensor, name_like: str, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from flowlib.checks import check_choice, check_number, check_tensor
 from flowlib.fields import Model
 from flowlib.known import remember, remembering
 from flowlib.paths import PREDICTIONS, expand_time
+from flowlib.precision import double
 
 Coupling = Callable[[Tensor, Tensor], Tensor]  # (noise, data) -> the noise in another order
 
@@ -30,7 +31,7 @@ def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
     check_tensor("z", z)
     if noise.shape != z.shape:
         raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
-    cost = torch.cdist(z.flatten(1).double(), noise.flatten(1).double()) ** 2
+    cost = torch.cdist(double(z.flatten(1)), double(noise.flatten(1))) ** 2
     _, column = linear_sum_assignment(cost.detach().cpu().numpy())
     return noise[torch.as_tensor(column, device=noise.device)]
 
@@ -40,13 +41,15 @@ def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator 
     check_number("dropout", rate, 0, 1)
     drop = torch.rand(len(y), generator=generator) < rate
     drop = drop.to(y.device).reshape(-1, *[1] * (y.ndim - 1))
-    return torch.where(drop, model.null_like(y), y)
+    return torch.where(drop, model.null_like(y), model.as_guide(y))
 
 
 def prediction_error(
     model: Model, z: Tensor, y: Tensor | None, t: Tensor, noise: Tensor, measure: str | None = None
 ) -> Tensor:
     """Squared error of the network's prediction at given times and noise, the mean over components: (B,).
+
+    Of data in half precision it is computed in float32, and so is x_t: their own numbers hold no time near 1.
 
     Args:
         model: a network with a path.
@@ -59,11 +62,13 @@ def prediction_error(
     check_tensor("z", z, finite=False)
     if measure is not None:
         check_choice("measure", measure, PREDICTIONS)
+    dtype, wide = z.dtype, torch.promote_types(z.dtype, torch.float32)
+    z, noise = z.to(wide), check_tensor("noise", noise, finite=False).to(wide)
     with remembering():
         remember(t)
         remember(y)
         a, b = model.path.row(model.predicts, expand_time(t, z))
-        prediction = model.predict(model.path.sample(z, t, noise), t, y)
+        prediction = model.predict(model.path.sample(z, t, noise).to(dtype), t, y)
     error = (prediction.to(z.dtype) - (a * z + b * noise)).square().flatten(1).mean(1)
     if measure is None or measure == model.predicts:
         return error

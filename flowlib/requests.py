@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from flowlib.checks import check_count, check_tensor
 from flowlib.fields import Field, check_field
+from flowlib.gradients import recorded
 from flowlib.known import Grid, remember, remember_times, remembering
+from flowlib.progress import advance, progress
 from flowlib.solvers import Velocity, evaluation_times, time_grid
 
 
@@ -22,21 +23,32 @@ def prepare(
     """Check what all samplers take, once; inside, the guide and the times, a grid, are known to all further checks."""
     check_field(field)
     check_tensor("noise", noise)
-    with remembering():
+    with torch.inference_mode(False), remembering():  # gradients may be asked for on the way
         if y is not None:
             field.check_guide(remember(y), noise)
         if batch_size is not None:
             check_count("batch_size", batch_size)
-        yield remember_times(time_grid(steps) if times is None else check_times(times, noise.dtype), noise)
+        grid = time_grid(steps) if times is None else check_times(times, noise.dtype)
+        steps = (len(grid) - 1) * -(-len(noise) // (batch_size or len(noise)))
+        with progress("sampling", steps=steps):
+            yield remember_times(check_apart(grid, noise.dtype), noise)
+
+
+def check_apart(times: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the times if neighbours differ in that dtype too; a ValueError if not."""
+    if not bool(times.to(dtype).diff().all()):
+        raise ValueError(f"steps must be fewer in {dtype}, where {len(times) - 1} of them have equal times")
+    return times
 
 
 def check_times(times: object, dtype: torch.dtype) -> Tensor:
-    """Return `times` on the CPU if they are increasing numbers in [0, 1], in that dtype too; a ValueError if not."""
+    """Return `times` on the CPU if they are increasing numbers in [0, 1], apart in that dtype; a ValueError if not."""
     times = check_tensor("times", times, batch=False).detach().cpu()
-    rounded = times.to(dtype)
-    increasing = rounded.ndim == 1 and len(rounded) > 1 and bool((rounded.diff() > 0).all())
-    if not increasing or rounded[0] < 0 or rounded[-1] > 1:
-        raise ValueError(f"times must be two or more increasing numbers in [0, 1], got {rounded.tolist()}")
+    increasing = times.ndim == 1 and len(times) > 1 and bool((times.diff() > 0).all())
+    if not increasing or times[0] < 0 or times[-1] > 1:
+        raise ValueError(f"times must be two or more increasing numbers in [0, 1], got {times.tolist()}")
+    if not bool(times.to(dtype).diff().all()):
+        raise ValueError(f"times must differ in {dtype} too, the noise's: of these {len(times)}, some become equal")
     return times
 
 
@@ -46,12 +58,10 @@ def velocity_known(field: Field, grid: Grid) -> list[bool]:
 
 
 def time_steps(grid: Grid) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(i, t, s) for each step i from t to s, with a progress bar if it takes longer than two seconds."""
-    steps = enumerate(pairwise(grid.points))
-    for i, (t, s) in tqdm(
-        steps, total=len(grid.points) - 1, desc="sampling", unit="step", delay=2, leave=False, disable=None
-    ):
+    """(i, t, s) for each step i from t to s, which moves the request's progress bar."""
+    for i, (t, s) in enumerate(pairwise(grid.points)):
         yield i, t, s
+        advance()
 
 
 def stages(method: str, grid: Grid, like: Tensor) -> list[tuple[Tensor, ...]]:
@@ -99,7 +109,7 @@ def plus(x: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
 
 def guide_of(y: Tensor | None, part: slice) -> Tensor | None:
     """The guides of a part of the batch: what was found of all of them is known of these."""
-    return None if y is None else remember(y[part], like=y)
+    return None if y is None else remember(recorded(y[part]), like=y)
 
 
 def noise_source(

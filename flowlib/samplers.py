@@ -5,28 +5,15 @@ one step is DDIM's, which needs only (D, eps_hat); and the SDE's own diffusion l
 What can be checked or computed for all steps is, before the first one.
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from flowlib.checks import check_choice, check_count, check_number
+from flowlib.adaptive import follow_adaptive
+from flowlib.checks import check_choice
 from flowlib.ddim import ddim_step, langevin_step, sample_ddim
 from flowlib.fields import Field
-from flowlib.requests import (
-    ahead,
-    by_step,
-    diffusion_at,
-    guide_of,
-    in_parts,
-    noise_source,
-    plus,
-    prepare,
-    stages,
-    time_steps,
-    velocity_known,
-)
-from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS, solve_adaptive
+from flowlib.requests import ahead, guide_of, in_parts, prepare, stages, time_steps, velocity_known
+from flowlib.sde import sample_sde
+from flowlib.solvers import ADAPTIVE, NEEDS_END, STEPS
 
 __all__ = ["ddim_step", "langevin_step", "sample_ddim", "sample_ode", "sample_sde"]
 
@@ -44,6 +31,7 @@ def sample_ode(
     batch_size: int | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    min_step: float = 0.0,
 ) -> Tensor:
     """Follow dx/dt = u_t(x|y) from noise to data.
 
@@ -55,11 +43,11 @@ def sample_ode(
         method: one of these, or of torchdiffeq's adaptive "dopri5", "dopri8", "bosh3", "adaptive_heun", which choose
             their steps by `rtol` and `atol` for the batch as a whole.
         times: (N + 1,) increasing times in [0, 1] to use instead of a uniform grid of `steps`.
-        denoise_last: land on D = E[z|x] in the last step, whatever the method.
+        denoise_last: land on D = E[z|x] in the last step of the grid, whatever the method.
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time, to bound memory. The result does not depend on it, up to
             the rounding of kernels that a network chooses by batch size (and an adaptive method's tolerances).
-        rtol, atol: the adaptive methods' tolerances, > 0.
+        rtol, atol: the adaptive methods' tolerances, > 0; min_step: >= 0, a step that they take whatever its error.
 
     Returns:
         the samples, in the dtype of the noise.
@@ -88,8 +76,10 @@ def sample_ode(
                 return field.u(x, t, guide)
 
             if method in ADAPTIVE:
-                stops = grid.times if trajectory else grid.times[[0, -1]]
-                return list(solve_adaptive(velocity, x, stops, method, rtol, atol))
+                return follow_adaptive(
+                    field, x, guide, grid, method=method, rtol=rtol, atol=atol, min_step=min_step,
+                    denoise_last=denoise_last, trajectory=trajectory,
+                )  # fmt: skip
             states = [x]
             for i, t, s in time_steps(grid):
                 if denoise_last and i == len(asked) - 1:
@@ -98,101 +88,6 @@ def sample_ode(
                     x = STEPS[method](ahead(velocity, asked[i]), x, t, sizes[i])
                 else:
                     x = ddim_step(field, x, guide, t, s)
-                states = [*states, x] if trajectory else [x]
-            return states
-
-        return in_parts(solve, len(noise), batch_size, trajectory)
-
-
-def sample_sde(
-    field: Field,
-    noise: Tensor,
-    y: Tensor | None = None,
-    *,
-    steps: int = 250,
-    diffusion: Callable[[Tensor], Tensor] | None = None,
-    eta: float = 1.0,
-    times: Tensor | None = None,
-    denoise_last: bool = True,
-    corrector_steps: int = 0,
-    corrector_snr: float = 0.1,
-    generator: torch.Generator | None = None,
-    trajectory: bool = False,
-    batch_size: int | None = None,
-) -> Tensor:
-    """Follow dX = [u + g^2/2 s] dt + g dW from noise to data by Euler-Maruyama: the ODE's marginals, for every g.
-
-    By default g^2 = 2 eta beta w, w = alpha' beta - alpha beta', whose drift u - eta w eps_hat has no division. On
-    finite data a g that does not vanish at t = 1 diverges there as steps grow, because the score is of size 1/beta.
-
-    Args:
-        field: any field, learned or exact, guided or not.
-        noise: (B, ...) standard Gaussian; the start is beta_0 noise, which is the noise itself on all schedules but VE.
-        y: guides (B,), or None for the null guide.
-        steps: steps of a uniform grid from t = 0 to t = 1, each one evaluation of the field.
-        diffusion: g as a function of t, a scalar tensor, of which it makes one finite number; None for the default.
-        eta: strength of the default diffusion, >= 0; eta = 0 is Euler's method for the ODE.
-        times: (N + 1,) increasing times in [0, 1] to use instead of the uniform grid.
-        denoise_last: land on D = E[z|x] in the last step instead of adding noise once more.
-        corrector_steps: Langevin steps at each new time, which move x towards p_t (Song et al. 2021).
-        corrector_snr: r; a corrector step has size 2 (r beta)^2.
-        generator: the source of all noise that is added, on the CPU; torch's own by default.
-        trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
-        batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
-            seeded from `generator` in order: the result does not depend on the split (compare with batch_size = B).
-
-    Returns:
-        the samples, in the dtype of the noise.
-
-    Raises:
-        ValueError: naming the argument that does not fit; or where the field's prediction is of no use at a time that
-            is asked for, such as the noise at t = 0.
-
-    Example:
-        >>> import torch
-        >>> from flowlib import MixtureField, sample_sde
-        >>> field, generator = MixtureField(torch.eye(2), std=0.1), torch.Generator().manual_seed(0)
-        >>> sample_sde(field, torch.randn(64, 2), steps=10, generator=generator).shape
-        torch.Size([64, 2])
-    """
-    check_number("eta", eta, 0)
-    check_count("corrector_steps", corrector_steps, 0)
-    check_number("corrector_snr", corrector_snr, 0, low_open=True)
-    if diffusion is not None and not callable(diffusion):
-        raise ValueError(f"diffusion must be a function of t, got {diffusion!r}")
-    with prepare(field, noise, y, steps, times, batch_size) as grid:
-        schedule, t, last = field.path.schedule, grid.times[:-1], len(grid.values) - 2
-        start, draws = noise * schedule.beta(grid.times[0]), noise_source(noise, generator, batch_size)
-        finite = velocity_known(field, grid)[:-1]
-        alpha, beta, dalpha, dbeta, h = (
-            schedule.alpha(t),
-            schedule.beta(t),
-            schedule.dalpha(t),
-            schedule.dbeta(t),
-            grid.times.diff(),
-        )
-        # Half of g^2 over beta: what multiplies -eps_hat in the drift, g^2/2 s = -g^2/(2 beta) eps_hat.
-        if diffusion is None:
-            pull = eta * (dalpha * beta - alpha * dbeta)
-        else:
-            taken = [finite[i] and not (denoise_last and i == last) for i in range(last + 1)]
-            pull = diffusion_at(diffusion, grid, taken) ** 2 / (2 * beta)
-        weights = by_step(h * dalpha, h * (dbeta - pull), torch.sqrt(2 * pull * beta * h))
-
-        def solve(part: slice) -> list[Tensor]:
-            x, guide, draw = start[part], guide_of(y, part), draws(part)
-            states = [x]
-            for i, t, s in time_steps(grid):
-                if denoise_last and i == last:
-                    x = field.data(x, t, guide)
-                elif finite[i]:
-                    data, eps = field.pair(x, t, guide)
-                    of_data, of_eps, of_noise = weights[i]
-                    x = plus(x, (of_data, data), (of_eps, eps), (of_noise, draw()))
-                else:
-                    x = ddim_step(field, x, guide, t, s)
-                for _ in range(0 if i == last else corrector_steps):
-                    x = langevin_step(field, x, guide, s, corrector_snr, draw())
                 states = [*states, x] if trajectory else [x]
             return states
 

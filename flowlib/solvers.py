@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_number
+from flowlib.precision import double, finest
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> dx/dt, with t of shape ()
 Step = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]  # (f, x, t, h) -> x at t + h; h may be negative
@@ -42,7 +43,8 @@ def adams_bashforth(nodes: Tensor, end: Tensor) -> Tensor:
     Nodes (..., N) and ends (...) -> weights (..., N).
     """
     start = nodes[..., :1]
-    nodes = (nodes - start).double() / (end[..., None] - start).double()
+    nodes, span = double(nodes - start), double(end[..., None] - start)
+    nodes = nodes / span
     powers = torch.arange(nodes.shape[-1], device=nodes.device)
     return torch.linalg.solve(nodes[..., None, :] ** powers[:, None], 1 / (powers + 1).double()).to(end)
 
@@ -78,19 +80,42 @@ def evaluation_times(method: str, grid: Tensor) -> Tensor:
     return torch.stack(seen, dim=1)
 
 
-def solve_adaptive(f: Velocity, x: Tensor, times: Tensor, method: str, rtol: float, atol: float) -> Tensor:
+def solve_adaptive(
+    f: Velocity, x: Tensor, times: Tensor, method: str, rtol: float, atol: float, min_step: float = 0.0
+) -> Tensor:
     """The states at `times` (N + 1,), shape (N + 1, *x.shape), by an adaptive method of torchdiffeq.
 
+    f is asked at times of the dtype of `times`, between the first and the last of them. A step of size `min_step` is
+    taken whatever its error.
+
     Raises:
-        ValueError: for a tolerance that is not positive.
+        ValueError: for a tolerance that is not positive, a step that is negative; or where no step is small enough,
+            because f is not finite, or too rough for the tolerance.
     """
     from torchdiffeq import odeint
 
     check_number("rtol", rtol, 0, low_open=True)
     check_number("atol", atol, 0, low_open=True)
+    check_number("min_step", min_step, 0)
+    low, high = torch.minimum(times[0], times[-1]), torch.maximum(times[0], times[-1])
+    last = x
+
+    def slope(t: Tensor, x: Tensor) -> Tensor:
+        nonlocal last
+        last = f(x, torch.clamp(t.to(times.dtype), low, high))  # rounding may have led past an end
+        return last
+
     # Steps end at each of `times`: by default torchdiffeq steps over them, past the last one too, and interpolates,
-    # which for dopri8 and bosh3 is far less accurate than their steps. The clamp is for rounding at the ends.
-    options = {"step_t": times[1:]}
-    return odeint(
-        lambda t, x: f(x, t.to(x.dtype).clamp(0, 1)), x, times, method=method, rtol=rtol, atol=atol, options=options
-    )
+    # which for dopri8 and bosh3 is far less accurate than their steps.
+    options = {"step_t": times[1:], "min_step": min_step, "dtype": finest(x.device)}
+    try:
+        return odeint(slope, x, times, method=method, rtol=rtol, atol=atol, options=options)
+    except AssertionError as error:
+        if not str(error).startswith(("underflow in dt", "non-finite values in state")):
+            raise
+        if not bool(torch.isfinite(last).all()):
+            raise ValueError(f"field is NaN or infinite somewhere on the way, where {method!r} cannot go on") from None
+        raise ValueError(
+            f"rtol = {rtol:g} and atol = {atol:g} are out of reach of {method!r} in {x.dtype}: raise them, or give a "
+            "min_step"
+        ) from None

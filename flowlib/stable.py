@@ -80,7 +80,7 @@ class StableTargets:
         self.until = check_number("until", until, 0, 1, low_open=True, high_open=True)
         self.count = check_count("count", count)
         labels = torch.zeros(len(z), dtype=torch.long, device=z.device) if y is None else y
-        check_labels("y", labels, len(z), int(labels.max()), z.device)
+        labels = check_labels("y", labels, len(z), torch.iinfo(torch.int32).max, z.device).long()
         order = torch.randperm(len(z), generator=generator).to(z.device)
         self.order = order[labels[order].argsort(stable=True)]  # shuffled within each label
         self.z = z[self.order].flatten(1)
@@ -110,7 +110,7 @@ class StableTargets:
         x, data = path.sample(z, t, noise), z.clone()
         early = t < self.until
         with torch.autocast(z.device.type, enabled=False):  # the posterior is sharper than bfloat16
-            labels = torch.where(early, 0 if y is None else y, -1).cpu()  # read once, and not for each label
+            labels = torch.where(early, 0 if y is None else y.long(), -1).cpu()  # read once, and not for each label
             for label, (begin, end) in enumerate(self.ranges):
                 rows = (labels == label).nonzero().flatten().to(z.device, non_blocking=True)
                 if not len(rows):

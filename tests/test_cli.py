@@ -14,6 +14,7 @@ from PIL import Image
 
 import flowlib
 from flowlib.cli import app, main
+from flowlib.cli.options import RECIPE_NAMES, complete_recipe
 from flowlib.plotting import format_table
 from flowlib.recipes import RECIPES
 
@@ -183,7 +184,10 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["sample", "{runs}/vae", "--steps", "2"], "a run of the system 'vae' takes no --steps"),
         (["sample", "{runs}/vae", "--label", "2"], "takes no guide"),
         (["sample", "{runs}/vae", "--out", "{tmp}/s.gif"], "a run of the system 'vae' takes no --out *.gif"),
-        (["evaluate", "{runs}/digits", "--samples", "10"], "too few samples"),
+        (["evaluate", "{runs}/digits", "--samples", "10"], "samples must be 65 or more to be measured"),
+        (["sample", "{runs}/digits", "--method", "ddpm"], "method 'ddpm' needs a path that preserves variance"),
+        (["train", "digits", "--device", "mps"], "device 'mps' cannot be used here; what can: cpu"),
+        (["train", "digits", "--device", "meta"], "device 'meta' cannot be used here; what can: cpu"),
         (["recipes", "nope"], "recipe must be one of"),
         (["data", "fetch"], "Missing argument"),
     ],
@@ -239,3 +243,15 @@ def test_a_table_aligns_its_columns():
         "a          1.235     10",
         "long name    100",
     ]
+
+
+def test_names_of_recipes_are_completed_without_waiting_for_torch():
+    assert sorted(RECIPES) == list(RECIPE_NAMES)
+    assert complete_recipe("mnist-d") == ["mnist-dit"]
+    script = {"_FLOWLIB_COMPLETE": "complete_bash", "COMP_WORDS": "flowlib train moo", "COMP_CWORD": "2"}
+    code = "from flowlib.cli.app import app; import atexit, sys\natexit.register(lambda: print('torch' in sys.modules))"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}; app(prog_name='flowlib')"],
+        env={**os.environ, **script}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.stdout.split() == ["moons", "False"], told.stderr

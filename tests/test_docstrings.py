@@ -9,10 +9,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from flowlib import ddim, losses, samplers
+from flowlib import ddim, losses, samplers, sde
 
 
-@pytest.mark.parametrize("module", [losses, samplers, ddim])
+@pytest.mark.parametrize("module", [losses, samplers, sde, ddim])
 def test_the_examples_run(module: ModuleType) -> None:
     with torch.random.fork_rng(devices=[]):
         result = doctest.testmod(module)

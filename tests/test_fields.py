@@ -192,3 +192,15 @@ def test_has_velocity_at_says_where_u_can_be_asked_for(schedule: Schedule, kind:
     field = Converted(gaussian(0.5, 0.5, schedule), kind)
     assert (field.has_velocity_at(0.0), field.has_velocity_at(1.0)) == (start, end)
     assert field.has_velocity_at(0.5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
+def test_a_mixture_that_has_a_density_at_the_end_has_a_score_there(schedule: Schedule) -> None:
+    """That of its log_prob; the other kinds of prediction have no finite one, because noise is all gone."""
+    field, x, y = mixture(schedule), normal(0, 5, 2).requires_grad_(), torch.tensor([0, 1, 2, 3, 0])
+    for t in (1.0, 0.5, 0.0):
+        expected = torch.autograd.grad(field.log_prob(x, t, y).sum(), x)[0]
+        torch.testing.assert_close(field.s(x.detach(), t, y), expected, rtol=1e-10, atol=1e-10)
+    if schedule.beta(torch.ones(())) == 0:
+        with pytest.raises(ValueError, match="no density at t = 1"):
+            mixture(schedule, std=0.0).s(x.detach(), 1.0)

@@ -1,13 +1,16 @@
 """Guidance (PROPERTY 24): exact where it is known, the same in every kind of prediction, one call of the network."""
 
+import math
+
 import pytest
 import torch
-from examples import KINDS, SCHEDULES, Converted, mixture, normal
+from examples import KINDS, SCHEDULES, Converted, mixture, normal, seeded
 from torch import Tensor, nn
 
 from flowlib.fields import Field, MixtureField, Model
 from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.paths import GaussianPath
+from flowlib.regression import drop_guide
 from flowlib.samplers import sample_ddim, sample_ode, sample_sde
 from flowlib.schedules import VP, Cosine, Linear, Schedule, SquareRoot
 
@@ -218,3 +221,54 @@ def test_an_energy_of_the_wrong_shape_is_refused() -> None:
     field: Field = EnergyGuidance(mixture(), lambda x, t, y: x.sum())
     with pytest.raises(ValueError, match=r"log_prob must return shape \(8,\)"):
         field.u(X, T)
+
+
+def test_an_unguided_field_is_guided_by_the_labels_of_a_classifier() -> None:
+    """Bayes' rule on a mixture without guide: its field, and log p_t(y|x), make that of the label's components."""
+    field = mixture()
+    unguided, y = Converted(field, "v"), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    unguided.null = None
+    guided = EnergyGuidance(unguided, lambda x, t, y: field.log_prob(x, t, y) - field.log_prob(x, t))
+    times = torch.linspace(0.02, 1, 20, dtype=torch.float64)
+    expected = sample_ode(field, X, y, times=times)
+    torch.testing.assert_close(sample_ode(guided, X, y, times=times), expected, rtol=0, atol=1e-9)
+    for wrong in (y[:5], [0] * 8, y[0]):
+        with pytest.raises(ValueError, match=r"^y must be a tensor with one guide a sample, 8"):
+            sample_ode(guided, X, wrong, steps=2)
+
+
+class Pull(torch.nn.Module):
+    """The velocity of a path to the point y of each sample; its null guide is the origin, of any shape."""
+
+    def __init__(self, null: object) -> None:
+        super().__init__()
+        self.null = null
+        self.one = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return self.one * (y.reshape(len(x), -1) - x)
+
+
+@pytest.mark.parametrize("null", [0.0, torch.zeros(()), torch.zeros(2)], ids=["a number", "a scalar", "a vector"])
+def test_guides_may_be_numbers_or_vectors(null: object) -> None:
+    """A guide is dropped, doubled and left out like a label, and one of another shape is refused by name."""
+    model = Model(Pull(null))
+    sides = () if isinstance(null, float) else tuple(null.shape)
+    y = normal(3, 8, *sides)
+    end = sample_ode(model, X, y, steps=200)
+    torch.testing.assert_close(end, (1 - math.exp(-1)) * y.reshape(8, -1) + math.exp(-1) * X, rtol=0, atol=1e-5)
+    assert torch.equal(sample_ode(model, X, steps=4), sample_ode(model, X, torch.zeros_like(y), steps=4))
+    twice = sample_ode(ClassifierFreeGuidance(model, 2.0), X, y, steps=50)
+    torch.testing.assert_close(twice, sample_ode(model, X, 2 * y, steps=50), rtol=0, atol=1e-12)
+    dropped = drop_guide(model, y, 0.5, seeded(0))
+    rows = (dropped.reshape(8, -1) == 0).all(1)
+    assert 0 < int(rows.sum()) < 8
+    assert torch.equal(dropped[~rows], y[~rows])
+    for wrong in (y[:7], normal(3, 8, 3), normal(3, 8, 2, 2), 1.0, [1.0] * 8):
+        with pytest.raises(ValueError, match=r"^y must be a tensor with one guide a sample, \(8,"):
+            sample_ode(model, X, wrong, steps=2)
+
+
+def test_a_network_of_ones_own_is_told_how_to_take_a_guide() -> None:
+    with pytest.raises(ValueError, match=r"^y was given, but Pull takes no guide: give the network a `null`"):
+        sample_ode(Model(Pull(None)), X, normal(3, 8, 2), steps=2)

@@ -184,3 +184,12 @@ def test_a_path_without_a_flow_costs_the_normals_density() -> None:
     x = normal(0, 4, 2)
     expected = -0.5 * (x**2).sum(1) - math.log(2 * math.pi)
     torch.testing.assert_close(log_likelihood(field, x, steps=4), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "hutchinson"])
+def test_inference_mode_changes_nothing(estimator: str) -> None:
+    field, x, y = mixture(), normal(0, 4, 2), torch.tensor([0, 1, 2, 0])
+    plain = log_likelihood(field, x, y, steps=5, estimator=estimator, generator=seeded(0))
+    with torch.inference_mode():
+        inside = log_likelihood(field, x.clone(), y.clone(), steps=5, estimator=estimator, generator=seeded(0))
+    assert torch.equal(inside, plain)

@@ -17,6 +17,7 @@ from flowlib.losses import (
 )
 from flowlib.paths import GaussianPath
 from flowlib.schedules import VP, Linear, Trigonometric
+from flowlib.times import uniform_time
 
 
 class Tiny(nn.Module):
@@ -210,3 +211,30 @@ def test_a_learned_loss_cannot_fall_below_that_of_the_exact_field() -> None:
     )
     assert (up + down) / 2 - best == pytest.approx(0.09, rel=1e-6)
     assert abs(up - down) < 0.06
+
+
+class Still(nn.Module):
+    """A network that says 0, in the dtype of its samples, with a gradient."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros((), dtype=dtype))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.scale * x
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_in_half_precision_are_those_in_float32(name: str, kind: str, dtype: torch.dtype) -> None:
+    """In bfloat16 a time above 1 - 2^-9 rounds to 1, where a velocity's target or its weight is infinite."""
+    z, path = normal(0, 600, 2, dtype=torch.float32).to(dtype), GaussianPath(SCHEDULES[name])
+    noise, t = normal(1, 600, 2, dtype=torch.float32).to(dtype), uniform_time(600, seeded(2))
+    half, single = Model(Still(dtype), path, kind), Model(Still(torch.float32), path, kind)
+    for measure in (None, "velocity"):
+        found = prediction_error(half, z, None, t, noise, measure)
+        assert torch.equal(found, prediction_error(single, z.float(), None, t, noise.float(), measure))
+        loss = prediction_loss(half, z, measure=measure, generator=seeded(0))
+        assert loss.dtype == torch.float32
+        assert bool(torch.isfinite(loss))

@@ -8,6 +8,7 @@ from examples import Converted, mixture, normal, seeded
 from torch import Tensor
 
 from flowlib.fields import MixtureField
+from flowlib.guidance import EnergyGuidance
 from flowlib.paths import GaussianPath
 from flowlib.samplers import sample_ddim, sample_ode, sample_sde
 from flowlib.schedules import Trigonometric
@@ -122,3 +123,31 @@ def test_samples_keep_the_dtype_of_the_noise(sample: Callable[..., Tensor]) -> N
 def test_a_network_in_place_of_a_field_is_told_how_to_become_one() -> None:
     with pytest.raises(ValueError, match=r"field must be a Field, such as Model\(network, path\); got Linear"):
         sample_ode(torch.nn.Linear(2, 2), X)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@SAMPLERS
+def test_times_that_are_equal_in_the_dtype_of_the_noise_are_refused(
+    sample: Callable[..., Tensor], dtype: torch.dtype
+) -> None:
+    """A step of no length is no step: bfloat16 tells 256 times apart above 1/2, float16 2,048."""
+    field = MixtureField(X[:3].to(dtype), 0.5)
+    many, few = (300, 200) if dtype == torch.bfloat16 else (2500, 300)
+    with pytest.raises(ValueError, match=f"^steps must be fewer in {dtype}"):
+        sample(field, X.to(dtype), steps=many)
+    with pytest.raises(ValueError, match=f"^times must differ in {dtype} too"):
+        sample(field, X.to(dtype), times=time_grid(many))
+    assert bool(torch.isfinite(sample(field, X.to(dtype), steps=few)).all())
+
+
+@SAMPLERS
+def test_inference_mode_changes_nothing(sample: Callable[..., Tensor]) -> None:
+    """Where guidance needs a gradient on the way too, of samples, times and guides that were made inside it."""
+    guided = EnergyGuidance(mixture(), lambda x, t, y: -(x * (1 + y[:, None] + t[:, None])).square().sum(1), 0.3)
+    y = torch.tensor([0, 1, 2, 3, 0, 1, 2, 0])
+    plain = sample(guided, X, y, steps=3, times=time_grid(3), **_seed(sample))
+    with torch.inference_mode():
+        inside = sample(guided, X.clone(), y.clone(), steps=3, times=time_grid(3), **_seed(sample))
+        at = guided.u(X.clone(), torch.full((8,), 0.5), y.clone())
+    assert torch.equal(inside, plain)
+    assert torch.equal(at, guided.u(X, 0.5, y))

@@ -172,6 +172,8 @@ def variational_bound(
         ValueError: naming the argument that does not fit.
     """
     check_tensor("z", z)
+    if y is not None and len(y) != len(z):
+        raise ValueError(f"y must hold a guide for each sample, {len(z)}, got {len(y)}")
     size = len(z) if batch_size is None else check_count("batch_size", batch_size)
     stride = chain.stride(chain.steps if steps is None else steps).tolist()
     terms = []
@@ -190,11 +192,9 @@ def variational_bound(
 
 def _mask(mask: Tensor, x: Tensor) -> Tensor:
     """A mask () or (B,) on x's device, of shape () or (B, 1, ..., 1)."""
-    mask = mask.to(x.device)
-    return mask.reshape(-1, *[1] * (x.ndim - 1)) if mask.ndim else mask
+    return mask.to(x.device).reshape(mask.shape + (1,) * (x.ndim - 1) * mask.ndim)
 
 
 def _off(z: Tensor, index: Tensor) -> float:
     """The value that is furthest from the grid."""
-    flat = torch.maximum((index - index.round()).abs(), (z.abs() - 1) / 2).flatten()
-    return float(z.flatten()[flat.argmax()])
+    return float(z.flatten()[torch.maximum((index - index.round()).abs(), (z.abs() - 1) / 2).argmax()])

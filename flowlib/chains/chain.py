@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_number, check_tensor
+from flowlib.precision import double
 from flowlib.schedules import SCHEDULES, Schedule
 from flowlib.times import TimeSampler, uniform_time
 
@@ -101,7 +102,7 @@ class Chain(Schedule):
 
     def time(self, k: int | Tensor) -> Tensor:
         """t = 1 - k/T, float64, shaped like k."""
-        return 1 - torch.as_tensor(k).double() / self.steps
+        return 1 - double(torch.as_tensor(k)) / self.steps
 
     def stride(self, steps: int, power: float = 1.0) -> Tensor:
         """A sub-sequence T = k_0 > ... > k_steps = 0 (Song et al. 2021, section 4.2), integers, shape (steps + 1,).
@@ -128,7 +129,7 @@ class Chain(Schedule):
 
     def _decay(self, t: Tensor) -> Tensor:
         """-log abar between the grid times, float64."""
-        position = (1 - t.double()) * self.steps
+        position = (1 - double(t)) * self.steps
         k, low, high = self._cell(position)
         return low + (position - (k - 1)) * (high - low)
 
@@ -140,11 +141,13 @@ class Chain(Schedule):
 
     def dalpha(self, t: Tensor) -> Tensor:
         # A grid time that was rounded, to float32 even, still belongs to the step that goes on from it.
-        _, low, high = self._cell((1 - t.double()) * self.steps - 1e-3)
-        return (self.alpha(t.double()) * (self.steps * (high - low) / 2)).to(t)
+        wide = double(t)
+        _, low, high = self._cell((1 - wide) * self.steps - 1e-3)
+        return (self.alpha(wide) * (self.steps * (high - low) / 2)).to(t)
 
     def dbeta(self, t: Tensor) -> Tensor:
-        return (-self.alpha(t.double()) * self.dalpha(t.double()) / self.beta(t.double())).to(t)
+        wide = double(t)
+        return (-self.alpha(wide) * self.dalpha(wide) / self.beta(wide)).to(t)
 
 
 def named_chain(name: str, steps: int) -> Chain:

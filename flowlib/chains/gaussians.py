@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowlib.chains.chain import Chain
 from flowlib.checks import check_tensor
+from flowlib.precision import double_device
 
 Step = int | Tensor
 
@@ -81,17 +82,19 @@ def _numbers(*steps: Step) -> bool:
 
 
 def _log_abar(name: str, chain: Chain, k: Step, x: Tensor) -> Tensor:
-    """log abar_k as float64, of shape () or (B, 1, ..., 1), on x's device."""
+    """log abar_k as float64, of shape () or (B, 1, ..., 1), on x's device, or on the CPU if that has no float64."""
+    device = double_device(x.device)
     if _numbers(k):
         if not 0 <= k <= chain.steps:
             raise ValueError(f"{name} must lie in 0 ... {chain.steps}, got {k}")
-        return torch.full((), chain.levels[k], dtype=torch.float64, device=x.device)
+        return torch.full((), chain.levels[k], dtype=torch.float64, device=device)
     index = torch.as_tensor(k)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} must be an integer or a tensor of integers, got {k!r}")
     if index.shape not in ((), (len(x),)):
         raise ValueError(f"{name} must have shape () or ({len(x)},), got {tuple(index.shape)}")
+    index = index.long()
     if int(index.min()) < 0 or int(index.max()) > chain.steps:
         raise ValueError(f"{name} must lie in 0 ... {chain.steps}, got {int(index.min())} ... {int(index.max())}")
-    level = chain.log_abar[index.cpu()].to(x.device)
+    level = chain.log_abar[index.cpu()].to(device)
     return level if level.ndim == 0 else level.reshape(-1, *[1] * (x.ndim - 1))

@@ -5,6 +5,9 @@ sum. Drawn with probability p_k and weighted by 1 / (T p_k) it is unbiased for e
 for p_k proportional to sqrt(E L_k^2), which the last losses of each step estimate.
 """
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +29,8 @@ class LossSecondMoment(nn.Module):
         ValueError: for a number that does not fit.
     """
 
+    training_only: ClassVar[bool] = True  # an average of the model needs no losses
+
     losses: Tensor  # (T, history), of k = 1 ... T
     counts: Tensor  # (T,), how many losses each step has had
 
@@ -35,6 +40,10 @@ class LossSecondMoment(nn.Module):
         self.uniform = check_number("uniform", uniform, 0, 1)
         self.register_buffer("losses", torch.zeros(steps, history, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(steps, dtype=torch.int64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LossSecondMoment":
+        """Nothing: the losses stay float64 on the CPU, wherever the model goes, since Python reads and writes them."""
+        return self
 
     @property
     def warm(self) -> bool:

@@ -14,6 +14,7 @@ from flowlib.chains.ancestral import Reverse, chain_of, reverse
 from flowlib.chains.gaussians import forward, step_time
 from flowlib.checks import check_choice, check_number
 from flowlib.fields import Field, check_field
+from flowlib.gradients import differentiable, recorded
 from flowlib.known import for_batch
 from flowlib.paths import expand_time
 
@@ -63,9 +64,10 @@ def mean_shift(
         if shift == "score":
             shrunk, added = forward(chain, torch.ones_like(x), k, j)  # sqrt(1 - v), v
             size = added / shrunk
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value = log_prob(x, for_batch(expand_time(step_time(chain, k), x), len(x)), y)
+        with differentiable():
+            x = recorded(x.detach()).requires_grad_()
+            time = for_batch(expand_time(step_time(chain, k), x), len(x))
+            value = log_prob(x, recorded(time), None if y is None else recorded(y))
             if value.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(value.shape)}")
             gradient = torch.autograd.grad(value.sum(), x)[0]

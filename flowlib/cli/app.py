@@ -15,6 +15,7 @@ import typer
 from flowlib import __version__
 from flowlib.cli.commands import evaluate, sample
 from flowlib.cli.course import course_app
+from flowlib.cli.options import complete_recipe
 from flowlib.cli.start import start
 from flowlib.cli.systems import SystemCommands
 from flowlib.cli.train import demo, train
@@ -59,7 +60,11 @@ for command in (demo, train, sample, evaluate, start, grade):
 
 
 @app.command()
-def recipes(name: Annotated[str | None, typer.Argument(help="Print this one in full, as JSON.")] = None) -> None:
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="Print this one in full, as JSON.", autocompletion=complete_recipe)
+    ] = None,
+) -> None:
     """List the recipes that can be trained, or print one.
 
     \b

@@ -5,6 +5,37 @@ from typing import Annotated
 
 import typer
 
+# The recipes of this package, for completion, which does not wait until torch and the recipes are imported.
+RECIPE_NAMES = (
+    "autoencoder",
+    "checkerboard",
+    "classifier",
+    "ddpm-cosine",
+    "ddpm-linear",
+    "denoiser",
+    "digits",
+    "dvae",
+    "first-stage",
+    "gan",
+    "iddpm-hybrid",
+    "iddpm-vlb",
+    "inpainting",
+    "mnist",
+    "mnist-dit",
+    "mnist-latent",
+    "mnist-likelihood",
+    "moons",
+    "superresolution",
+    "vae",
+    "words",
+)
+
+
+def complete_recipe(begun: str) -> list[str]:
+    """The names of recipes that begin so."""
+    return [name for name in RECIPE_NAMES if name.startswith(begun)]
+
+
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowlib.cli.machine import set_threads, share_work
-from flowlib.cli.options import Device, Seed, Threads
+from flowlib.cli.options import Device, Seed, Threads, complete_recipe
 
 
 def demo(
@@ -41,7 +41,9 @@ def demo(
 
 
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe: see `flowlib recipes`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe: see `flowlib recipes`.", autocompletion=complete_recipe)
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
     data: Annotated[
         str | None,

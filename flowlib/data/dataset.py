@@ -62,6 +62,7 @@ class Dataset:
             object.__setattr__(self, "classes", 0)
         else:
             object.__setattr__(self, "classes", _check_labels(self.labels, count, self.classes))
+            object.__setattr__(self, "labels", self.labels.long())
         if self.captions is not None:
             if not isinstance(self.captions, list | tuple) or not all(isinstance(text, str) for text in self.captions):
                 raise ValueError(f"captions must be strings, one a sample, got {_describe(self.captions)}")
@@ -150,11 +151,12 @@ def words_of(captions: Sequence[str]) -> tuple[tuple[str, ...], int]:
 
 def _check_labels(labels: object, count: int, classes: int | None) -> int:
     """How many labels there are, once they are found to fit `count` samples."""
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be an int64 tensor, got {_describe(labels)}")
+    kinds = isinstance(labels, Tensor) and (labels.is_floating_point() or labels.is_complex())
+    if not isinstance(labels, Tensor) or kinds or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be a tensor of integers, got {_describe(labels)}")
     if labels.shape != (count,):
         raise ValueError(f"labels must have shape ({count},), got {tuple(labels.shape)}")
-    low, high = int(labels.min()), int(labels.max())
+    low, high = int(labels.long().min()), int(labels.long().max())
     classes = max(high + 1, 1) if classes is None else check_count("classes", classes)
     if low < 0 or high >= classes:
         raise ValueError(f"labels must lie in 0 ... {classes - 1}, got {low} ... {high}")

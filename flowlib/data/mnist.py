@@ -102,7 +102,7 @@ def _folders() -> list[Path]:
 
     data = os.environ.get("FLOWLIB_DATA")
     roots = [data] if data else []
-    return [Path(root) / "MNIST" / "raw" for root in (*roots, pooch.os_cache("flowlib"))]
+    return [Path(root).expanduser() / "MNIST" / "raw" for root in (*roots, pooch.os_cache("flowlib"))]
 
 
 def _locate(folder: Path, file: File) -> Path | None:

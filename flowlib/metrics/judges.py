@@ -43,14 +43,13 @@ def fit_reader(train: Dataset) -> Reader:
 
     if train.labels is None:
         raise ValueError(f"train must have labels, and {train.name!r} has none")
-    machine = SVC(gamma=0.064, C=10.0, decision_function_shape="ovr")
-    machine.fit(train.images.flatten(1).numpy(), train.labels.numpy())
+    machine = SVC(gamma=0.064, C=10.0).fit(train.images.flatten(1).numpy(), train.labels.numpy())
     return lambda images: torch.from_numpy(machine.decision_function(images.clamp(-1, 1).flatten(1).numpy()))
 
 
 def judge_by_evaluator(train: Dataset, test: Dataset) -> Judge:
     """Of digits like MNIST's: all measures of `evaluate_images`."""
-    return lambda x, y: {**evaluate_images(x, y, test.images)}
+    return lambda x, y: {**evaluate_images(_enough(x, FEATURES + 1), y, test.images)}
 
 
 def judge_by_reader(train: Dataset, test: Dataset) -> Judge:
@@ -58,7 +57,7 @@ def judge_by_reader(train: Dataset, test: Dataset) -> Judge:
     read, real = fit_reader(train), test.images.flatten(1)
 
     def judge(x: Tensor, y: Tensor | None) -> dict[str, float | str]:
-        pixels, logits = x.clamp(-1, 1).flatten(1), read(x)
+        pixels, logits = _enough(x, real.shape[1] + 1).clamp(-1, 1).flatten(1), read(x)
         scores: dict[str, float | str] = {} if y is None else {"accuracy": _share(logits.argmax(1) == y)}
         precision, recall = precision_recall(real, pixels[: len(real)])
         scores |= {"frechet": frechet_distance(pixels, real), "precision": precision, "recall": recall}
@@ -173,8 +172,7 @@ def _fit_labels(features: Tensor, labels: Tensor) -> Callable[[Tensor], tuple[Te
 
     if len(labels.unique()) < 2:
         return None
-    machine = SVC(gamma="scale", C=10.0)
-    machine.fit(features.numpy(), labels.numpy())
+    machine = SVC(gamma="scale", C=10.0).fit(features.numpy(), labels.numpy())
     seen = torch.from_numpy(machine.classes_)
 
     def read(other: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,6 +188,12 @@ def _check_shape(name: str, images: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(check_tensor(name, images).shape[1:]) != shape:
         raise ValueError(f"{name} must have shape (batch, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
     return images
+
+
+def _enough(samples: Tensor, least: int) -> Tensor:
+    if len(samples) < least:
+        raise ValueError(f"samples must be {least} or more to be measured beside real ones, got {len(samples)}")
+    return samples
 
 
 def _share(right: Tensor) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_image_shape, check_number, check_tensor
 from flowlib.nets.autoencoder import Autoencoder
+from flowlib.precision import double
 
 
 class Codebook(nn.Module):
@@ -42,7 +43,7 @@ class Codebook(nn.Module):
 
     def look_up(self, index: Tensor) -> Tensor:
         """The vectors of indices: (B, h, w) -> (B, dim, h, w)."""
-        return self.codebook[index].movedim(-1, 1)
+        return self.codebook[index.long()].movedim(-1, 1)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantise latents (B, dim, h, w).
@@ -69,9 +70,10 @@ def perplexity(index: Tensor, size: int) -> float:
     Raises:
         ValueError: for indices outside that range.
     """
+    index = index if index.is_floating_point() else index.long()
     if index.is_floating_point() or int(index.min()) < 0 or int(index.max()) >= check_count("size", size):
         raise ValueError(f"index must hold integers 0 ... {size - 1}, got {index.min()} ... {index.max()}")
-    share = torch.bincount(index.flatten(), minlength=size).double() / index.numel()
+    share = double(torch.bincount(index.flatten(), minlength=size)) / index.numel()
     return float(torch.special.entr(share).sum().exp())
 
 

@@ -78,5 +78,5 @@ class DiscreteAutoencoder(nn.Module):
 def check_tokens(name: str, index: object, tokens: int) -> None:
     if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} must be a tensor of integers, got {getattr(index, 'dtype', type(index).__name__)}")
-    if not index.numel() or int(index.min()) < 0 or int(index.max()) >= tokens:
+    if not index.numel() or int(index.long().min()) < 0 or int(index.long().max()) >= tokens:
         raise ValueError(f"{name} must hold tokens 0 ... {tokens - 1}, got shape {tuple(index.shape)} with others")

@@ -47,6 +47,9 @@ class LabelEmbedding(nn.Embedding):
         super().__init__(check_count("classes", classes) + 1, dim)
         self.null = classes
 
+    def forward(self, y: Tensor) -> Tensor:
+        return super().forward(y.long())
+
 
 class Condition(nn.Module):
     """Time and guide as one vector: (B,), (B,) -> (B, dim).

@@ -90,9 +90,10 @@ def _embed(table: nn.Embedding | None, classes: int | None, y: Tensor | None, li
         raise ValueError("y was given, but this network takes no labels")
     if table is None or classes is None:
         return None
-    if bool((check_labels("y", y, len(like), classes, like.device) == classes).any()):
+    labels = check_labels("y", y, len(like), classes, like.device).long()
+    if bool((labels == classes).any()):
         raise ValueError(f"y must lie in 0 ... {classes - 1}: a GAN knows no null guide")
-    return table(y)
+    return table(labels)
 
 
 def _check_sizes(size: int, in_channels: int, channels: int, classes: int | None) -> None:

@@ -50,8 +50,10 @@ class WordEmbedding(nn.Module):
             y = self.null.expand(batch, -1)
         else:
             self.check(y, batch)
+        y = y.long()
         return self.word(y) + self.place.weight, y != PADDING
 
 
 def _fit(y: Tensor, words: int) -> bool:
+    y = y.long()
     return int(y.min()) >= 0 and int(y.max()) < words and bool((y != PADDING).any(1).all())

@@ -3,7 +3,9 @@
 Figures are made without pyplot, so that no backend, window or global state is touched; a notebook shows them too.
 """
 
+import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +28,12 @@ def tile(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     Values outside the range are clipped. Between images, and where a last row is not full, the picture is 0.
 
     Raises:
-        ValueError: for images of another shape or dtype, or fewer than one column.
+        ValueError: for images of another shape or dtype, or with neither 1 nor 3 channels; or fewer than one column.
     """
     check_tensor("images", images, finite=False)
     check_count("columns", columns)
-    if images.ndim != 4:
-        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W) to be shown, got {tuple(images.shape)}")
     images = ((images.detach().float().cpu() + 1) / 2).clamp(0, 1).nan_to_num()
     count, channels, height, width = images.shape
     rows = -(-count // columns)
@@ -95,6 +97,20 @@ def draw_samples(
     return picture_grid(samples, columns=columns, rows=names, title=title)
 
 
+@cache
+def _picture() -> type:
+    """The class of all figures here: one that any notebook shows, whether or not pyplot was imported before."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", bbox_inches="tight")
+            return file.getvalue()
+
+    return Picture
+
+
 def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") -> "Figure":
     """A figure of the loss against the step, with the learning rate in the background.
 
@@ -104,12 +120,10 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
     Raises:
         ValueError: if there are none.
     """
-    from matplotlib.figure import Figure
-
     if not metrics:
         raise ValueError("metrics must have at least one entry, got none")
     steps = [entry["step"] for entry in metrics]
-    figure = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
+    figure = _picture()(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     axes.plot(steps, [entry["loss"] for entry in metrics], color=ACCENT, linewidth=1.4)
     axes.set_xlabel("step")
@@ -144,15 +158,13 @@ def image_axes(
     images: Tensor, columns: int, rows: Sequence[str] | None
 ) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
     """A figure of images, its axes, and a function that shows other images in their place."""
-    from matplotlib.figure import Figure
-
     columns = min(columns, len(images))
     picture = tile(images, columns).numpy()
     count = -(-len(images) // columns)
     if rows is not None and len(rows) != count:
         raise ValueError(f"rows must have a label for each of the {count} rows, got {len(rows)}")
     side = 0.5
-    figure = Figure(figsize=(side * columns + 0.6, side * count + 0.6), dpi=_DPI, layout="constrained")
+    figure = _picture()(figsize=(side * columns + 0.6, side * count + 0.6), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.spines[:].set_visible(False)
@@ -165,12 +177,10 @@ def image_axes(
 
 def point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[Figure, Axes, Callable[[Tensor], None]]":
     """A figure of points, its axes, and a function that moves the points to other places."""
-    from matplotlib.figure import Figure
-
     check_tensor("points", points, finite=False)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points must have shape (N, 2), got {tuple(points.shape)}")
-    figure = Figure(figsize=(4.4, 4.6), dpi=_DPI, layout="constrained")
+    figure = _picture()(figsize=(4.4, 4.6), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     colours = [INK] * len(points) if labels is None else [f"C{label}" for label in labels.tolist()]
     x, y = points.detach().float().cpu().T.numpy()

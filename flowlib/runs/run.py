@@ -87,6 +87,8 @@ class Run:
         """
         sample = _method(self.recipe.system, "sample", "does not sample")
         if y is not None:
+            if not isinstance(y, Tensor) or not y.ndim:
+                raise ValueError(f"y must be a torch.Tensor of guides, one a sample, got {y!r}")
             y = y.to(self.device)
             options["count"] = len(y)
         kind = getattr(self.recipe.system, "Sampling", SampleRequest)

@@ -106,7 +106,9 @@ def _illustrator(
 ) -> Callable[[nn.Module, int], None] | None:
     """What draws the pictures of a run on its way: the system's own, or samples; None where there is nothing to see."""
     seen = data.shape == (2,) or (len(data.shape) == 3 and data.shape[0] in (1, 3))
-    if not hasattr(recipe.system, "illustrate") and not (seen and hasattr(recipe.system, "sample")):
+    images = len(data.shape) == 3
+    own = hasattr(recipe.system, "illustrate") and (seen or not images)
+    if not own and not (seen and hasattr(recipe.system, "sample")):
         return None
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from flowlib.checks import check_count, check_number
 from flowlib.data import Dataset, Spec
 from flowlib.metrics import load_evaluator
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator, perplexity
+from flowlib.precision import double
 from flowlib.systems.autoencoder import AutoencoderSystem, check_images_of
 from flowlib.systems.perceptual import first_stage_loss, hinge_loss, reconstruct
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits, Stage, register
@@ -150,5 +151,5 @@ class FirstStageSystem(FirstStageSettings, AutoencoderSystem):
             index = torch.cat([autoencoder.codes.nearest(mean) for mean, _ in codes])
             rate = index[0].numel() * math.log(self.codebook)
             return [*rows[:-1], rows[-1] | {"rate": rate, "perplexity": perplexity(index, self.codebook)}]
-        rate = float(torch.cat([kl_to_normal(*code) for code in codes]).double().mean())
+        rate = float(double(torch.cat([kl_to_normal(*code) for code in codes])).mean())
         return [*rows[:-1], rows[-1] | {"rate": rate}]

@@ -106,10 +106,14 @@ class FlowSystem(Guided):
         if self.measure is not None:
             check_choice("measure", self.measure, PREDICTIONS)
         check_choice("time", self.time, ["uniform", "logit-normal"])
-        if check_count("chain", self.chain, 0):
-            named_chain(self.schedule, self.chain)  # which may not exist for so few steps
-            if self.time != "uniform":
-                raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
+        if check_count("chain", self.chain, 0) and self.time != "uniform":
+            raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
+        start = torch.zeros((), dtype=torch.float64)
+        if self.predicts != "velocity" and not self.path().always("informative", self.predicts, start):
+            raise ValueError(
+                f"predicts must not be {self.predicts!r} on the schedule {self.schedule!r}, whose samples at t = 0 are "
+                "pure noise, of which it says nothing: no sampler could start; take 'v', 'data', or a chain"
+            )
         check_number("time_mean", self.time_mean)
         check_number("time_std", self.time_std, 0, low_open=True)
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
@@ -127,15 +131,17 @@ class FlowSystem(Guided):
         """Whether the ODE's last step lands on D: a v could be asked for at t = 1, but few or no times come near it."""
         return self.predicts == "v" and self.time == "logit-normal"
 
+    def path(self) -> GaussianPath:
+        """The path; a ValueError for a chain that does not exist for so few steps."""
+        return GaussianPath(named_chain(self.schedule, self.chain) if self.chain else SCHEDULES[self.schedule]())
+
     def model(self, shape: tuple[int, ...], spec: Spec, parts: Parts) -> Model:
         """The untrained model for samples of `shape`, of data of `spec`.
 
         Raises:
             ValueError: if the network does not take such samples.
         """
-        net = self.network(shape, spec, parts.get("net"))
-        schedule = named_chain(self.schedule, self.chain) if self.chain else SCHEDULES[self.schedule]()
-        return Model(net, GaussianPath(schedule), self.predicts)
+        return Model(self.network(shape, spec, parts.get("net")), self.path(), self.predicts)
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         return self.model(spec.shape, spec, parts)

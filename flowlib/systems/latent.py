@@ -12,6 +12,7 @@ from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.fields import Field
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
+from flowlib.precision import double
 
 
 class LatentModel(nn.Module, Field):
@@ -46,6 +47,9 @@ class LatentModel(nn.Module, Field):
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         return self.model.predict(x, t, y)
+
+    def determines_at(self, t: float) -> bool:
+        return self.model.determines_at(t)
 
     def has_velocity_at(self, t: float) -> bool:
         return self.model.has_velocity_at(t)
@@ -102,7 +106,7 @@ def latent_statistics(autoencoder: Autoencoder, images: Tensor, batch_size: int 
     check_count("batch_size", batch_size)
     count, total, square = 0, 0.0, 0.0
     for batch in images.split(batch_size):
-        mean, log_variance = (part.double() for part in autoencoder.encode(batch))
+        mean, log_variance = (double(part) for part in autoencoder.encode(batch))
         count += mean.numel()
         total += float(mean.sum())
         square += float((mean**2 + log_variance.exp()).sum())

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data import Dataset
 from flowlib.likelihood import bits_per_dim, log_likelihood
+from flowlib.precision import double
+from flowlib.progress import progress
 from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.measuring import Chosen, ratios
 from flowlib.systems.sampling import METHODS
@@ -62,18 +64,20 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
     count, chosen = request.samples, Chosen(data, request.samples)
     rows: list[Row] = [chosen.row]
     y = system.guide_of(data.train.batch(chosen.again), request.spec, stream(request.seed, "guides"))
-    for scale in request.scales if y is not None else (1.0,):
-        calls, start = Counter(module), time.perf_counter()
-        wish = system.Sampling(
-            spec=request.spec, y=None if y is None else y.to(next(module.parameters()).device), count=count,
-            scale=scale, steps=request.steps, method=request.method, seed=request.seed,
-            batch_size=request.batch_size, usual=request.usual,
-        )  # fmt: skip
-        with calls:
-            drawn = system.sample(module, parts, wish)
-        cost: Row = {"nfe": calls.samples / count, "per_second": count / (time.perf_counter() - start)}
-        scores = chosen.judge(drawn.cpu(), None if y is None else chosen.labels)
-        rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores | cost)
+    scales = request.scales if y is not None else (1.0,)
+    with progress("sampling", times=len(scales)):
+        for scale in scales:
+            calls, start = Counter(module), time.perf_counter()
+            wish = system.Sampling(
+                spec=request.spec, y=None if y is None else y.to(next(module.parameters()).device), count=count,
+                scale=scale, steps=request.steps, method=request.method, seed=request.seed,
+                batch_size=request.batch_size, usual=request.usual,
+            )  # fmt: skip
+            with calls:
+                drawn = system.sample(module, parts, wish)
+            cost: Row = {"nfe": calls.samples / count, "per_second": count / (time.perf_counter() - start)}
+            scores = chosen.judge(drawn.cpu(), None if y is None else chosen.labels)
+            rows.append({"samples": "no guide" if y is None else f"w = {scale:g}"} | scores | cost)
     ratios(rows)
     if request.likelihood:
         bits = bits_of_test_set(module, data.test, images=request.likelihood, seed=request.seed)
@@ -107,7 +111,8 @@ def bits_of_test_set(
     """
     levels = check_pixels(field, test)
     if hasattr(field.path.schedule, "stride"):
-        bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size).double().sum(1)
+        bits = bound_of_test_set(field, test, images=images, seed=seed, batch_size=batch_size)
+        bits = double(bits).sum(1)
     else:
         z = test.images[: check_count("images", images)]
         device = next(field.parameters()).device
@@ -120,7 +125,7 @@ def bits_of_test_set(
                 field, x, steps=steps, method=method, estimator="hutchinson", generator=stream(seed, "probe"),
                 batch_size=batch_size, end=end,
             )  # fmt: skip
-        bits = bits_per_dim(log_density.double(), x[0].numel(), levels=levels)
+        bits = bits_per_dim(double(log_density), x[0].numel(), levels=levels)
     error = float(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else float("nan")
     return {"bits_per_dim": float(bits.mean()), "standard_error": error}
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowlib.chains import Chain, Clipped, sample_ancestral
+from flowlib.chains import Chain, Clipped, chain_of, sample_ancestral
 from flowlib.chains.ancestral import Reverse
 from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.data import Spec
@@ -80,6 +80,13 @@ def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Ten
     guided: Field = field if y is None or request.scale == 1 else ClassifierFreeGuidance(field, request.scale)
     pixels = len(request.spec.shape) == 3 and not hasattr(field, "decode")
     clips = isinstance(field.path.schedule, Chain) and pixels
+    if method.startswith("ddpm"):
+        try:
+            chain_of(field)
+        except ValueError:
+            raise ValueError(
+                f"method {method!r} needs a path that preserves variance, {field.path} does not: take 'ddim' or 'sde'"
+            ) from None
     variance = _variance(method, field, guided, clips)
     if clips and method not in ADAPTIVE:  # which would stumble over each pixel's kink
         guided = Clipped(guided)  # without which the noise that a DDPM predicts at k = T says next to nothing of D

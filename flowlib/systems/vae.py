@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_number
 from flowlib.data import Dataset
-from flowlib.nets import Autoencoder
+from flowlib.nets import Autoencoder, CodebookAutoencoder
 from flowlib.nets.autoencoder import draw
+from flowlib.precision import double
 from flowlib.systems.autoencoder import AutoencoderSystem
 from flowlib.systems.measuring import report_samples
 from flowlib.systems.system import Parts, ReportRequest, Row, SampleRequest, Splits, register
@@ -43,12 +44,15 @@ def elbo_loss(
         generator: the source of the latents' noise, on the CPU.
 
     Raises:
-        ValueError: for images that do not fit, or a weight that is negative.
+        ValueError: for images that do not fit, a weight that is negative; or above 0, if latents are certain.
     """
     check_number("kl_weight", kl_weight, 0)
     mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
+    if kl_weight and (autoencoder.certain or isinstance(autoencoder, CodebookAutoencoder)):
+        raise ValueError("autoencoder has latents without variance, whose KL term is infinite: kl_weight must be 0")
     reconstruction = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
-    return (reconstruction - x).square().mean() + kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel()
+    error = (reconstruction - x).square().mean()
+    return error + kl_weight * kl_to_normal(mean, log_variance).mean() / x[0].numel() if kl_weight else error
 
 
 @register("vae")
@@ -90,6 +94,6 @@ class VAESystem(AutoencoderSystem):
         restored = super().report(module, data, parts, request)
         x = data.test.images[: request.samples].to(next(module.parameters()).device)
         rate = torch.cat([kl_to_normal(*module.encode(part)) for part in x.split(request.batch_size)])  # type: ignore[operator]
-        restored[-1]["rate"] = float(rate.double().mean())
+        restored[-1]["rate"] = float(double(rate).mean())
         drawn = report_samples(self, module, data, parts, request)
         return [*restored, *({"images": row.pop("samples"), **row} for row in drawn)]

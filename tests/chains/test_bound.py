@@ -141,3 +141,10 @@ BAD = [
 def test_bad_input_is_named(call, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_guides_of_another_number_than_samples_are_refused() -> None:
+    """Split into parts, too many would be cut off without a word."""
+    z = torch.zeros(4, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"^y must hold a guide for each sample, 4, got 6"):
+        variational_bound(lambda x, y, k, j: (x, x), Chain.linear(50), z, torch.zeros(6).long(), batch_size=2)

@@ -60,6 +60,11 @@ class Chain(Schedule):
     def beta(self, t: Tensor) -> Tensor:
         return (1 - self._abar(t)).sqrt()
 
+    def dalpha(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)  # each level is held until the next step
+
+    dbeta = dalpha
+
 
 def time(k: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor(1 - max(k, 0) / 1000, dtype=dtype)

@@ -1,5 +1,8 @@
 """Pictures: every pixel where it belongs, labels where they belong, files that can be opened."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from examples import normal
@@ -93,3 +96,25 @@ def test_samples_that_have_become_nan_are_drawn_as_background():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_figure_is_shown_by_a_fresh_kernel() -> None:
+    """Without pyplot no one has told the kernel how a figure looks."""
+    code = (
+        "import sys, torch\n"
+        "from IPython.core.formatters import DisplayFormatter\n"
+        "from flowlib.plotting import loss_curve, picture_grid, point_cloud\n"
+        "metrics = [{'step': 1, 'loss': 1.0, 'lr': 0.1}]\n"
+        "for figure in (picture_grid(torch.zeros(2, 1, 4, 4)), point_cloud(torch.zeros(2, 2)), loss_curve(metrics)):\n"
+        "    print(DisplayFormatter().format(figure)[0]['image/png'][:4])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    pytest.importorskip("IPython")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stdout.splitlines() == [str(b"\x89PNG")] * 3, told.stderr
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_are_neither_grey_nor_rgb_are_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=r"^images must have shape \(N, 1 or 3, H, W\)"):
+        picture_grid(torch.zeros(3, channels, 4, 4))

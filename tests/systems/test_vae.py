@@ -1,13 +1,15 @@
 """The variational autoencoder: the loss against its formula, and that it learns."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from pictures import blobs
 from torch.distributions import Independent, Normal, kl_divergence
 
-from flowlib.nets import Autoencoder
+from flowlib.nets import Autoencoder, CodebookAutoencoder
 from flowlib.nets.autoencoder import draw
 from flowlib.systems.vae import elbo_loss, kl_to_normal
 
@@ -88,3 +90,12 @@ def test_bf16_autocast_is_finite() -> None:
 def test_a_negative_weight_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="kl_weight must be"):
         elbo_loss(Autoencoder(channels=8), torch.zeros(2, 1, 8, 8), kl_weight=-1.0)
+
+
+@pytest.mark.parametrize("make", [CodebookAutoencoder, partial(Autoencoder, certain=True)])
+def test_latents_without_variance_have_no_kl_term(make: Callable[..., Autoencoder]) -> None:
+    """The KL of a point to a Gaussian is infinite; without that term it is the error of the reconstruction."""
+    network, x = make(1, 2, 8, 2), torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"^autoencoder has latents without variance"):
+        elbo_loss(network, x)
+    assert torch.equal(elbo_loss(network, x, kl_weight=0.0), (network(x) - x).square().mean())

@@ -125,3 +125,16 @@ def test_processes_share_a_batch_evenly_or_not_at_all():
     assert [i for part in parts for i in range(12)[part]] == list(range(12))
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 4 processes, got 10"):
         World(0, 4).share(10)
+
+
+def test_the_average_has_the_buffers_of_the_last_step() -> None:
+    """A batch norm samples by its running statistics: those of the start are none."""
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    ema = EMA(net, 0.9)
+    for n in range(1, 4):
+        net(torch.randn(16, 2, generator=torch.Generator().manual_seed(n)))
+        ema.update(n)
+    assert int(ema.module[1].num_batches_tracked) == 3
+    assert torch.equal(ema.module[1].running_mean, net[1].running_mean)
+    assert ema.module[1].running_mean is not net[1].running_mean
+    assert bool((ema.module[1].running_mean != 0).all())

@@ -14,7 +14,7 @@ from torch import nn
 from flowlib.data import Spec
 from flowlib.recipes import RECIPES, change, find_recipe, from_dict, override, to_dict
 from flowlib.runs.run import build
-from flowlib.systems import FirstStage, FlowSystem, LatentModel
+from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
 from flowlib.systems.sampling import latent_shape
 from flowlib.training import Training
 
@@ -263,3 +263,17 @@ def test_a_network_refuses_samples_of_another_kind():
 
 def test_a_recipe_without_guide_has_none():
     assert build(override(BASE, ["guided=false"]), Spec((1, 8, 8), 10)).null is None
+
+
+@pytest.mark.parametrize("predicts", ["noise", "score"])
+@pytest.mark.parametrize("schedule", ["linear", "trigonometric", "square-root", "cosine"])
+@pytest.mark.parametrize("kind", [FlowSystem, LatentFlowSystem])
+def test_a_recipe_that_no_sampler_could_start_from_is_refused(kind: type, schedule: str, predicts: str) -> None:
+    """At t = 0 these paths are pure noise, and nobody learns from the noise which data that belongs to."""
+    more = {} if kind is FlowSystem else {"first_stage": FirstStage(steps=5)}
+    with pytest.raises(ValueError, match=f"^predicts must not be '{predicts}' on the schedule '{schedule}'"):
+        kind(schedule=schedule, predicts=predicts, **more)
+    for known in ("data", "v", "velocity"):
+        kind(schedule=schedule, predicts=known, **more)
+    for other in ({"schedule": "vp"}, {"schedule": "ve"}, {"schedule": schedule, "chain": 50, "time": "uniform"}):
+        kind(predicts=predicts, **more, **other)
