@@ -41,7 +41,7 @@ FINE = [
 ]
 
 
-@pytest.mark.parametrize("schedule", FINE, ids=repr)
+@pytest.mark.parametrize("schedule", FINE, ids=lambda schedule: type(schedule).__name__)
 def test_schedules_that_are_what_they_say_are_taken(schedule: Schedule) -> None:
     assert GaussianPath(schedule).schedule is schedule
 

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowlib.course.grading.answers import Answer, answers
 from flowlib.course.grading.reference import Reference
 from flowlib.course.grading.rounds import Round, plan, read
 from flowlib.course.grading.sandbox import Limits, run
-from flowlib.course.grading.submission import Answer, Submission, answers
+from flowlib.course.grading.submission import Submission
 
 VERDICTS = {
     "right": "",

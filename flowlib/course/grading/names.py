@@ -20,6 +20,22 @@ def bound_names(source: str) -> set[str]:
     return found
 
 
+def names_bound(source: str) -> set[str] | None:
+    """`bound_names` of a text that may be anything; None for one that is not Python."""
+    try:
+        return bound_names(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def imports_of(source: str) -> str:
+    """The import statements at the top of a text that may be anything."""
+    if names_bound(source) is None:
+        return ""
+    found = (node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom))
+    return "\n".join(map(ast.unparse, found))
+
+
 def loaded_names(source: str) -> set[str]:
     """The names that a cell reads."""
     return {

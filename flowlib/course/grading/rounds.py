@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowlib.course.grading.answers import Answer
 from flowlib.course.grading.names import imported_modules
 from flowlib.course.grading.reference import Reference
-from flowlib.course.grading.submission import Answer
 
 
 @dataclass
@@ -47,6 +47,8 @@ def plan(
         if answer.helpers and question.name not in unhelped:
             cells.append({"source": json.dumps(answer.helpers), "role": "helper", **about})
         cells += [{"source": source, "role": "solution", **about} for source in answer.cells]
+        if answer.after and question.name not in unhelped:
+            cells.append({"source": json.dumps(answer.after), "role": "helper", **about})
         if question.name in pending:
             cells += [{"source": source, "role": "check", **about} for source in question.checks]
     return cells

@@ -1,22 +1,16 @@
-"""What is taken from a submission: the student's answers, and nothing else.
-
-Of all cells of a question, the grader takes the first code cell with the grade_id of each of its solution cells.
-It also takes the student's own cells (code cells that the exercise does not have, and that are not tagged "demo")
-as helpers of the solution cell that follows them: of a helper cell only the imports, assignments, functions and
-classes count. Each is run by itself, and what fails is passed over, as are all of a question's helpers if they take
-too long. So a plot or an experiment left behind costs nothing. All else (checks, set-up, points, tags, the order of
-cells) comes from the reference.
-"""
+"""Reading what was handed in: whose it is, which exercise, and its cells as far as grading needs them."""
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowlib.course.grading.reference import GradedQuestion, Reference, text_of
+from flowlib.course.grading.names import names_bound
+from flowlib.course.grading.reference import text_of
 
 LARGEST = 64 * 2**20  # bytes of a notebook
 
@@ -82,7 +76,7 @@ def read_submission(student: str, path: Path, *, found: bool = False) -> Submiss
         if kind.st_size > LARGEST:
             return Submission(student, path, problem=f"it has more than {LARGEST:,} bytes")
         notebook = json.loads(path.read_bytes())
-        if not isinstance(notebook["nbformat"], int) or notebook["nbformat"] < 4:
+        if notebook["nbformat"] < 4:
             return Submission(student, path, problem="it is a notebook of an old format: save it anew")
         cells = tuple(_clean(cell) for cell in notebook["cells"])
         about = notebook.get("metadata", {}).get("flowlib")
@@ -105,8 +99,16 @@ def _clean(cell: dict[str, Any]) -> dict[str, Any]:
         "id": str(cell.get("id")),
         "grade_id": str(grading.get("grade_id")) if isinstance(grading, dict) else None,
         "demo": isinstance(tags, list) and "demo" in tags,
-        "source": source.encode("utf-8", "replace").decode(),  # half a surrogate pair cannot be sent
+        "source": _python(source.encode("utf-8", "replace").decode()),  # half a surrogate pair cannot be sent
     }
+
+
+def _python(source: str) -> str:
+    """A cell's text without the lines that only a notebook understands (`!ls`, `%pip`), if it is Python then."""
+    if names_bound(source) is not None:
+        return source
+    plain = re.sub(r"^([ \t]*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    return source if names_bound(plain) is None else plain
 
 
 def exercise_of(
@@ -118,7 +120,7 @@ def exercise_of(
         known: the grade_ids of the solution cells of each exercise.
         asked: the exercise that was set; else the file's name decides, then what the notebook says, then its cells.
     """
-    given = {cell["grade_id"] for cell in submission.cells}
+    given = {name for cell in submission.cells for name in (cell["grade_id"], cell["id"])}
     shared = {name: len(ids & given) for name, ids in known.items()}
     holds = submission.exercise if submission.exercise in known else max(shared, key=lambda n: shared[n], default=None)
     if holds is not None and submission.exercise != holds and not shared[holds]:
@@ -128,36 +130,3 @@ def exercise_of(
     if submission.problem:
         return name, submission.problem
     return name, f"it is the notebook of exercise {holds}" if name and holds not in (name, None) else ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A student's answer to a question: helper cells and solution cells, as sources; None without a solution cell."""
-
-    helpers: tuple[str, ...]
-    cells: tuple[str, ...] | None
-
-
-def answers(submission: Submission, reference: Reference) -> dict[str, Answer]:
-    """The answers by question."""
-    owner = {grade_id: question for question in reference.questions for grade_id in question.answers}
-    helpers: dict[str, list[str]] = {question.name: [] for question in reference.questions}
-    taken: dict[str, str] = {}
-    waiting: list[str] = []
-    for cell in submission.cells:
-        grade_id = cell["grade_id"]
-        if not cell["code"]:
-            continue
-        if grade_id in owner:
-            if grade_id not in taken:
-                taken[grade_id] = cell["source"]
-                helpers[owner[grade_id].name] += waiting
-                waiting = []
-        elif not (cell["demo"] or grade_id in reference.ids or cell["id"] in reference.ids) and cell["source"].strip():
-            waiting.append(cell["source"])
-
-    def answer(question: GradedQuestion) -> Answer:
-        cells = tuple(taken[grade_id] for grade_id in question.answers if grade_id in taken)
-        return Answer(tuple(helpers[question.name]), cells or None)
-
-    return {question.name: answer(question) for question in reference.questions}
