@@ -983,7 +983,7 @@ for name, window in windows.items():
     print(f"{name:18}" + "".join(f"{value:9.4f}" for value in mistakes[name]))
     for found in runs if not fast else ():  # every seed says the same
         if name.startswith("early"):
-            assert found[4] < 1.2 * found[3] < 0.4 * found[0]  # forgotten
+            assert max(found[3], found[4]) < 0.4 * found[0]  # forgotten
         elif name.startswith("late"):
             assert all(low < high for low, high in itertools.pairwise(found))  # made worse, the more noise the more
             assert found[4] > 4 * found[0]
