@@ -610,7 +610,7 @@ if not fast:
 # ![Noise, coloured by the square where each point will end, flows into a checkerboard](images/03_checkerboard.gif)
 #
 # Each point has the colour of the square where it will end. No two paths cross at one time, so the flow cuts the
-# noise into eight regions; at their borders it must tear, and a smooth network leaves some points between the
+# noise into eight regions; at their borders neighbours part, and a smooth network leaves some points between the
 # squares.
 #
 # ## 6. Which path? Schedules compared
