@@ -610,7 +610,7 @@ if not fast:
 # ![Noise, coloured by the square where each point will end, flows into a checkerboard](images/03_checkerboard.gif)
 #
 # Each point has the colour of the square where it will end. No two paths cross at one time, so the flow cuts the
-# noise into eight regions; at their borders it must tear, and a smooth network leaves some points between the
+# noise into eight regions; at their borders neighbours part, and a smooth network leaves some points between the
 # squares.
 #
 # ## 6. Which path? Schedules compared
@@ -848,7 +848,7 @@ for name, coupling in (("independent", None), ("OT across labels", optimal_trans
         found = sample_ode(model, torch.randn(1_000, 2, generator=seeded(34)), upper, steps=20)
     guided_error[name] = energy_distance(found, wanted[labels == 0])
 print("upper moon, energy distance to its data:", {name: round(value, 4) for name, value in guided_error.items()})
-assert fast or guided_error["OT across labels"] > 2 * guided_error["independent"]
+assert fast or guided_error["OT across labels"] > 10 * guided_error["independent"]
 
 # %% [markdown]
 # The remedy is to assign within each label (exercise 03.5); for guides that rarely repeat, such as captions, to make
@@ -928,6 +928,11 @@ seen = {}
 for name, model, colour in (("uniform", by_conditional, INK), ("logit-normal(0, 1)", middle, ACCENT)):
     seen[name], size = errors(model, grid)
     axes[1].semilogy(grid, seen[name] / size, color=colour, label=name)
+worse = seen["logit-normal(0, 1)"] / seen["uniform"]
+ends, inside = (grid < 0.05) | (grid > 0.95), (grid > 0.3) & (grid < 0.7)
+print(f"error, logit-normal / uniform: {worse[inside].mean():.1f} in the middle, {worse[ends].mean():.0f} at the ends")
+assert fast or 0.5 < worse[inside].mean() < 2
+assert fast or worse[ends].mean() > 5
 axes[1].set(xlabel="t", title="error / size of the learned velocity")
 axes[0].legend(loc="lower center")
 axes[1].legend(loc="upper center")

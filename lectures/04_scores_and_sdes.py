@@ -9,8 +9,8 @@
 #
 # - say what a score is, and learn one from samples: explicit, implicit and denoising score matching, with proofs;
 # - turn a velocity into a score and back;
-# - prove that one model has a whole family of samplers, one for each amount of noise $g_t$, all with the same
-#   marginals, and name the members that have names: the flow ODE, Anderson's reversed diffusion, DDPM;
+# - say why one model has a whole family of samplers, one for each amount of noise $g_t$, all with the same marginals,
+#   and under which conditions; name the members that have names: the flow ODE, Anderson's reversed diffusion, DDPM;
 # - choose $g_t$: explain why the plainest choice explodes, derive one that needs no division, correct with Langevin
 #   steps;
 # - say when noise pays: what it repairs, what it cannot repair, and what it costs.
@@ -335,12 +335,12 @@ for schedule in (Linear(), Trigonometric(), VP()):
 #
 # The conditions are not there for the proof alone. For bounded data and for mixtures they hold on $[0, T]$ for every
 # $T < 1$, on schedules with finite derivatives at $t = 0$. They fail at $t = 1$ where the data are bare points, whose
-# score grows like $1/\beta_t^2$, and at $t = 0$ for the $g$ of DDPM, which is infinite there if $\alpha_0 = 0$. Section
-# 6 is about the first, section 5 meets the second.
+# score at a fixed place grows like $1/\beta_t^2$, and at $t = 0$ for the $g$ of DDPM, which is infinite there if
+# $\alpha_0 = 0$. Section 6 is about the first, section 5 meets the second.
 #
 # In words: the noise spreads mass, the extra drift pulls it back uphill, and on $p_t$ the two cancel exactly. What is
-# left is the flow. Note that $g_t$ depends on time alone; a $g(x)$ would not come out of the Laplacian, and
-# asks for another drift.
+# left is the flow. Note that $g_t$ depends on time alone; a $g(x)$ would not come out of the Laplacian, and asks for
+# another drift.
 #
 # Here is the Fokker–Planck residual of the ring at random places and times, by automatic differentiation. It is zero up
 # to rounding for $g^2 = 0, 1$ and $3$. With half of the correction left out it is not.
@@ -983,7 +983,7 @@ for name, window in windows.items():
     print(f"{name:18}" + "".join(f"{value:9.4f}" for value in mistakes[name]))
     for found in runs if not fast else ():  # every seed says the same
         if name.startswith("early"):
-            assert found[4] < 1.2 * found[3] < 0.4 * found[0]  # forgotten
+            assert max(found[3], found[4]) < 0.4 * found[0]  # forgotten
         elif name.startswith("late"):
             assert all(low < high for low, high in itertools.pairwise(found))  # made worse, the more noise the more
             assert found[4] > 4 * found[0]

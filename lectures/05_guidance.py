@@ -258,6 +258,7 @@ def coupled_score(y: Tensor | float) -> Tensor | float:
     return -(x - t * y) / c**2
 
 
+assert abs(float(posterior @ coupled_score(others)) + x / (t**2 * (1 - tau**2) + c**2)) < 1e-9  # the score of p_t
 gap_u = coupled_velocity(y) - float(posterior @ coupled_velocity(others))
 gap_s = coupled_score(y) - float(posterior @ coupled_score(others))
 print(f"coupled: velocity / score of the guide {gap_u / gap_s:.3f}, c/t = {c / t:.3f}, but b = {(1 - t) / t:.3f}")
@@ -563,7 +564,7 @@ print(f"guided ODE        {mean[-1]:.4f}    {spread[-1] ** 2:.4f}")
 # directions whose spread it leaves as it is ($\tau=\sigma$) keep that spread, and their mean is moved $w$ times as far.
 #
 # **The SDE does something else again.** In lecture 04 the drift $u + \tfrac{g^2}2 s$ with noise $g$ had the same
-# marginals for every $g$, because $u$ and $s$ belonged to one path. The guided pair does not: a Gaussian's variance
+# marginals whatever $g$ was, because $u$ and $s$ belonged to one path. The guided pair does not: a Gaussian's variance
 # obeys $\dot v = 2\frac{\dot\varphi}{\varphi}v + g^2\,(1 - v/v_q)$ with $v_q$ the variance of $q_t$. The last term
 # vanishes at the ODE's $v=\varphi^2$ only if $v_q = \varphi^2$. So **with guidance the result depends on $g$**: no
 # noise gives the geometric mean, and much noise pulls towards $q_t$ and, in the limit, ends in the tempered
@@ -833,9 +834,8 @@ show_row("real training images", floor)
 # The four measures: **accuracy**, the share of samples that a separate classifier reads as the label that was asked
 # for; the **Fréchet distance** of the features' Gaussians, which sees wrong samples and missing ones alike, as far as
 # they move means and covariances (its value for real images is the floor at this sample size: it is biased, so only
-# equal counts compare); **precision**, the share of samples
-# that lie among real images; **recall**, the share of real images that lie among the samples. With 400 samples the
-# last two have a standard error of about 0.025.
+# equal counts compare); **precision**, the share of samples that lie among real images; **recall**, the share of real
+# images that lie among the samples. With 400 samples the last two have a standard error of about 0.025.
 #
 # One noise and one label for each sample, the same for all scales. The sampler is second-order DDIM, one evaluation a
 # step (two images in it when guided).
@@ -883,7 +883,7 @@ surer = torch.log_softmax(2 * log_p, dim=1)
 kl = (log_p.exp() * (log_p - surer)).sum(1)
 beyond = (log_p - surer)[torch.arange(len(y)), y] - kl  # of mean zero, says the formula
 print(f"cross-entropy beyond Bayes' {float((beyond + kl).mean()):.3f}, mean KL divergence {float(kl.mean()):.3f}")
-assert log_p.exp().sum(1).sub(1).abs().max() < 1e-12
+assert all((log.exp().sum(1) - 1).abs().max() < 1e-12 for log in (log_p, surer))
 assert abs(float(beyond.mean())) < 4.5 * float(beyond.std()) / math.sqrt(len(y)) < 0.2 * float(kl.mean())
 
 # %% [markdown]
