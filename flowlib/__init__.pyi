@@ -6,6 +6,7 @@ from .guidance import EnergyGuidance as EnergyGuidance
 from .likelihood import bits_per_dim as bits_per_dim
 from .likelihood import dequantise as dequantise
 from .likelihood import log_likelihood as log_likelihood
+from .likelihood import sample_with_likelihood as sample_with_likelihood
 from .losses import flow_matching_loss as flow_matching_loss
 from .losses import optimal_transport as optimal_transport
 from .losses import prediction_loss as prediction_loss

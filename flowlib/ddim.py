@@ -5,7 +5,7 @@ from torch import Tensor
 
 from flowlib.checks import check_count, check_number
 from flowlib.fields import Field
-from flowlib.requests import by_step, guide_of, in_parts, noise_source, plus, prepare, time_steps
+from flowlib.requests import Source, by_step, guide_of, in_parts, noise_source, plus, prepare, time_steps
 from flowlib.schedules import Schedule
 from flowlib.solvers import adams_bashforth
 
@@ -58,9 +58,10 @@ def sample_ddim(
     eta: float = 0.0,
     order: int = 1,
     times: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
     trajectory: bool = False,
     batch_size: int | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """DDIM in continuous time (Song et al. 2021): deterministic at eta = 0, DDPM's ancestral sampling at eta = 1.
 
@@ -77,10 +78,13 @@ def sample_ddim(
         eta: how much of the noise that a step takes away it replaces by new noise, in [0, 1].
         order: 1, or without new noise (eta = 0) up to 3.
         times: (N + 1,) increasing times in [0, 1] to use instead of the uniform grid.
-        generator: the source of all new noise, on the CPU.
+        generator: the source of all new noise, on the CPU; torch's own by default. Or a list with a seed for each
+            sample: it then depends on no other sample, nor on which others there are.
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time, to bound memory. With eta > 0 each sample then draws
             from a generator of its own, seeded from `generator` in order: the result does not depend on the split.
+        gradients: keep the graph, so that samples can be differentiated in noise, guides and weights; the memory then
+            grows with the steps.
 
     Returns:
         the samples, in the dtype of the noise.
@@ -121,7 +125,7 @@ def sample_ddim(
                 states = [*states, x] if trajectory else [x]
             return states
 
-        return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory, gradients)
 
 
 def multistep_weights(schedule: Schedule, times: Tensor, order: int) -> list[list[tuple[Tensor, Tensor]]]:

@@ -10,32 +10,38 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from flowlib.checks import check_choice, check_count, check_tensor
+from flowlib.checks import check_choice, check_count, check_flag, check_tensor
 from flowlib.fields import Field, check_field
 from flowlib.gradients import differentiable, recorded
 from flowlib.known import remember, remember_times, remembering
+from flowlib.pixel_bits import bits_per_dim, dequantise
 from flowlib.requests import ahead, check_apart, guide_of, stages
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
+__all__ = ["bits_per_dim", "dequantise", "divergence", "log_likelihood", "sample_with_likelihood"]
 
-def divergence(f: Velocity, x: Tensor, t: Tensor, probe: Tensor | None = None) -> tuple[Tensor, Tensor]:
+
+def divergence(
+    f: Velocity, x: Tensor, t: Tensor, probe: Tensor | None = None, graph: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return `f(x, t)` (B, ...) and its divergence in x (B,), for samples of any shape.
 
     Without a `probe` exactly, by one backward pass for each of the sample's components; with one (B, ...) as the
-    unbiased estimate probe . (J probe) (Hutchinson 1989; Grathwohl et al. 2019), by one backward pass.
+    unbiased estimate probe . (J probe) (Hutchinson 1989; Grathwohl et al. 2019), by one backward pass. With `graph`
+    both can be differentiated again.
     """
     with differentiable():
-        x = recorded(x.detach()).requires_grad_()
+        x = x if graph and x.requires_grad else recorded(x.detach()).requires_grad_()
         value = f(x, t)
         if probe is not None:
-            product = torch.autograd.grad((value * probe).sum(), x)[0]
-            return value.detach(), (product * probe).flatten(1).sum(1)
+            product = torch.autograd.grad((value * probe).sum(), x, create_graph=graph)[0]
+            return value if graph else value.detach(), (product * probe).flatten(1).sum(1)
         flat = value.flatten(1)
         total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         for i in range(flat.shape[1]):
-            gradient = torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0]
-            total += gradient.flatten(1)[:, i]
-    return value.detach(), total
+            gradient = torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True, create_graph=graph)[0]
+            total = total + gradient.flatten(1)[:, i]
+    return value if graph else value.detach(), total
 
 
 def log_likelihood(
@@ -50,6 +56,7 @@ def log_likelihood(
     end: float = 1.0,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
+    gradients: bool = False,
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> Tensor:
@@ -68,76 +75,126 @@ def log_likelihood(
             p_start is taken as N(0, (alpha_start^2 + beta_start^2) I) and x as a sample of p_end.
         generator: the source of the probes.
         batch_size: work through the samples so many at a time, to bound memory.
+        gradients: keep the graph, so that the result can be differentiated in x and in weights.
 
     Raises:
         ValueError: naming the argument that does not fit, or the end of time where the velocity is infinite.
     """
-    check_field(field)
-    check_tensor("x", x)
-    check_choice("method", method, [*STEPS, *ADAPTIVE])
-    check_choice("estimator", estimator, ["exact", "hutchinson"])
-    size = len(x) if batch_size is None else check_count("batch_size", batch_size)
     times = time_grid(steps, start, end).flip(0)
-    for name, t in (("start", start), ("end", end)):
-        if not field.has_velocity_at(t):
-            raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
+    follow = _Follow(field, "x", x, y, method, estimator, generator, batch_size, gradients, rtol, atol)
+    noise, change = follow(times, start, end)
     schedule = field.path.schedule
     variance = float(schedule.alpha(times[-1]) ** 2 + schedule.beta(times[-1]) ** 2)
-    with torch.inference_mode(False), remembering():
-        if y is not None:
-            field.check_guide(remember(y), x)
-        grid = remember_times(check_apart(times, x.dtype), x)
-        asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
-        probe = None
-        if estimator == "hutchinson":
-            signs = torch.randint(0, 2, x.shape, generator=generator)
-            probe = (2 * signs - 1).to(x)
-
-        def solve(part: slice) -> Tensor:
-            guide, sign, dim = guide_of(y, part), None if probe is None else probe[part], x[0].numel()
-
-            def rates(state: Tensor, t: Tensor) -> Tensor:
-                samples = state[:, :-1].reshape(-1, *x.shape[1:])
-                velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign)
-                return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
-
-            # The state is the sample and, in one more component, the divergence integrated so far.
-            state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
-            if method in ADAPTIVE:
-                state = solve_adaptive(rates, state, grid.times[[0, -1]], method, rtol, atol)[-1]
-            else:
-                for at, t, h in zip(asked, grid.points, sizes, strict=False):
-                    state = STEPS[method](ahead(rates, at), state, t, h)
-            noise, change = state[:, :-1], state[:, -1]
-            log_normal = -0.5 * (noise**2).sum(1) / variance - 0.5 * dim * math.log(2 * math.pi * variance)
-            return log_normal + change
-
-        parts = range(0, len(x), size)
-        bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
-        with torch.no_grad():
-            return torch.cat([solve(slice(i, i + size)) for i in bar])
+    return _log_normal(noise, variance) + change
 
 
-def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """uint8 pixels (B, C, H, W) -> float32 images in [-1 - 1/255, 1 + 1/255], uniform within each pixel value's bin.
+def sample_with_likelihood(
+    field: Field,
+    noise: Tensor,
+    y: Tensor | None = None,
+    *,
+    steps: int = 100,
+    method: str = "rk4",
+    estimator: str = "exact",
+    start: float = 0.0,
+    end: float = 1.0,
+    generator: torch.Generator | None = None,
+    batch_size: int | None = None,
+    gradients: bool = False,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """Samples of the ODE, and with them log of the density that they are drawn from, in one pass.
 
-    Bins are 2/255 wide around `pixel / 127.5 - 1`, the scale of the data sets (Theis et al. 2016, section 3.1).
+    Args:
+        noise: (B, ...) standard Gaussian; the start is beta_start noise, of which the density is N(0, beta_start^2 I).
+        field, y and the others: as in `log_likelihood`; samples are those of `sample_ode` at the same times.
+
+    Returns:
+        samples (B, ...) and nats (B,).
 
     Raises:
-        ValueError: unless the pixels are uint8.
+        ValueError: naming the argument that does not fit, or the end of time where the velocity is infinite.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField
+        >>> from flowlib.likelihood import sample_with_likelihood
+        >>> field = MixtureField(torch.eye(2), std=0.5)
+        >>> samples, nats = sample_with_likelihood(field, torch.randn(16, 2))
+        >>> (nats - field.log_prob(samples, 1.0)).abs().max() < 1e-2
+        tensor(True)
     """
-    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8 in 0 ... 255, got {getattr(pixels, 'dtype', type(pixels))}")
-    inside = torch.rand(pixels.shape, generator=generator).to(pixels.device)
-    return (pixels + inside - 0.5) / 127.5 - 1
+    times = time_grid(steps, start, end)
+    check_field(field)
+    beta = field.path.schedule.beta(times[0])
+    begun = check_tensor("noise", noise) * beta.to(noise)
+    follow = _Follow(field, "noise", begun, y, method, estimator, generator, batch_size, gradients, rtol, atol)
+    samples, change = follow(times, start, end)
+    return samples.reshape(noise.shape), _log_normal(begun.flatten(1), float(beta) ** 2) - change
 
 
-def bits_per_dim(log_density: Tensor, dims: int, levels: int = 256) -> Tensor:
-    """Nats of density (B,) of dequantised images -> bits/dim (B,) of their pixels, an upper bound in the mean.
+def _log_normal(x: Tensor, variance: float) -> Tensor:
+    return -0.5 * (x**2).sum(1) / variance - 0.5 * x.shape[1] * math.log(2 * math.pi * variance)
 
-    Pixels have `levels` values in [-1, 1]. A bin is 2 / (levels - 1) wide, so a pixel's probability is its density
-    times that; of 8-bit pixels a uniform model costs 8 bits.
-    """
-    check_count("dims", dims)
-    width = 2 / (check_count("levels", levels, 2) - 1)
-    return -(log_density / dims + math.log(width)) / math.log(2)
+
+class _Follow:
+    """Follows samples (B, ...) along a grid of times, and the integral of the divergence beside them."""
+
+    def __init__(
+        self,
+        field: Field,
+        name: str,
+        x: Tensor,
+        y: Tensor | None,
+        method: str,
+        estimator: str,
+        generator: torch.Generator | None,
+        batch_size: int | None,
+        gradients: bool,
+        rtol: float,
+        atol: float,
+    ) -> None:
+        self.field, self.x, self.y = check_field(field), check_tensor(name, x), y
+        self.method = check_choice("method", method, [*STEPS, *ADAPTIVE])
+        self.estimator, self.generator = check_choice("estimator", estimator, ["exact", "hutchinson"]), generator
+        self.size = len(x) if batch_size is None else check_count("batch_size", batch_size)
+        self.gradients, self.tolerances = check_flag("gradients", gradients), (rtol, atol)
+
+    def __call__(self, times: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
+        """The samples at the last time, flat (B, D), and the integral (B,)."""
+        field, x, y, method = self.field, self.x, self.y, self.method
+        for name, t in (("start", start), ("end", end)):
+            if not field.has_velocity_at(t):
+                raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
+        with torch.inference_mode(False), remembering():
+            if y is not None:
+                field.check_guide(remember(y), x)
+            grid = remember_times(check_apart(times, x.dtype), x)
+            asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
+            probe = None
+            if self.estimator == "hutchinson":
+                signs = torch.randint(0, 2, x.shape, generator=self.generator)
+                probe = (2 * signs - 1).to(x)
+
+            def solve(part: slice) -> Tensor:
+                guide, sign = guide_of(y, part), None if probe is None else probe[part]
+
+                def rates(state: Tensor, t: Tensor) -> Tensor:
+                    samples = state[:, :-1].reshape(-1, *x.shape[1:])
+                    velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign, self.gradients)
+                    return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
+
+                # The state is the sample and, in one more component, the divergence integrated so far.
+                state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
+                if method in ADAPTIVE:
+                    return solve_adaptive(rates, state, grid.times[[0, -1]], method, *self.tolerances)[-1]
+                for at, t, h in zip(asked, grid.points, sizes, strict=False):
+                    state = STEPS[method](ahead(rates, at), state, t, h)
+                return state
+
+            parts = range(0, len(x), self.size)
+            bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
+            with torch.enable_grad() if self.gradients else torch.no_grad():
+                state = torch.cat([solve(slice(i, i + self.size)) for i in bar])
+        return state[:, :-1], state[:, -1]

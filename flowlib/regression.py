@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_choice, check_number, check_tensor
+from flowlib.checks import check_choice, check_labels, check_number, check_tensor
 from flowlib.fields import Model
 from flowlib.known import remember, remembering
 from flowlib.paths import PREDICTIONS, expand_time
@@ -14,26 +14,51 @@ from flowlib.precision import double
 Coupling = Callable[[Tensor, Tensor], Tensor]  # (noise, data) -> the noise in another order
 
 
-def optimal_transport(noise: Tensor, z: Tensor) -> Tensor:
+def optimal_transport(noise: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
     """Reorder `noise` to pair with `z` at the least total squared distance (Pooladian et al. 2023; Tong et al. 2024).
+
+    Pairing across labels makes the noise depend on the label, and a guided model then starts from noise that it never
+    saw with its label: give the labels, and noise is exchanged within each label only.
 
     Args:
         noise, z: (B, ...) of one shape. The cost is that of an exact assignment, O(B^3) on the CPU.
+        y: (B,) labels, integers, or None.
 
     Returns:
         (B, ...) a permutation of `noise`: row i belongs to z[i].
 
-    Pairing across labels makes the noise depend on the label; a guided model must be coupled within each label.
-    """
-    from scipy.optimize import linear_sum_assignment
+    Raises:
+        ValueError: for tensors that do not fit, naming them.
 
+    Example:
+        >>> import torch
+        >>> from flowlib import Model, flow_matching_loss, optimal_transport
+        >>> from flowlib.nets import MLP
+        >>> model, z, y = Model(MLP(2, classes=3)), torch.randn(64, 2), torch.randint(3, (64,))
+        >>> loss = flow_matching_loss(model, z, y, coupling=lambda noise, z: optimal_transport(noise, z, y))
+    """
     check_tensor("noise", noise)
     check_tensor("z", z)
     if noise.shape != z.shape:
         raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+    if y is not None:
+        labels = check_labels("y", y, len(z), torch.iinfo(torch.int32).max, z.device).long().cpu()
+        order = torch.arange(len(z))
+        for label in labels.unique():
+            rows = (labels == label).nonzero().flatten()
+            at = rows.to(noise.device)
+            order[rows] = rows[_assigned(noise[at], z[at])]
+        return noise[order.to(noise.device)]
+    return noise[_assigned(noise, z).to(noise.device)]
+
+
+def _assigned(noise: Tensor, z: Tensor) -> Tensor:
+    """Which noise goes to each of z, on the CPU."""
+    from scipy.optimize import linear_sum_assignment
+
     cost = torch.cdist(double(z.flatten(1)), double(noise.flatten(1))) ** 2
     _, column = linear_sum_assignment(cost.detach().cpu().numpy())
-    return noise[torch.as_tensor(column, device=noise.device)]
+    return torch.as_tensor(column)
 
 
 def drop_guide(model: Model, y: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:

@@ -1,14 +1,14 @@
 """What all samplers share: checking a field and a request, its time grid and noise, and working through it in parts."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_count, check_tensor
+from flowlib.checks import check_count, check_flag, check_tensor
 from flowlib.fields import Field, check_field
 from flowlib.gradients import recorded
 from flowlib.known import Grid, remember, remember_times, remembering
@@ -112,13 +112,19 @@ def guide_of(y: Tensor | None, part: slice) -> Tensor | None:
     return None if y is None else remember(recorded(y[part]), like=y)
 
 
-def noise_source(
-    noise: Tensor, generator: torch.Generator | None, batch_size: int | None
-) -> Callable[[slice], Callable[[], Tensor]]:
+Source = torch.Generator | Sequence[int] | None  # of noise: one for all samples, or a seed for each
+
+
+def noise_source(noise: Tensor, generator: Source, batch_size: int | None) -> Callable[[slice], Callable[[], Tensor]]:
     """For a part of the batch, a function that draws its next noise; on the CPU: one seed is one noise everywhere."""
-    if batch_size is None:
+    if isinstance(generator, Sequence):
+        if len(generator) != len(noise):
+            raise ValueError(f"generator must be one, or a seed for each of {len(noise)} samples, got {generator!r}")
+        seeds = [check_count("generator", seed, 0) for seed in generator]
+    elif batch_size is None:
         return lambda part: lambda: torch.randn(noise.shape, generator=generator, dtype=noise.dtype).to(noise.device)
-    seeds = torch.randint(2**62, (len(noise),), generator=generator).tolist()
+    else:
+        seeds = torch.randint(2**62, (len(noise),), generator=generator).tolist()
 
     def draws(part: slice) -> Callable[[], Tensor]:
         own = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
@@ -128,11 +134,13 @@ def noise_source(
     return draws
 
 
-def in_parts(solve: Callable[[slice], list[Tensor]], count: int, size: int | None, trajectory: bool) -> Tensor:
-    """Run `solve` on one part of the batch after the other and join the states."""
+def in_parts(
+    solve: Callable[[slice], list[Tensor]], count: int, size: int | None, trajectory: bool, gradients: bool = False
+) -> Tensor:
+    """Run `solve` on one part of the batch after the other and join the states, which keep the graph on request."""
     size = count if size is None else size
     parts = []
-    with torch.no_grad():
+    with torch.enable_grad() if check_flag("gradients", gradients) else torch.no_grad():
         for i in range(0, count, size):
             states = solve(slice(i, i + size))
             parts.append(torch.stack(states) if trajectory else states[-1])

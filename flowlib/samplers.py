@@ -29,6 +29,7 @@ def sample_ode(
     denoise_last: bool = False,
     trajectory: bool = False,
     batch_size: int | None = None,
+    gradients: bool = False,
     rtol: float = 1e-5,
     atol: float = 1e-5,
     min_step: float = 0.0,
@@ -47,7 +48,10 @@ def sample_ode(
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time, to bound memory. The result does not depend on it, up to
             the rounding of kernels that a network chooses by batch size (and an adaptive method's tolerances).
-        rtol, atol: the adaptive methods' tolerances, > 0; min_step: >= 0, a step that they take whatever its error.
+        rtol, atol: the adaptive methods' tolerances, > 0.
+        min_step: a step that these take whatever its error, >= 0.
+        gradients: keep the graph, so that samples can be differentiated in noise, guides and weights; the memory then
+            grows with the steps.
 
     Returns:
         the samples, in the dtype of the noise.
@@ -91,4 +95,4 @@ def sample_ode(
                 states = [*states, x] if trajectory else [x]
             return states
 
-        return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory, gradients)

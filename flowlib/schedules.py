@@ -167,7 +167,9 @@ class VE(Schedule):
     """alpha = 1 and beta from `sigma_max` down to `sigma_min` (Karras et al. 2022, equation 5, "EDM").
 
     beta = (sigma_max^(1/rho) + t (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho. By its nature it does not start from
-    alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise, and its last step lands on E[z|x].
+    alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise. Noise of `sigma_min` is left at
+    t = 1: only `sample_sde`, and `sample_ode` with `denoise_last`, land on E[z|x]. EDM's sampler is Heun's method on
+    VE(rho=1) at the times of `flowlib.edm`; VE() at uniform times, with the same levels, is another one.
     """
 
     sigma_min: float = 0.002

@@ -9,6 +9,7 @@ from flowlib.checks import check_count, check_number
 from flowlib.ddim import ddim_step, langevin_step
 from flowlib.fields import Field
 from flowlib.requests import (
+    Source,
     by_step,
     diffusion_at,
     guide_of,
@@ -33,9 +34,10 @@ def sample_sde(
     denoise_last: bool = True,
     corrector_steps: int = 0,
     corrector_snr: float = 0.1,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
     trajectory: bool = False,
     batch_size: int | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """Follow dX = [u + g^2/2 s] dt + g dW from noise to data by Euler-Maruyama: the ODE's marginals, for every g.
 
@@ -53,10 +55,13 @@ def sample_sde(
         denoise_last: land on D = E[z|x] in the last step instead of adding noise once more.
         corrector_steps: Langevin steps at each new time, which move x towards p_t (Song et al. 2021).
         corrector_snr: r; a corrector step has size 2 (r beta)^2.
-        generator: the source of all noise that is added, on the CPU; torch's own by default.
+        generator: the source of all new noise, on the CPU; torch's own by default. Or a list with a seed for each
+            sample: it then depends on no other sample, nor on which others there are.
         trajectory: return all states (N + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
             seeded from `generator` in order: the result does not depend on the split (compare with batch_size = B).
+        gradients: keep the graph, so that samples can be differentiated in noise, guides and weights; the memory then
+            grows with the steps.
 
     Returns:
         the samples, in the dtype of the noise.
@@ -113,4 +118,4 @@ def sample_sde(
                 states = [*states, x] if trajectory else [x]
             return states
 
-        return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory, gradients)

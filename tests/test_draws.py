@@ -99,3 +99,19 @@ def test_optimal_transport_straightens_the_paths_without_changing_the_noise() ->
     noise = normal(1, 64, 1, 4, 4)
     paired = optimal_transport(noise, z)
     assert float((paired - z).square().sum()) < 0.9 * float((noise - z).square().sum())
+
+
+def test_optimal_transport_within_labels_leaves_the_noise_of_each_label_to_it() -> None:
+    """The cheapest pairing of each label on its own; across labels it would move noise from one to another."""
+    y = torch.tensor([0, 1, 0, 2, 1, 0, 1, 0], dtype=torch.uint8)
+    noise, z = normal(0, 8, 2), normal(1, 8, 2) + 5 * y.double()[:, None]
+    paired = optimal_transport(noise, z, y)
+    for label in (0, 1, 2):
+        rows = y == label
+        assert torch.equal(paired[rows], optimal_transport(noise[rows], z[rows]))
+    across = optimal_transport(noise, z)
+    assert sorted(across[y == 0].tolist()) != sorted(noise[y == 0].tolist())
+    assert torch.equal(optimal_transport(noise, z, torch.zeros(8).long()), across)
+    for wrong in (y[:5], y.double(), [0] * 8, -y.long()):
+        with pytest.raises(ValueError, match=r"^y must"):
+            optimal_transport(noise, z, wrong)

@@ -8,7 +8,7 @@ import torch
 from examples import gaussian, mixture, normal, seeded
 from torch import Tensor
 
-from flowlib import samplers
+from flowlib import sde
 from flowlib.fields import Field, MixtureField
 from flowlib.metrics import energy_distance
 from flowlib.paths import GaussianPath
@@ -104,7 +104,7 @@ def test_euler_maruyama_has_strong_order_1(diffusion: Diffusion | None, monkeypa
 
     def run(steps: int) -> Tensor:
         increments = iter(brownian.reshape(steps, finest // steps, 200, 2).sum(1) / (end / steps) ** 0.5)
-        monkeypatch.setattr(samplers, "noise_source", lambda *_: lambda part: lambda: next(increments))
+        monkeypatch.setattr(sde, "noise_source", lambda *_: lambda part: lambda: next(increments))
         noise, times = normal(0, 200, 2), time_grid(steps, 0.0, end)
         return sample_sde(field, noise, times=times, diffusion=diffusion, denoise_last=False)
 

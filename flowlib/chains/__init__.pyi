@@ -3,9 +3,7 @@ from .ancestral import reverse as reverse
 from .ancestral import sample_ancestral as sample_ancestral
 from .ancestral import simple_loss as simple_loss
 from .bound import Bound as Bound
-from .bound import decoder_variance as decoder_variance
 from .bound import discretised_log_prob as discretised_log_prob
-from .bound import fixed_reverse as fixed_reverse
 from .bound import kl_normal as kl_normal
 from .bound import prior_term as prior_term
 from .bound import term_at as term_at
@@ -15,6 +13,8 @@ from .chain import grid_time as grid_time
 from .chain import named_chain as named_chain
 from .ddim import Clipped as Clipped
 from .ddim import encode_ddim as encode_ddim
+from .decoder import decoder_variance as decoder_variance
+from .decoder import fixed_reverse as fixed_reverse
 from .gaussians import forward as forward
 from .gaussians import posterior as posterior
 from .learned import LearnedVariance as LearnedVariance

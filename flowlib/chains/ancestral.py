@@ -13,12 +13,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from flowlib.chains.chain import Chain, grid_time
+from flowlib.chains.chain import Chain, Steps, grid_time
 from flowlib.chains.gaussians import Step, forward, posterior, step_time
 from flowlib.checks import check_choice
 from flowlib.fields import Field, Model, check_field
 from flowlib.losses import prediction_loss
-from flowlib.requests import guide_of, in_parts, noise_source, prepare, time_steps
+from flowlib.requests import Source, guide_of, in_parts, noise_source, prepare, time_steps
 
 __all__ = ["Reverse", "Step", "chain_of", "forward", "posterior", "reverse", "sample_ancestral", "simple_loss"]
 
@@ -81,11 +81,12 @@ def sample_ancestral(
     noise: Tensor,
     y: Tensor | None = None,
     *,
-    steps: int | None = None,
+    steps: Steps | None = None,
     variance: str | Reverse = "small",
-    generator: torch.Generator | None = None,
+    generator: Source = None,
     trajectory: bool = False,
     batch_size: int | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """DDPM's sampler: x_j drawn from the model's p(x_j | x_k), down the chain (Ho et al., algorithm 2).
 
@@ -96,19 +97,22 @@ def sample_ancestral(
             schedule on `steps` uniform times, 1000 by default.
         noise: (B, ...) standard Gaussian; the start is beta_0 = sqrt(1 - abar_T) of it, as in the core's samplers.
         y: guides (B,), or None for the null guide.
-        steps: how many of the chain's T steps to take, evenly spread; all by default.
+        steps: how many of the chain's T steps to take, evenly spread, or which, from T to 0; all by default.
         variance: "small" or "large", as in `reverse`, or a function (x_k, y, k, j) -> (mean, variance) of x_j, such as
             a network that has learned its variance.
-        generator: the source of all noise that is added, on the CPU; torch's own by default.
+        generator: the source of all new noise, on the CPU; torch's own by default. Or a list with a seed for each
+            sample: it then depends on no other sample, nor on which others there are.
         trajectory: return all states (steps + 1, B, ...), the start first, instead of the last (B, ...).
         batch_size: work through the samples so many at a time. Each sample then draws from a generator of its own,
             seeded from `generator` in order: the result does not depend on the split.
+        gradients: keep the graph, so that samples can be differentiated in noise, guides and weights; the memory then
+            grows with the steps.
 
     Raises:
         ValueError: naming the argument that does not fit.
     """
     check_field(field)
-    chain = chain_of(field, steps)
+    chain = chain_of(field, steps if steps is None or isinstance(steps, int) else int(torch.as_tensor(steps).max()))
     stride = chain.stride(chain.steps if steps is None else steps)
     if not callable(variance):
         check_choice("variance", variance, ["small", "large"])
@@ -127,7 +131,7 @@ def sample_ancestral(
                 states = [*states, x] if trajectory else [x]
             return states
 
-        return in_parts(solve, len(noise), batch_size, trajectory)
+        return in_parts(solve, len(noise), batch_size, trajectory, gradients)
 
 
 def chain_of(field: Field, steps: int | None = None) -> Chain:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from flowlib.chains.ancestral import Reverse, reverse
-from flowlib.chains.chain import Chain
+from flowlib.chains.ancestral import Reverse
+from flowlib.chains.chain import Chain, Steps
 from flowlib.chains.gaussians import Step, forward, posterior
-from flowlib.checks import check_choice, check_count, check_tensor
-from flowlib.fields import Field
+from flowlib.checks import check_count, check_tensor
 
 HUGE = 1e18  # where a normal distribution has ended, in standard deviations; its square is a number in float32
 
@@ -73,40 +72,6 @@ def discretised_log_prob(z: Tensor, mean: Tensor, std: Tensor, levels: int = 256
     return upper + torch.log(-torch.expm1(torch.special.log_ndtr(below) - upper))
 
 
-def decoder_variance(chain: Chain, x: Tensor, k: Step, j: Step, small: Tensor, large: Tensor) -> Tensor:
-    """The smaller variance, but where j = 0 and it vanishes: there that of the step before, from 2k to k.
-
-    For k = 1 that is the posterior's variance from 2 to 1, where Nichol & Dhariwal's code clips it too; without a step
-    before, k = T, it is `large`.
-    """
-    if isinstance(j, int) and j:
-        return small
-    start, end = torch.as_tensor(k), torch.as_tensor(j)
-    if not bool((end == 0).any()):
-        return small
-    ahead = (2 * start).clamp(max=chain.steps)
-    none = ahead == start
-    _, before = posterior(chain, x, x, ahead, start - none.long())
-    return torch.where(_mask(end == 0, x), torch.where(_mask(none, x), large, before), small)
-
-
-def fixed_reverse(field: Field, chain: Chain, variance: str = "large") -> Reverse:
-    """DDPM's reversal with a fixed variance, as a decoder too: at j = 0 both are `decoder_variance`.
-
-    Raises:
-        ValueError: for another variance than "small" or "large".
-    """
-    check_choice("variance", variance, ["small", "large"])
-
-    def step(x: Tensor, y: Tensor | None, k: int, j: int) -> tuple[Tensor, Tensor]:
-        mean, small = reverse(field, chain, x, y, k, j)
-        large = forward(chain, x, k, j)[1]
-        small = decoder_variance(chain, x, k, j, small, large)
-        return mean, small if variance == "small" else torch.where(_mask(torch.as_tensor(j) == 0, x), small, large)
-
-    return step
-
-
 def term_at(
     chain: Chain, x: Tensor, z: Tensor, k: Step, j: Step, mean: Tensor, variance: Tensor, levels: int | None = 256
 ) -> Tensor:
@@ -152,7 +117,7 @@ def variational_bound(
     z: Tensor,
     y: Tensor | None = None,
     *,
-    steps: int | None = None,
+    steps: Steps | None = None,
     levels: int | None = 256,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
@@ -164,7 +129,7 @@ def variational_bound(
         chain: of T steps.
         z: data (B, ...), in [-1, 1] on the grid of `levels`, unless that is None: see `term_at`.
         y: guides (B,) or None.
-        steps: how many of the T steps the model takes; all by default. Its bound is that of the strided chain.
+        steps: how many of the T steps the model takes, or which; all by default. It is the bound of that chain.
         generator: the source of the states, on the CPU.
         batch_size: samples at a time.
 
@@ -188,11 +153,6 @@ def variational_bound(
                 parts.append(term_at(chain, x[part], z[part], k, j, *moments, levels=levels))
             terms.append(torch.cat(parts))
     return Bound(prior_term(chain, z), torch.stack(terms, dim=1))
-
-
-def _mask(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask () or (B,) on x's device, of shape () or (B, 1, ..., 1)."""
-    return mask.to(x.device).reshape(mask.shape + (1,) * (x.ndim - 1) * mask.ndim)
 
 
 def _off(z: Tensor, index: Tensor) -> float:

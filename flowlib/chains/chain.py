@@ -8,6 +8,8 @@ A chain is a `Schedule`, exact at its grid times and defined between them. `Chai
 any schedule off a grid.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,8 @@ from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.precision import double
 from flowlib.schedules import SCHEDULES, Schedule
 from flowlib.times import TimeSampler, uniform_time
+
+Steps = int | Sequence[int] | Tensor  # how many of a chain's steps to take, or which
 
 
 class Chain(Schedule):
@@ -104,15 +108,22 @@ class Chain(Schedule):
         """t = 1 - k/T, float64, shaped like k."""
         return 1 - double(torch.as_tensor(k)) / self.steps
 
-    def stride(self, steps: int, power: float = 1.0) -> Tensor:
+    def stride(self, steps: Steps, power: float = 1.0) -> Tensor:
         """A sub-sequence T = k_0 > ... > k_steps = 0 (Song et al. 2021, section 4.2), integers, shape (steps + 1,).
 
         They are T (i / steps)^power, rounded: evenly spread, or denser towards the data for power > 1 (ibid., appendix
-        D.2, uses 2 for one data set). Entries that rounding makes equal are an error.
+        D.2, uses 2 for one data set). Entries that rounding makes equal are an error. A list is taken as it is.
 
         Raises:
-            ValueError: unless 1 <= steps <= T and all entries differ.
+            ValueError: unless 1 <= steps <= T and all entries differ; for a list that does not fall from T to 0.
         """
+        if isinstance(steps, Tensor | Sequence) and not isinstance(steps, str):
+            listed = torch.as_tensor(steps)
+            whole = listed.ndim == 1 and len(listed) > 1 and not (listed.is_floating_point() or listed.is_complex())
+            k = listed.cpu().long()
+            if not whole or int(k[0]) != self.steps or int(k[-1]) != 0 or not bool((k.diff() < 0).all()):
+                raise ValueError(f"steps must be a number, or integers that fall from {self.steps} to 0; got {steps}")
+            return k
         if check_count("steps", steps) > self.steps:
             raise ValueError(f"steps must be at most {self.steps}, the steps of the chain; got {steps}")
         check_number("power", power, 0, low_open=True)
@@ -120,6 +131,19 @@ class Chain(Schedule):
         if not bool((k.diff() < 0).all()):
             raise ValueError(f"steps = {steps} with power = {power} rounds two steps of {self.steps} to the same one")
         return k
+
+    def spread(self, steps: int) -> Tensor:
+        """The sub-sequence of Nichol & Dhariwal (2021, section 4): from T to 1, evenly spread, then 0; (steps + 1,).
+
+        The last step of `stride` leads from T / steps to 0, that of this one from 1: another bound in bits.
+
+        Raises:
+            ValueError: unless 2 <= steps <= T.
+        """
+        if check_count("steps", steps, 2) > self.steps:
+            raise ValueError(f"steps must be at most {self.steps}, the steps of the chain; got {steps}")
+        k = 1 + torch.linspace(self.steps - 1, 0, steps, dtype=torch.float64).round().long()
+        return torch.cat([k, torch.zeros(1, dtype=torch.long)])
 
     def _cell(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The step k that a position in (k - 1, k] lies in, and -log abar at both its ends."""

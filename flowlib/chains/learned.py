@@ -50,11 +50,13 @@ class LearnedVariance(Model):
         noise, share = out.chunk(2, dim=1)
         return noise, (share + 1) / 2
 
-    def moments(self, x: Tensor, data: Tensor, share: Tensor, k: Step, j: Step) -> tuple[Tensor, Tensor]:
+    def moments(
+        self, x: Tensor, data: Tensor, share: Tensor, k: Step, j: Step, before: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean and variance of p(x_j|x_k), shaped like x, for D and v: exp(v log large + (1 - v) log small)."""
         mean, small = posterior(self.chain, x, data, k, j)
         large = forward(self.chain, x, k, j)[1]
-        small = decoder_variance(self.chain, x, k, j, small, large)
+        small = decoder_variance(self.chain, x, k, j, small, large, before)
         return mean, torch.exp(torch.lerp(small.log().expand_as(x), large.log().expand_as(x), share))
 
     def reverse(
@@ -65,6 +67,7 @@ class LearnedVariance(Model):
         j: Step,
         field: Field | None = None,
         clip: float | None = None,
+        before: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of p(x_j|x_k), both shaped like x, of neighbours or strided steps (ibid., equation 19).
 
@@ -72,12 +75,13 @@ class LearnedVariance(Model):
             x: x_k, shape (B, C, ...); y: guides (B,) or None.
             k, j: 0 <= j < k <= T, each an integer or (B,) integers.
             field: takes the mean from another field, such as this model under guidance; the variance is the model's.
+            before: the step before k, where j = 0 (`decoder_variance`).
             clip: clamps D to [-clip, clip], as `flowlib.systems.ddim.Clipped` does.
         """
         t = self.chain.time(k)
         noise, share = (part.to(x.dtype) for part in self.both(x, t, y))
         data = self.path.convert(noise, x, t, "noise", "data") if field is None else field.data(x, t, y)
-        return self.moments(x, data if clip is None else data.clamp(-clip, clip), share, k, j)
+        return self.moments(x, data if clip is None else data.clamp(-clip, clip), share, k, j, before)
 
 
 class TwoOutputs(nn.Module):

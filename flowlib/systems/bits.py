@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from flowlib.chains import Clipped, chain_of, fixed_reverse, variational_bound
+from flowlib.chains.chain import Steps
+from flowlib.chains.decoder import step_before
 from flowlib.checks import check_choice, check_count
 from flowlib.data import Dataset
 from flowlib.training.devices import autocast
@@ -19,7 +21,7 @@ def bound_of_test_set(
     *,
     images: int = 100,
     variance: str | None = None,
-    steps: int | None = None,
+    steps: Steps | None = None,
     seed: int = 0,
     batch_size: int = 100,
 ) -> Tensor:
@@ -42,13 +44,16 @@ def bound_of_test_set(
     if test.levels is None or hasattr(field, "decode") or not hasattr(field.path.schedule, "stride"):
         raise ValueError("a variational bound in bits/dim needs a field with a chain on pixels: this is none")
     # D as a picture: at k = T an error of the noise is one of D that is 1 / alpha_T times as large.
-    learned = partial(field.reverse, clip=1.0) if hasattr(field, "reverse") else None
+    chain, device = chain_of(field), next(field.parameters()).device
+    before = step_before(chain, steps)
+    learned = partial(field.reverse, clip=1.0, before=before) if hasattr(field, "reverse") else None
     if variance is None:
         variance = "large" if learned is None else "learned"
     if check_choice("variance", variance, ["learned", "small", "large"]) == "learned" and learned is None:
         raise ValueError("variance 'learned' needs a model that has learned its variance")
-    chain, device = chain_of(field), next(field.parameters()).device
-    reverse = learned if learned and variance == "learned" else fixed_reverse(Clipped(field), chain, variance)
+    fixed = None if variance == "learned" else fixed_reverse(Clipped(field), chain, variance, steps)
+    reverse = learned if learned and fixed is None else fixed
+    assert reverse is not None
     x = test.images[: check_count("images", images)].to(device)
     with autocast("fp32", device):
         bound = variational_bound(

@@ -76,8 +76,8 @@ class FlowSystem(Guided):
             "cosine"; 0 for continuous time.
         predicts: what the network predicts; `measure`: the kind in which its error is measured, None for the same.
         time: "uniform" or "logit-normal", the latter with `time_mean` and `time_std`.
-        coupling: how noise and data are paired, "independent" or "optimal-transport" (for a network without guide:
-            pairing across labels makes the noise depend on the label).
+        coupling: how noise and data are paired, "independent" or "optimal-transport", within each label if the network
+            is guided by one; for no other guide, on which the noise would depend.
         stable_until: the time before which the loss regresses on stable targets (`flowlib.stable`), among `references`
             data of the same label; 0 for never.
         dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
@@ -117,8 +117,10 @@ class FlowSystem(Guided):
         check_number("time_mean", self.time_mean)
         check_number("time_std", self.time_std, 0, low_open=True)
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
-        if self.coupling == "optimal-transport" and self.guided:
-            raise ValueError("coupling must be 'independent' for a guided network; guided=false allows another")
+        if self.coupling == "optimal-transport" and self.guided and self.guide != "label":
+            raise ValueError(
+                "coupling must be 'independent' with a guide that is no label; guided=false allows another"
+            )
         check_count("references", self.references)
         if check_number("stable_until", self.stable_until, 0, 1, high_open=True):
             for name, value in {"coupling": "independent", "dequantise": False}.items():
@@ -183,7 +185,7 @@ class FlowSystem(Guided):
             if self.dequantise and levels is not None:  # each value anywhere in its bin, 2 / (levels - 1) wide
                 z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (levels - 1)
             if self.coupling == "optimal-transport":
-                noise = optimal_transport(noise, z.cpu())
+                noise = optimal_transport(noise, z.cpu(), None if y is None else y.cpu())
             z, t, noise = z[part], t[part].to(z), noise[part].to(z)
             if stable is not None:
                 start = float(torch.rand((), generator=generator))

@@ -48,7 +48,7 @@ def elbo_loss(
     """
     check_number("kl_weight", kl_weight, 0)
     mean, log_variance = (part.to(x.dtype) for part in autoencoder.encode(x))
-    if kl_weight and (autoencoder.certain or isinstance(autoencoder, CodebookAutoencoder)):
+    if kl_weight and (getattr(autoencoder, "certain", False) or isinstance(autoencoder, CodebookAutoencoder)):
         raise ValueError("autoencoder has latents without variance, whose KL term is infinite: kl_weight must be 0")
     reconstruction = autoencoder.decode(draw(mean, log_variance, generator)).to(x.dtype)
     error = (reconstruction - x).square().mean()

@@ -154,7 +154,7 @@ def test_a_bad_index_is_named(index: object, named: str) -> None:
         ({"images": torch.zeros(2, 2, dtype=torch.int64)}, "images must be a floating-point"),
         ({"images": torch.full((2, 2), torch.nan)}, "images has entries that are NaN"),
         ({"images": torch.zeros(0, 2), "labels": torch.zeros(0, dtype=torch.int64)}, "images is empty"),
-        ({"labels": torch.zeros(2)}, "labels must be an int64 tensor, got torch.float32"),
+        ({"labels": torch.zeros(2)}, "labels must be a tensor of integers, got torch.float32"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"labels must have shape \(2,\)"),
         ({"labels": torch.tensor([0, 3])}, "labels must lie in 0 ... 2, got 0 ... 3"),
         ({"labels": torch.tensor([-1, 0])}, "labels must lie in 0 ... 2, got -1 ... 0"),

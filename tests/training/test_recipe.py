@@ -122,7 +122,6 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("time=late", "time must be one of uniform, logit-normal"),
         ("time_std=0", "time_std"),
         ("dropout=1.1", "dropout"),
-        ("coupling=optimal-transport", "guided"),
         ("stable_until=1", "stable_until"),
         ("references=0", "references must be an integer >= 1, got 0"),
         ("guided=maybe", "guided must be true or false"),
@@ -277,3 +276,9 @@ def test_a_recipe_that_no_sampler_could_start_from_is_refused(kind: type, schedu
         kind(schedule=schedule, predicts=known, **more)
     for other in ({"schedule": "vp"}, {"schedule": "ve"}, {"schedule": schedule, "chain": 50, "time": "uniform"}):
         kind(predicts=predicts, **more, **other)
+
+
+def test_noise_is_coupled_within_labels_and_for_no_other_guide():
+    assert change(BASE, coupling="optimal-transport", guided=True).system.coupling == "optimal-transport"
+    with pytest.raises(ValueError, match=r"^coupling must be 'independent' with a guide that is no label"):
+        change(change(BASE, net_args={"attention": (1,)}, guide="words"), coupling="optimal-transport")
