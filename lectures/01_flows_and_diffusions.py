@@ -42,10 +42,8 @@ from flowlib import GaussianPath, MixtureField, Trigonometric, sample_ode, sampl
 from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.data import toy
 from flowlib.metrics import energy_distance
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, PALE, SOLVERS
 from flowlib.solvers import EVALUATIONS, STEPS, time_grid
-
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
 
 
 def order(errors: list[float]) -> list[float]:
@@ -308,7 +306,7 @@ assert torch.allclose(paths[-1, 1:4], (deltas[1:4].sqrt() + 1) ** 2, atol=2e-3)
 assert paths[-1, 0] < 1e-6 < 0.9 < paths[-1, 4]
 
 figure, ax = plt.subplots(figsize=(5.5, 2.9), layout="constrained")
-for k, (colour, name) in enumerate([(INK, "0"), (ACCENT, "10^{-12}"), ("#5b8db8", "10^{-4}"), (GREY, "10^{-2}")]):
+for k, (colour, name) in enumerate([(INK, "0"), (ACCENT, "10^{-12}"), (BLUE, "10^{-4}"), (GREY, "10^{-2}")]):
     ax.plot(time_grid(2000), paths[:, k], color=colour, lw=2, label=f"$x_0 = {name}$")
 ax.set(xlabel="$t$", ylabel="$x_t$", title=r"$\dot x = 2\sqrt{|x|}$: a start at 0 does not determine the path")
 ax.legend(frameon=False)
@@ -418,9 +416,9 @@ def errors_at_equal_cost(few: Tensor) -> dict[str, list[float]]:
 
 
 ring_errors = errors_at_equal_cost(few)
-colours = {"euler": INK, "midpoint": "#5b8db8", "heun": ACCENT, "rk4": GREY}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-for method, colour in colours.items():
+for method in ("euler", "midpoint", "heun", "rk4"):
+    colour = SOLVERS[method]
     axes[0].loglog(counts, errors[method], "o-", ms=4, color=colour, label=method)
     axes[1].loglog(budgets, ring_errors[method], "o-", ms=4, color=colour, label=method)
 axes[0].loglog(counts, bound, "--", color=INK, lw=1, label="bound for euler")

@@ -49,7 +49,8 @@ from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.likelihood import divergence
 from flowlib.metrics import energy_distance
 from flowlib.paths import PREDICTIONS, expand_time
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, SCHEDULES
+from flowlib.plotting.style import PREDICTIONS as COLOURS
 
 torch.set_default_dtype(torch.float64)  # this lecture is about identities: see them hold to the last digits
 
@@ -324,7 +325,7 @@ terms = continuity_terms(field, along, torch.full((200,), 0.5))
 figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
 for term, name, colour in zip(terms, ("∂ₜ log p", "∇·u", "u·∇ log p"), (INK, GREY, ACCENT), strict=True):
     axes.plot(along[:, 0], term, color=colour, label=name)
-axes.plot(along[:, 0], sum(terms), color="C0", linestyle="--", label="their sum")
+axes.plot(along[:, 0], sum(terms), color=BLUE, linestyle="--", label="their sum")
 axes.set(xlabel="x₁  (x₂ = 0.9, t = 0.5)", ylabel="rate", title="Three terms that cancel: (1) on a line")
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 plt.show()
@@ -629,8 +630,7 @@ def recovery_error(kind, t):
 
 
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
-colours = {"data": INK, "noise": "C0", "velocity": ACCENT, "score": "C2", "v": GREY}
-for kind, colour in colours.items():
+for kind, colour in COLOURS.items():
     start = torch.tensor([recovery_error(kind, float(t)) for t in near]).max(1).values
     end = torch.tensor([recovery_error(kind, 1 - float(t)) for t in near]).max(1).values
     for axes, errors in zip(panels, (start, end), strict=True):
@@ -663,12 +663,12 @@ assert recovery_error("data", 1 - 1e-6)[1] > 1e-3  # eps_hat from the data, as c
 
 # %%
 schedules = {
-    "linear": (Linear(), ACCENT),
-    "trigonometric": (Trigonometric(), INK),
-    "square root": (SquareRoot(), "C0"),
-    "VP": (VP(), "C2"),
-    "cosine": (Cosine(), "C1"),
-    "VE (β/80)": (VE(), GREY),
+    "linear": (Linear(), SCHEDULES["linear"]),
+    "trigonometric": (Trigonometric(), SCHEDULES["trigonometric"]),
+    "square root": (SquareRoot(), SCHEDULES["square-root"]),
+    "VP": (VP(), SCHEDULES["vp"]),
+    "cosine": (Cosine(), SCHEDULES["cosine"]),
+    "VE (β/80)": (VE(), SCHEDULES["ve"]),
 }
 s = torch.linspace(0.001, 0.999, 400)
 figure, panels = plt.subplots(2, 3, figsize=(10, 6), layout="constrained")

@@ -53,7 +53,7 @@ from flowlib.losses import prediction_error, prediction_loss
 from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
 from flowlib.plotting import animate, format_table
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE, SCHEDULES
 from flowlib.schedules import VE, VP
 from flowlib.stable import StableTargets, stable_target
 
@@ -209,7 +209,7 @@ for ax, pick, title in (
 ):
     a, b = pick(marginal), pick(conditional)
     span = [float(min(a.min(), b.min())), float(max(a.max(), b.max()))]
-    ax.plot(span, span, color=PALE, zorder=0, label="equal")
+    ax.plot(span, span, color=GREY, linewidth=0.8, zorder=0, label="equal")
     ax.errorbar(a, b, yerr=standard_error if ax is axes[0] else None, fmt="o", ms=4, color=ACCENT, ecolor=GREY)
     ax.set(title=title, xlabel="marginal target", ylabel="conditional target")
     ax.legend(loc="upper left")
@@ -647,8 +647,8 @@ for name, schedule in paths.items():
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
 for ax, table, title in ((axes[0], few, "exact velocity"), (axes[1], learned_few, "learned velocity")):
-    for name, colour in zip(paths, (ACCENT, INK, GREY), strict=True):
-        ax.loglog(counts, table[name], "o-", ms=4, color=colour, label=name)
+    for name in paths:
+        ax.loglog(counts, table[name], "o-", ms=4, color=SCHEDULES[name.lower()], label=name)
     ax.axhspan(float(draws.min()), float(draws.max()), color=PALE, linewidth=0, label="ten sets of data")
     ax.set(title=title, xlabel="Euler steps", xticks=counts, xticklabels=counts)
     ax.minorticks_off()

@@ -52,11 +52,10 @@ from flowlib.course.notebook import fast, seeded, show_source
 from flowlib.data import toy
 from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, PALE, ROSE, VIOLET
 from flowlib.samplers import langevin_step
 
 torch.set_default_dtype(torch.float64)  # identities should hold to the last digits
-BLUE = "#2c6fa6"
 
 
 # %% [markdown]
@@ -992,7 +991,7 @@ for name, window in windows.items():
 
 # %% tags=["demo"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.7), layout="constrained")
-colours = (INK, ACCENT, BLUE, GREY, "#b08b2e", "#5a8f5a")
+colours = (INK, ACCENT, BLUE, GREY, ROSE, VIOLET)
 for (name, found), colour in zip(exact_cost.items(), colours, strict=True):
     axes[0].loglog(budgets, found, marker="o", markersize=3, color=colour, label=name, linewidth=1.3)
 axes[0].axhline(floor, color=PALE, linewidth=4, zorder=0, label="32,000 samples of the data")

@@ -52,7 +52,7 @@ from flowlib.losses import drop_guide
 from flowlib.metrics import frechet_distance, label_accuracy, precision_recall
 from flowlib.paths import PREDICTIONS, expand_time
 from flowlib.plotting import picture_grid
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, PALE, SKY
 from flowlib.schedules import Linear, Trigonometric
 from flowlib.systems.classifier import classifier_loss
 
@@ -223,7 +223,7 @@ mean_of_label, mean_of_all = torch.tensor([-1.5, 1.0]).mean(), torch.tensor([-1.
 assert (limit - (mean_of_label - mean_of_all)).abs().max() < 1e-6
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-for t, colour in ((0.0, PALE), (0.3, "#c3c8ce"), (0.6, GREY), (0.95, INK)):
+for t, colour in ((0.0, SKY), (0.3, BLUE), (0.6, GREY), (0.95, INK)):
     left.plot(x, torch.exp(bayes(x, t, label)) * 2 / 3, color=colour, label=f"t = {t:g}")
 left.set(xlabel="x", ylabel="probability of label 0", title="What a classifier can know", ylim=(-0.03, 1.03))
 left.legend(frameon=False)
@@ -625,7 +625,7 @@ assert all(abs(found / true - 1) < (0.2 if fast else 0.06) for found, true in zi
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
 t = torch.linspace(0, 1, 101)
 v_null, v_y = t**2 + (1 - t) ** 2, t**2 * tau**2 + (1 - t) ** 2
-left.plot(t, v_y, color=PALE, linewidth=4, label="conditional, $w = 1$")
+left.plot(t, v_y, color=SKY, linewidth=4, label="conditional, $w = 1$")
 left.plot(t, 1 / ((1 - w) / v_null + w / v_y), color=GREY, label="1. $q_t$, whose score it is")
 left.plot(t, t**2 * tempered_variance(w, tau) + (1 - t) ** 2, "--", color=INK, label="2. tempered data, noised")
 left.plot(t, v_null ** (1 - w) * v_y**w, color=ACCENT, linewidth=2, label="3. the guided ODE")
@@ -919,7 +919,7 @@ for t in times:
 figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 axes.plot(times, told, "o-", color=ACCENT, markersize=4, label="trained on $x_t$, told $t$")
 axes.plot(times, untold, "o-", color=GREY, markersize=4, label="trained on clean images")
-axes.axhline(0.1, color=PALE, zorder=0)
+axes.axhline(0.1, color=GREY, linewidth=0.8, zorder=0)
 axes.set(xlabel="t", ylabel="accuracy on test images", ylim=(0, 1.02), title="What can be read from $x_t$")
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0.33, 0.4), fontsize=8)
 plt.show()
@@ -975,7 +975,7 @@ for w in (1.0, 2.0, 4.0, 8.0):
 
 figure, panels = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
 for axes, key in zip(panels, floor, strict=True):
-    axes.axhline(floor[key], color=PALE, linewidth=3, zorder=0, label="real images")
+    axes.axhline(floor[key], color=GREY, linestyle=":", zorder=0, label="real images")
     for rows, colour, name in ((free_rows, ACCENT, "classifier-free"), (class_rows, INK, "classifier (its w + 1)")):
         axes.plot(list(rows), [scores[key] for scores in rows.values()], "o-", color=colour, markersize=4, label=name)
     axes.set(xlabel="w", title=key)

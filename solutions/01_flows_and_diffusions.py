@@ -28,7 +28,7 @@ from torch import Tensor
 from flowlib import MixtureField, sample_ode, sample_sde, solvers
 from flowlib.course.notebook import exercise, seeded
 from flowlib.data import toy
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.solvers import STEPS, time_grid
 
 hint = exercise("01_flows_and_diffusions").hint

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from flowlib import GaussianPath, Linear, MixtureField, Schedule, SquareRoot, Trigonometric, sample_ode
 from flowlib.course.notebook import exercise
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 
 hint = exercise("02_probability_paths").hint
 # No input of any question: two checks use these names to find methods that forget a `self.` before them.

@@ -24,7 +24,7 @@ import flowlib.likelihood
 from flowlib import GaussianPath, MixtureField, Model, flow_matching_loss
 from flowlib.course.notebook import exercise, seeded
 from flowlib.data import toy
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 from flowlib.schedules import VP, Linear, Trigonometric
 
 hint = exercise("03_flow_matching").hint

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from flowlib import GaussianPath, MixtureField
 from flowlib.course.notebook import exercise
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.schedules import Schedule, Trigonometric
 
 hint = exercise("05_guidance").hint

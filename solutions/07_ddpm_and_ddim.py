@@ -27,7 +27,7 @@ from flowlib.chains import ancestral as ddpm
 from flowlib.course.notebook import exercise, seeded
 from flowlib.data import load, toy
 from flowlib.plotting import tile
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 
 hint = exercise("07_ddpm_and_ddim").hint
 chain = Chain.linear(100)  # the library's: its tables are `chain.abar` and `chain.var`

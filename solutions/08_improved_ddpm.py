@@ -22,7 +22,7 @@ from torch import Tensor
 from flowlib import Cosine
 from flowlib.chains import Chain, discretised_log_prob, kl_normal, posterior
 from flowlib.course.notebook import exercise
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 
 hint = exercise("08_improved_ddpm").hint
 

@@ -24,7 +24,7 @@ from flowlib import MixtureField
 from flowlib.course.notebook import exercise
 from flowlib.data import load
 from flowlib.plotting import tile
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 
 hint = exercise("09_autoencoders_and_gans").hint
 digits = load("digits").images.double()  # (1500, 1, 8, 8) in [-1, 1]

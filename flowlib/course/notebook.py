@@ -1,6 +1,8 @@
 """What notebooks import: the library's source on the page, trainings that are kept, hints that say more each time.
 
 from flowlib.course.notebook import exercise, fast, seeded, show_source, trained
+
+Importing it also gives figures the course's style.
 """
 
 import hashlib
@@ -15,17 +17,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import torch
 
 import flowlib
 from flowlib.checks import check_choice
 from flowlib.data import Dataset
+from flowlib.plotting.style import STYLE
 from flowlib.recipes import Recipe, change, find_recipe, to_dict
 from flowlib.runs import Run, RunError, load_run, train
 from flowlib.training import CheckpointError, Training, read_metrics
 from flowlib.training.trainer import METRICS
 
 FAST_STEPS = 20
+
+matplotlib.rcParams.update(STYLE)
 
 fast: bool = os.environ.get("FLOWLIB_FAST", "") not in ("", "0")
 """Whether notebooks run shortened, as tests do: few steps and samples, and nothing asserted that needs the full run."""

@@ -7,6 +7,8 @@ Lines have a contrast of at least 3 : 1 on white and differ for readers who do n
 points.
 """
 
+from typing import Any
+
 INK, GREY, PALE, ACCENT = "#22262b", "#6e757d", "#e3e6ea", "#c4441c"  # pale is for areas: a line of it is not seen
 BLUE, SKY, VIOLET, ROSE, PLUM = "#2c66c9", "#3c9cbd", "#5b21b6", "#c9748c", "#3f1569"
 
@@ -16,7 +18,7 @@ SOLVERS = {
 }  # fmt: skip
 PREDICTIONS = {"data": INK, "noise": BLUE, "velocity": ACCENT, "score": SKY, "v": VIOLET}
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
