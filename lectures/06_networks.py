@@ -1065,8 +1065,8 @@ plt.show()
 # %% [markdown]
 # **How to read it.**
 #
-# - *The U-Nets learn quickly.* That neighbours belong together, and that a stroke is a stroke wherever it lies, is built
-#   into them.
+# - *The U-Nets learn quickly.* That neighbours belong together, and that a stroke is a stroke wherever it lies, is
+#   built into them.
 # - *ADM's choices neither help nor hurt here.* The two U-Nets cannot be told apart, though the one with attention and
 #   larger blocks had a third fewer steps for the same operations. Its samples cost half as much again. On larger and
 #   more varied images, and in long trainings, the choices pay (section 8).
