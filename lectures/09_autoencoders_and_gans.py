@@ -998,7 +998,7 @@ for name, rows in {**results, "data": [coverage(toy.sample("gaussians", 2000, se
 if not fast:
     gan, flow = (torch.tensor(rows) for rows in results.values())  # (seeds, 4)
     assert gan[:, 2].min() > flow[:, 2].max()  # precision, in all seeds
-    assert gan[:, 3].max() < flow[:, 3].min() - 0.1  # recall
+    assert gan[:, 3].max() < flow[:, 3].min() - 0.05  # recall
 
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.3), layout="constrained")
 for axes, (name, points) in zip(panels, {"data": real, **samples}.items(), strict=True):
