@@ -977,7 +977,7 @@ def coverage(samples):
     return float(hit.float().mean()), float((shares - 1 / 8).abs().sum() / 2), precision, recall
 
 
-GAME = {"guided": False, "noise_dim": 2, "channels": 64, "batch_size": 128}
+GAME = {"guided": False, "noise_dim": 2, "channels": 144, "batch_size": 128}  # each player as large as the flow
 FLOW = {"guided": False, "net_args": {"width": 64, "depth": 2}, "lr": 1e-2}
 rounds, results = 1200, {"GAN": [], "flow": []}
 for seed in range(1 if fast else 3):
@@ -989,7 +989,7 @@ for seed in range(1 if fast else 3):
 sizes = {"generator": game.module.maker, "flow": flow.module}
 parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in sizes.items()}
 print("parameters:", parameters)
-assert max(parameters.values()) < 1.5 * min(parameters.values())
+assert max(parameters.values()) < 1.1 * min(parameters.values())
 print("        on a mode   unequal  precision    recall")
 for name, rows in {**results, "data": [coverage(toy.sample("gaussians", 2000, seeded(19))[0])]}.items():
     rows = torch.tensor(rows)
@@ -998,7 +998,7 @@ for name, rows in {**results, "data": [coverage(toy.sample("gaussians", 2000, se
 if not fast:
     gan, flow = (torch.tensor(rows) for rows in results.values())  # (seeds, 4)
     assert gan[:, 2].min() > flow[:, 2].max()  # precision, in all seeds
-    assert gan[:, 3].max() < flow[:, 3].min() - 0.1  # recall
+    assert gan[:, 3].max() < flow[:, 3].min() - 0.05  # recall
 
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.3), layout="constrained")
 for axes, (name, points) in zip(panels, {"data": real, **samples}.items(), strict=True):

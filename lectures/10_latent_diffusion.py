@@ -747,7 +747,7 @@ for w in (0.0, 1.0, 2.0, 4.0):
     features, logits = evaluate(evaluator, made)
     sweep.append((w, label_accuracy(logits, digits), frechet_distance(features, real_features)))
 if not fast:
-    assert sweep[0][1] < 0.3 < 0.6 < sweep[1][1] < sweep[2][1]
+    assert sweep[0][1] < 0.3 < 0.5 < sweep[1][1] < sweep[2][1] - 0.1
 restored, _ = evaluate(evaluator, latent.decode(codes[:count]).clamp(-1, 1))  # of training images: not those above
 floor = frechet_distance(restored, real_features)
 ws, accuracies, distances = zip(*sweep, strict=True)
