@@ -998,7 +998,7 @@ axes[0].axhline(floor, color=PALE, linewidth=4, zorder=0, label="32,000 samples 
 axes[0].set_xticks(budgets, [str(n) for n in budgets], minor=False)
 axes[0].minorticks_off()
 axes[0].set(xlabel="field evaluations", ylabel="Wasserstein-1 distance", title="Exact field: only the steps are wrong")
-axes[0].legend(frameon=False, fontsize=7)
+axes[0].legend(frameon=False)
 for (name, found), colour in zip(mistakes.items(), (BLUE, ACCENT, INK), strict=True):
     axes[1].plot(range(len(etas)), found, marker="o", markersize=4, color=colour, label=name)
 axes[1].set_xticks(range(len(etas)), [f"{eta:g}" for eta in etas])

@@ -37,14 +37,13 @@ from flowlib.nets.dit import DiT, DiTBlock, patchify, position_table, unpatchify
 from flowlib.nets.embeddings import Condition, LabelEmbedding, TimeEmbedding, zero_init
 from flowlib.nets.unet import UNet
 from flowlib.plotting import animate, format_table, tile
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, GREY, INK
 from flowlib.recipes import Recipe, change, find_recipe
 from flowlib.runs import train
 from flowlib.systems import FlowSystem
 from flowlib.training import Training, read_metrics
 
 torch.set_grad_enabled(False)  # turned on where something is trained
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
 
 
 # %% [markdown]
@@ -220,7 +219,7 @@ axes[1].set(xlabel="t'", ylabel=r"$\phi(t) \cdot \phi(t') / m$", title="similari
 axes[1].legend(fontsize=8)
 axes[2].set(xlabel="turns of the wave over [0, 1]", ylabel="unexplained share", title="waves a linear layer can follow")
 axes[2].set_ylim(0, 1.45)
-axes[2].legend(fontsize=7, loc="upper left")
+axes[2].legend(loc="upper left")
 plt.show()
 
 # %% [markdown]

@@ -39,10 +39,8 @@ from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load, toy
 from flowlib.metrics import energy_distance, fit_reader, frechet_distance
 from flowlib.plotting import animate, tile
-from flowlib.plotting.figures import ACCENT, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.samplers import ddim_step
-
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -151,7 +149,7 @@ for name, c in chains.items():
 axes[0].set(title=r"$\bar\alpha_k$", xlabel="$k$")
 axes[0].legend(frameon=False)
 axes[1].set(title="SNR", xlabel="$k$", ylim=(1e-5, 1e5))
-axes[2].axhline(math.log2(count), color=PALE, lw=4, zorder=0)
+axes[2].axhline(math.log2(count), color=GREY, linestyle=":", zorder=0)
 axes[2].set(title=f"Which of {count} digits? Bits", xlabel="$k$")
 plt.show()
 for k in (100, 300, 500, 700):

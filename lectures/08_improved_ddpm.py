@@ -50,12 +50,9 @@ from flowlib.chains import (
 from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load
 from flowlib.metrics import energy_distance, frechet_distance
-from flowlib.plotting.figures import ACCENT, GREY, INK
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK
 from flowlib.systems import bound_of_test_set
 from flowlib.systems.improved_ddpm import step_losses, variational_loss
-
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "font.size": 9})
-
 
 # %% [markdown]
 # ## 1. Which steps are wasted
@@ -283,7 +280,7 @@ assert abs(float(tried[cost.argmin()] / star) - 1) < 0.01
 assert abs(float(cost.min() - 0.5 * (star / true_variance).log())) < 1e-4
 
 figure, (one, two) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
-for (name, curve), colour in zip(curves.items(), ("C0", "C1", "C2", ACCENT), strict=True):
+for (name, curve), colour in zip(curves.items(), (INK, BLUE, GREY, ACCENT), strict=True):
     one.semilogx(ks, curve, "o-", markersize=3, color=colour, label=name)
 one.set(xlabel="k (of T = 1000)", ylabel="λ: 0 small, 1 large", title="Where the best variance lies")
 one.legend(frameon=False)

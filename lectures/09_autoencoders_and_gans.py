@@ -39,7 +39,7 @@ from flowlib.data import load, toy
 from flowlib.metrics import energy_distance, precision_recall
 from flowlib.nets.autoencoder import draw
 from flowlib.plotting import tile
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.runs.run import build
 from flowlib.systems import GANSystem, LatentFlowSystem
 from flowlib.systems.denoiser import denoiser_score, denoising_loss, gaussian_noise

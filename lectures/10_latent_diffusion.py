@@ -38,7 +38,7 @@ from flowlib.nets.autoencoder import draw as draw_latent
 from flowlib.nets.blocks import CrossAttentionBlock
 from flowlib.nets.embeddings import zero_init
 from flowlib.plotting import animate, format_table, tile
-from flowlib.plotting.figures import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.runs import Run
 from flowlib.systems import LatentFlowSystem, LatentModel
 from flowlib.systems.first_stage import first_stage_task
@@ -50,7 +50,6 @@ from flowlib.systems.vae import kl_to_normal
 from flowlib.text import DIGITS, Vocabulary
 
 torch.set_grad_enabled(False)  # turned on where something is descended
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
 g = torch.Generator().manual_seed(0)
 begun = time.perf_counter()
 
