@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+PATIENCE = 10.0  # seconds that a process has to end by itself
+
 
 def set_threads(threads: int | None) -> None:
     """Compute with so many threads, whatever else the machine does; None leaves the number to torch and the trainer."""
@@ -33,17 +35,28 @@ def share_work(processes: int) -> int:
         for rank in range(processes)
     ]
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    interrupted = False
     try:
-        while any(worker.poll() is None for worker in workers):
-            if any(worker.poll() for worker in workers):  # ended, and not well
-                break
+        while _running(workers) and not any(worker.poll() for worker in workers):  # ended, and not well
             time.sleep(0.1)
-    except KeyboardInterrupt:  # which the workers were sent too
-        for worker in workers:
-            worker.wait()
+    except KeyboardInterrupt:  # which the workers were sent too: one of them may wait for another for ever
+        interrupted = True
+        _wait(workers)
     finally:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.terminate()
-        codes = [worker.wait() for worker in workers]
-    return next((code for code in codes if code > 0), max(map(abs, codes)))
+        for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+            for worker in _running(workers):
+                end(worker)
+            _wait(workers)
+    codes = [worker.wait() for worker in workers]
+    return 130 if interrupted else next((code for code in codes if code > 0), max(map(abs, codes)))
+
+
+def _running(workers: list["subprocess.Popen[bytes]"]) -> list["subprocess.Popen[bytes]"]:
+    return [worker for worker in workers if worker.poll() is None]
+
+
+def _wait(workers: list["subprocess.Popen[bytes]"]) -> None:
+    """Wait until all have ended, but not longer than PATIENCE."""
+    end = time.monotonic() + PATIENCE
+    while _running(workers) and time.monotonic() < end:
+        time.sleep(0.05)
