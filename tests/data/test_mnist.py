@@ -145,3 +145,9 @@ def test_a_truncated_copy_of_the_real_file(real: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("FLOWLIB_DATA", str(tmp_path))
     with pytest.raises(DataError, match="truncated"):
         mnist._read(REAL["test", "labels"])
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLOWLIB_DATA", "~/data")
+    assert mnist._folders()[0] == tmp_path / "data" / "MNIST" / "raw"
