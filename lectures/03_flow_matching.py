@@ -53,7 +53,8 @@ from flowlib.losses import prediction_error, prediction_loss
 from flowlib.metrics import energy_distance
 from flowlib.nets.mlp import MLP
 from flowlib.plotting import animate, format_table
-from flowlib.plotting.style import ACCENT, GREY, INK, PALE, SCHEDULES
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE, SCHEDULES, SOLVERS
+from flowlib.plotting.style import PREDICTIONS as COLOURS
 from flowlib.schedules import VE, VP
 from flowlib.stable import StableTargets, stable_target
 
@@ -425,8 +426,9 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey
 t = torch.linspace(0.01, 0.99, 300, dtype=torch.float64)
 for ax, name in zip(axes, ("linear", "trigonometric"), strict=True):
     path = GaussianPath(measured_on[name])
-    for kind, colour, style in zip(kinds, (GREY, INK, ACCENT, INK, ACCENT), ("-", "-", "-", "--", "--"), strict=True):
-        ax.semilogy(t, (path.delta(kind, t) / path.schedule.beta(t)) ** 2, color=colour, ls=style, label=kind)
+    for kind in kinds:
+        weight = (path.delta(kind, t) / path.schedule.beta(t)) ** 2
+        ax.semilogy(t, weight, color=COLOURS[kind], ls="--" if kind == "v" else "-", label=kind)
     ax.set(title=f"{name} path", xlabel="t", ylim=(1e-4, 1e6))
 axes[0].set_ylabel(r"weight of $|\hat D - z|^2$")
 axes[1].legend(title="error of", ncols=2)
@@ -1118,9 +1120,9 @@ print(f"mixture, 50 RK4 steps: largest error of log p {float((found - known).abs
 assert float((found - known).abs().max()) < 1e-3
 
 figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-for method, colour in (("euler", GREY), ("heun", INK), ("rk4", ACCENT)):
+for method in ("euler", "heun", "rk4"):
     wrong = [float((log_likelihood(field, x, steps=n, method=method) - known).abs().mean()) for n in (8, 16, 32, 64)]
-    ax.loglog((8, 16, 32, 64), wrong, "o-", ms=4, color=colour, label=method)
+    ax.loglog((8, 16, 32, 64), wrong, "o-", ms=4, color=SOLVERS[method], label=method)
 ax.set(xlabel="steps", ylabel=r"mean error of $\log p$", title="Likelihood of the exact flow against the known density")
 ax.set(xticks=(8, 16, 32, 64), xticklabels=(8, 16, 32, 64))
 ax.minorticks_off()

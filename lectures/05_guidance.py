@@ -507,7 +507,7 @@ class GaussianGuide(Field):
     """The exact field of z ~ N(0, 1) whose guide y (B, 1) says that z ~ N(y, std^2); NaN is the null guide."""
 
     predicts = "v"
-    null = torch.tensor(float("nan"))
+    null = torch.tensor([float("nan")])
 
     def __init__(self, std: float, path: GaussianPath) -> None:
         self.std, self.path = std, path
