@@ -108,8 +108,8 @@ class FlowSystem(Guided):
         check_choice("time", self.time, ["uniform", "logit-normal"])
         if check_count("chain", self.chain, 0) and self.time != "uniform":
             raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
-        start = torch.zeros((), dtype=torch.float64)
-        if self.predicts != "velocity" and not self.path().always("informative", self.predicts, start):
+        path, start = self.path(), torch.zeros((), dtype=torch.float64)
+        if self.predicts != "velocity" and not path.always("informative", self.predicts, start):
             raise ValueError(
                 f"predicts must not be {self.predicts!r} on the schedule {self.schedule!r}, whose samples at t = 0 are "
                 "pure noise, of which it says nothing: no sampler could start; take 'v', 'data', or a chain"
