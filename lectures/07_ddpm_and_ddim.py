@@ -39,7 +39,7 @@ from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load, toy
 from flowlib.metrics import energy_distance, fit_reader, frechet_distance
 from flowlib.plotting import animate, tile
-from flowlib.plotting.style import ACCENT, GREY, INK, PALE
+from flowlib.plotting.style import ACCENT, GREY, INK, PALE, SCHEDULES
 from flowlib.samplers import ddim_step
 
 
@@ -140,7 +140,7 @@ def bits(chain: Chain, k: int) -> float:
 
 
 left = {name: [bits(c, int(k)) for k in ks] for name, c in chains.items()}
-colours = {"linear": ACCENT, "cosine": INK}
+colours = {"linear": SCHEDULES["vp"], "cosine": SCHEDULES["cosine"]}
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
 for name, c in chains.items():
     axes[0].plot(c.abar, color=colours[name], label=name)

@@ -50,7 +50,7 @@ from flowlib.chains import (
 from flowlib.course.notebook import fast, seeded, show_source, trained
 from flowlib.data import load
 from flowlib.metrics import energy_distance, frechet_distance
-from flowlib.plotting.style import ACCENT, BLUE, GREY, INK
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, SCHEDULES
 from flowlib.systems import bound_of_test_set
 from flowlib.systems.improved_ddpm import step_losses, variational_loss
 
@@ -113,7 +113,8 @@ for name, chain in chains.items():
 floor = 2 / draws * float(torch.cdist(real, real).mean())  # of two samples of one law
 
 figure, (one, two, three) = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
-for (name, chain), colour in zip(chains.items(), (INK, ACCENT), strict=True):
+for (name, chain), kind in zip(chains.items(), ("vp", "cosine"), strict=True):
+    colour = SCHEDULES[kind]
     k = torch.arange(1, 1001) / 1000
     one.plot(k, chain.abar[1:], color=colour, label=name)
     two.semilogy(k, known(chain), color=colour)

@@ -158,7 +158,7 @@ def shuffled(exercise: Path) -> Handed:
     handed.answer(1, wrong.format(k=1))
     handed.answer(2, wrong.format(k=2)).cell("check-09-2")["source"] = "pass"
     handed.cells.append(dict(handed.cell("check-09-3")))
-    handed.cells.append({**handed.cell("solution-09-3"), "source": wrong.format(k=3)})  # the second does not count
+    handed.cells.append({**handed.cell("solution-09-3"), "source": wrong.format(k=3)})  # the last one counts
     handed.answer(4, "# NBVAL_SKIP\n" + RIGHT.format(k=4)).cell("check-09-4")["source"] = "# NBVAL_SKIP\nassert False"
     handed.answer(5, wrong.format(k=5)).cell("check-09-5")["metadata"]["tags"] = ["raises-exception", "nbval-skip"]
     handed.cell("check-09-6")["metadata"]["nbgrader"]["points"] = 100
@@ -176,7 +176,7 @@ def shuffled(exercise: Path) -> Handed:
     return handed
 
 
-SHUFFLED = ["wrong", "wrong", "wrong", "right", "wrong", "right", "missing", "missing", "empty", "right"]
+SHUFFLED = ["wrong", "wrong", "right", "right", "wrong", "right", "missing", "missing", "empty", "right"]
 
 
 def fatal(exercise: Path) -> Handed:

@@ -2,7 +2,7 @@
 
 A solution cell is found by its grade_id, by its id where the metadata were lost, and at last by the names that it
 defines. Where it was split or copied, all of its cells count, in the notebook's order, so that the last definition
-wins; a solution cell that was turned into Markdown is code still.
+wins. A solution cell that was turned into Markdown is code still; one that is raw was taken out.
 
 The grader also takes the student's own cells (code cells that the exercise does not have, and that are not tagged
 "demo") as helpers of the solution cells before and after them, and imports that were added to a set-up cell. Of a
@@ -57,7 +57,9 @@ def answers(submission: Submission, reference: Reference) -> dict[str, Answer]:
 def _owners(submission: Submission, reference: Reference) -> list[str | None]:
     """For each cell the question that it is a solution cell of."""
     by_id = {grade_id: question.name for question in reference.questions for grade_id in question.answers}
-    found = [by_id.get(str(cell["grade_id"]), by_id.get(cell["id"])) for cell in submission.cells]
+    found = [
+        None if cell["raw"] else by_id.get(str(cell["grade_id"]), by_id.get(cell["id"])) for cell in submission.cells
+    ]
     for question in reference.questions:
         if question.name in found or not question.names:
             continue

@@ -96,6 +96,7 @@ def _clean(cell: dict[str, Any]) -> dict[str, Any]:
     source = text_of(cell)
     return {
         "code": cell["cell_type"] == "code",
+        "raw": cell["cell_type"] == "raw",
         "id": str(cell.get("id")),
         "grade_id": str(grading.get("grade_id")) if isinstance(grading, dict) else None,
         "demo": isinstance(tags, list) and "demo" in tags,
