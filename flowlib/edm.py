@@ -41,6 +41,5 @@ def edm_times(steps: int, schedule: VE | None = None, rho: float = 7.0) -> Tenso
     if not isinstance(schedule, VE) or schedule.rho != 1:
         raise ValueError(f"schedule must be VE with rho = 1, on which a step in t is one in sigma; got {schedule!r}")
     low, high = schedule.sigma_min, schedule.sigma_max
-    share = torch.linspace(0, 1, steps, dtype=torch.float64)
-    sigma = (high ** (1 / rho) + share * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+    sigma = VE(low, high, rho).beta(torch.linspace(0, 1, steps, dtype=torch.float64))
     return ((high - sigma) / (high - low)).clamp(0, 1)

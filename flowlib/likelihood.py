@@ -81,8 +81,9 @@ def log_likelihood(
         ValueError: naming the argument that does not fit, or the end of time where the velocity is infinite.
     """
     times = time_grid(steps, start, end).flip(0)
-    follow = _Follow(field, "x", x, y, method, estimator, generator, batch_size, gradients, rtol, atol)
-    noise, change = follow(times, start, end)
+    noise, change = _follow(
+        field, "x", x, y, times, start, end, method, estimator, generator, batch_size, gradients, (rtol, atol)
+    )
     schedule = field.path.schedule
     variance = float(schedule.alpha(times[-1]) ** 2 + schedule.beta(times[-1]) ** 2)
     return _log_normal(noise, variance) + change
@@ -129,8 +130,9 @@ def sample_with_likelihood(
     check_field(field)
     beta = field.path.schedule.beta(times[0])
     begun = check_tensor("noise", noise) * beta.to(noise)
-    follow = _Follow(field, "noise", begun, y, method, estimator, generator, batch_size, gradients, rtol, atol)
-    samples, change = follow(times, start, end)
+    samples, change = _follow(
+        field, "noise", begun, y, times, start, end, method, estimator, generator, batch_size, gradients, (rtol, atol)
+    )
     return samples.reshape(noise.shape), _log_normal(begun.flatten(1), float(beta) ** 2) - change
 
 
@@ -138,63 +140,60 @@ def _log_normal(x: Tensor, variance: float) -> Tensor:
     return -0.5 * (x**2).sum(1) / variance - 0.5 * x.shape[1] * math.log(2 * math.pi * variance)
 
 
-class _Follow:
-    """Follows samples (B, ...) along a grid of times, and the integral of the divergence beside them."""
+def _follow(
+    field: Field,
+    name: str,
+    x: Tensor,
+    y: Tensor | None,
+    times: Tensor,
+    start: float,
+    end: float,
+    method: str,
+    estimator: str,
+    generator: torch.Generator | None,
+    batch_size: int | None,
+    gradients: bool,
+    tolerances: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Samples x (B, ...), the argument `name`, at the last of the times, flat (B, D), and the integral of the
+    divergence on the way there (B,)."""
+    check_field(field)
+    check_tensor(name, x)
+    check_choice("method", method, [*STEPS, *ADAPTIVE])
+    check_choice("estimator", estimator, ["exact", "hutchinson"])
+    size = len(x) if batch_size is None else check_count("batch_size", batch_size)
+    check_flag("gradients", gradients)
+    for which, t in (("start", start), ("end", end)):
+        if not field.has_velocity_at(t):
+            raise ValueError(f"the field has no finite velocity at t = {t}: choose another {which}")
+    with torch.inference_mode(False), remembering():
+        if y is not None:
+            field.check_guide(remember(y), x)
+        grid = remember_times(check_apart(times, x.dtype), x)
+        asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
+        probe = None
+        if estimator == "hutchinson":
+            signs = torch.randint(0, 2, x.shape, generator=generator)
+            probe = (2 * signs - 1).to(x)
 
-    def __init__(
-        self,
-        field: Field,
-        name: str,
-        x: Tensor,
-        y: Tensor | None,
-        method: str,
-        estimator: str,
-        generator: torch.Generator | None,
-        batch_size: int | None,
-        gradients: bool,
-        rtol: float,
-        atol: float,
-    ) -> None:
-        self.field, self.x, self.y = check_field(field), check_tensor(name, x), y
-        self.method = check_choice("method", method, [*STEPS, *ADAPTIVE])
-        self.estimator, self.generator = check_choice("estimator", estimator, ["exact", "hutchinson"]), generator
-        self.size = len(x) if batch_size is None else check_count("batch_size", batch_size)
-        self.gradients, self.tolerances = check_flag("gradients", gradients), (rtol, atol)
+        def solve(part: slice) -> Tensor:
+            guide, sign = guide_of(y, part), None if probe is None else probe[part]
 
-    def __call__(self, times: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
-        """The samples at the last time, flat (B, D), and the integral (B,)."""
-        field, x, y, method = self.field, self.x, self.y, self.method
-        for name, t in (("start", start), ("end", end)):
-            if not field.has_velocity_at(t):
-                raise ValueError(f"the field has no finite velocity at t = {t}: choose another {name}")
-        with torch.inference_mode(False), remembering():
-            if y is not None:
-                field.check_guide(remember(y), x)
-            grid = remember_times(check_apart(times, x.dtype), x)
-            asked, sizes = [] if method in ADAPTIVE else stages(method, grid, x), grid.times.diff().unbind()
-            probe = None
-            if self.estimator == "hutchinson":
-                signs = torch.randint(0, 2, x.shape, generator=self.generator)
-                probe = (2 * signs - 1).to(x)
+            def rates(state: Tensor, t: Tensor) -> Tensor:
+                samples = state[:, :-1].reshape(-1, *x.shape[1:])
+                velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign, gradients)
+                return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
 
-            def solve(part: slice) -> Tensor:
-                guide, sign = guide_of(y, part), None if probe is None else probe[part]
+            # The state is the sample and, in one more component, the divergence integrated so far.
+            state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
+            if method in ADAPTIVE:
+                return solve_adaptive(rates, state, grid.times[[0, -1]], method, *tolerances)[-1]
+            for at, t, h in zip(asked, grid.points, sizes, strict=False):
+                state = STEPS[method](ahead(rates, at), state, t, h)
+            return state
 
-                def rates(state: Tensor, t: Tensor) -> Tensor:
-                    samples = state[:, :-1].reshape(-1, *x.shape[1:])
-                    velocity, div = divergence(lambda x, t: field.u(x, t, guide), samples, t, sign, self.gradients)
-                    return torch.cat([velocity.flatten(1), div[:, None]], dim=1)
-
-                # The state is the sample and, in one more component, the divergence integrated so far.
-                state = torch.cat([x[part].flatten(1), torch.zeros_like(x[part].flatten(1)[:, :1])], dim=1)
-                if method in ADAPTIVE:
-                    return solve_adaptive(rates, state, grid.times[[0, -1]], method, *self.tolerances)[-1]
-                for at, t, h in zip(asked, grid.points, sizes, strict=False):
-                    state = STEPS[method](ahead(rates, at), state, t, h)
-                return state
-
-            parts = range(0, len(x), self.size)
-            bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
-            with torch.enable_grad() if self.gradients else torch.no_grad():
-                state = torch.cat([solve(slice(i, i + self.size)) for i in bar])
-        return state[:, :-1], state[:, -1]
+        parts = range(0, len(x), size)
+        bar = tqdm(parts, desc="likelihood", unit="batch", delay=2, leave=False, disable=None)
+        with torch.enable_grad() if gradients else torch.no_grad():
+            state = torch.cat([solve(slice(i, i + size)) for i in bar])
+    return state[:, :-1], state[:, -1]

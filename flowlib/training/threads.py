@@ -1,9 +1,9 @@
 """Threads that leave a core to a neighbour: another process would make all of them wait for the one it has slowed down.
 
-A step of training is a thousand short pieces that all threads do together. Where a busy process shares the core of one
-thread, that thread loses its turn for milliseconds, the others wait, and a step takes a hundred times as long
-(`benchmarks/busy.py`). One thread alone moves to the core that is free. So the trainer looks whether its threads have
-to wait, and then computes with one until they need not.
+A step of training is many short pieces that all threads do together. Where a busy process shares the core of one
+thread, that thread loses its turn for milliseconds, the others wait, and training slows down many times over
+(`benchmarks/busy.py` prints how much). One thread alone moves to the core that is free. So the trainer looks whether
+its threads have to wait, and then computes with one until they need not.
 
 The number of threads changes the rounding of sums. Whoever wants the same bits beside busy neighbours says how many
 threads there are to be: OMP_NUM_THREADS in the environment, or `flowlib train --threads`, is left as it is.
@@ -28,7 +28,7 @@ def crowded() -> bool:
     x, waited, begin = torch.zeros(2**17), 0.0, time.perf_counter()
     now = begin
     while now - begin < PROBE:
-        x.add_(1)  # some 20 microseconds, shared by all threads
+        x.add_(1)  # short, and shared by all threads
         before, now = now, time.perf_counter()
         waited += now - before if now - before > GAP else 0.0
     return waited > SHARE * PROBE
