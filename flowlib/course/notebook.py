@@ -1,6 +1,6 @@
-"""What notebooks import: the library's source on the page, trainings that are kept, hints that say more each time.
+"""What notebooks import: the library's source on the page, trainings that are kept, hints, checks of whose an answer is.
 
-from flowlib.course.notebook import exercise, fast, seeded, show_source, trained
+from flowlib.course.notebook import exercise, fast, seeded, show_source, trained, unaided
 
 Importing it also gives figures the course's style.
 """
@@ -22,6 +22,7 @@ import torch
 
 import flowlib
 from flowlib.checks import check_choice
+from flowlib.course.unaided import unaided as unaided
 from flowlib.data import Dataset
 from flowlib.plotting.style import STYLE
 from flowlib.recipes import Recipe, change, find_recipe, to_dict
