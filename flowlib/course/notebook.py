@@ -1,4 +1,4 @@
-"""What notebooks import: the library's source on the page, trainings that are kept, hints, checks of whose an answer is.
+"""What notebooks import: the library's source on the page, trainings that are kept, hints, whose an answer is.
 
 from flowlib.course.notebook import exercise, fast, seeded, show_source, trained, unaided
 
