@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Dataset, Spec
 from flowlib.plotting import picture_grid, save_figure
 from flowlib.recipes import Recipe
 from flowlib.systems.guides import choose_labels
@@ -118,7 +118,7 @@ class GaussiansSystem:
             raise ValueError("a Gaussian for each label needs data with labels")
         return Gaussians(spec.classes, spec.shape)
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, Gaussians)
 
         def loss(turn: Turn) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class GaussiansSystem:
             nats = -module.log_prob(batch["x"] + noise, batch["label"]).mean()
             return {"loss": nats, "deviation": module.log_std.exp().mean()}
 
-        return [Stage("fit", Task(module, loss, len(data)))]
+        return [Stage("fit", Task(module, loss, data.count))]
 
     def guides(
         self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]

@@ -47,7 +47,7 @@ def sample(
     given = _taken(system, "Sampling", wish)
     y = None
     if hasattr(system, "guides"):
-        y = system.guides(trained.spec, label or [], count, lambda: open_data(trained.recipe.data, "test"))
+        y = system.guides(trained.spec, label or [], count, lambda: open_data(trained.recipe.data, "test").finite())
     if y is None and label:
         raise ValueError(f"label {label[0]} was given, but the run in {run} takes no guide")
     if y is None:

@@ -1,12 +1,15 @@
 from . import digits as digits
 from . import folder as folder
 from . import mnist as mnist
+from . import scenes as scenes
 from . import toy as toy
 from .dataset import SPLITS as SPLITS
 from .dataset import Batch as Batch
 from .dataset import DataError as DataError
 from .dataset import Dataset as Dataset
-from .dataset import Spec as Spec
 from .named import available as available
 from .named import load as load
 from .named import open_data as open_data
+from .scenes import Scenes as Scenes
+from .spec import Data as Data
+from .spec import Spec as Spec

@@ -36,7 +36,7 @@ class Dataset:
         words, length: of the captions, as in `Spec`; if not given, as its own captions have them. Those of a test part
             may have other words than were learned, so a set with two parts gives both the same.
         judge: what measures samples of it, a name in `flowlib.metrics.judges.JUDGES`; None for that of its shape.
-        more: further columns by name, each a tensor (N, ...).
+        more: further columns by name, each a tensor (N, ...) or a sequence of N texts.
 
     Raises:
         ValueError: if the columns do not fit together, a label is out of range or there are fewer than two levels.
@@ -52,7 +52,7 @@ class Dataset:
     words: Sequence[str] = field(default=(), kw_only=True)
     length: int = field(default=0, kw_only=True)
     judge: str | None = field(default=None, kw_only=True)
-    more: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    more: Mapping[str, Tensor | Sequence[str]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         count = len(check_tensor("images", self.images))
@@ -74,7 +74,8 @@ class Dataset:
                 object.__setattr__(self, "words", words)
                 object.__setattr__(self, "length", length)
         for name, column in self.more.items():
-            if name in ("x", "label", "caption") or not isinstance(column, Tensor) or column.shape[:1] != (count,):
+            texts = isinstance(column, list | tuple) and all(isinstance(text, str) for text in column)
+            if name in ("x", "label", "caption") or not (texts or isinstance(column, Tensor)) or len(column) != count:
                 raise ValueError(
                     f"more[{name!r}] must be a new column of shape ({count}, ...), got {_describe(column)}"
                 )
@@ -83,6 +84,20 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.images.device
+
+    def finite(self) -> "Dataset":
+        """The set itself, which has an end: see `Data`."""
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,8 +122,7 @@ class Dataset:
         Raises:
             ValueError: if `index` is not a one-dimensional integer tensor or points outside the set.
         """
-        if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32) or index.ndim != 1:
-            raise ValueError(f"index must be an integer tensor of shape (batch,), got {_describe(index)}")
+        check_index(index)
         try:
             return {
                 name: column[index] if isinstance(column, Tensor) else [column[i] for i in index.tolist()]
@@ -120,7 +134,7 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         """Return the same set with all its tensors on `device`."""
         labels = None if self.labels is None else self.labels.to(device)
-        more = {name: column.to(device) for name, column in self.more.items()}
+        more = {name: column.to(device) if isinstance(column, Tensor) else column for name, column in self.more.items()}
         return replace(self, images=self.images.to(device), labels=labels, more=more)
 
     def digest(self) -> str:
@@ -141,6 +155,13 @@ class Dataset:
     def _columns(self) -> dict[str, Tensor | Sequence[str]]:
         given = {"x": self.images, "label": self.labels, "caption": self.captions}
         return {name: column for name, column in given.items() if column is not None} | dict(self.more)
+
+
+def check_index(index: object) -> Tensor:
+    """Return `index` if it is an integer tensor of shape (B,); a ValueError if not."""
+    if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32) or index.ndim != 1:
+        raise ValueError(f"index must be an integer tensor of shape (batch,), got {_describe(index)}")
+    return index
 
 
 def words_of(captions: Sequence[str]) -> tuple[tuple[str, ...], int]:

@@ -1,18 +1,25 @@
-"""Data by name: real handwriting (`digits`, `mnist`), two-dimensional sets (`toy`); and folders by their path."""
+"""Data by name: real handwriting (`digits`, `mnist`), scenes of it, two-dimensional sets; and folders by their path."""
 
 import os
+from typing import Literal, overload
 
 from flowlib.checks import check_choice
-from flowlib.data import digits, folder, mnist, toy
+from flowlib.data import digits, folder, mnist, scenes, toy
 from flowlib.data.dataset import DataError, Dataset
+from flowlib.data.scenes import Scenes
+from flowlib.data.spec import Data
 
 
 def available() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return ("digits", "mnist", *toy.SETS)
+    return ("digits", "mnist", *scenes.SETS, *toy.SETS)
 
 
-def load(name: str, split: str = "train") -> Dataset:
+@overload
+def load(name: Literal["scenes", "scenes-mnist", "scenes-32", "scenes-32-mnist"], split: str = ...) -> Scenes: ...  # type: ignore[overload-overlap]
+@overload
+def load(name: str, split: str = ...) -> Dataset: ...
+def load(name: str, split: str = "train") -> Dataset | Scenes:
     """Return the data set `name`.
 
     Args:
@@ -21,17 +28,19 @@ def load(name: str, split: str = "train") -> Dataset:
 
     Raises:
         ValueError: if the name or the split is unknown.
-        DataError: if the files of "mnist" are damaged, or are absent and cannot be fetched.
+        DataError: if the files of MNIST are damaged, or are absent and cannot be fetched.
     """
     check_choice("name", name, available())
     if name == "digits":
         return digits.load(split)
     if name == "mnist":
         return mnist.load(split)
+    if name in scenes.SETS:
+        return scenes.load(split, *scenes.SETS[name])
     return toy.load(name, split)
 
 
-def open_data(text: str, split: str = "train") -> Dataset:
+def open_data(text: str, split: str = "train") -> Data:
     """Return the data set of a name, or that of a folder of images.
 
     Args:

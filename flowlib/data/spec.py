@@ -1,8 +1,15 @@
-"""What a run keeps of its data: plain numbers and names, from which networks can be built and sampled without them."""
+"""What is asked of data, and what a run keeps of them: plain numbers and names, enough to build and sample networks."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
 
 from flowlib.checks import check_count
+
+if TYPE_CHECKING:
+    from flowlib.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -50,3 +57,37 @@ class Spec:
             raise ValueError(f"columns must have 'label' if there are classes; got {self.columns!r}, {self.classes}")
         if self.names and (len(self.names) != self.classes or len(set(self.names)) < len(self.names)):
             raise ValueError(f"names must be {self.classes} different names, one a label, or (); got {self.names!r}")
+
+
+class Data(Protocol):
+    """A set of samples that is learned from, which lies in memory (`Dataset`) or has no end (`flowlib.data.Scenes`).
+
+    Attributes: as in `Dataset`, and `count`: how many samples there are; None of a set without an end.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def count(self) -> int | None: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def levels(self) -> int | None: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def batch(self, index: Tensor) -> dict[str, Any]:
+        """The samples at `index` (B,), by columns."""
+        ...
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same set, whose batches lie on `device`."""
+        ...
+
+    def finite(self) -> "Dataset":
+        """The set itself; of one without an end, as many samples as stand for all of them."""
+        ...

@@ -28,7 +28,7 @@ def evaluate_run(run: Run, *, data: Splits | None = None, **options: Any) -> Seq
     request = kind(spec=run.spec, usual=run.recipe.training.precision, **options)
     if data is None:
         name = run.recipe.data
-        data = Splits(open_data(name, "train"), open_data(name, "test"))
+        data = Splits(open_data(name, "train").finite(), open_data(name, "test").finite())
         digest = read_record(run.folder).digest
         if name not in available() and digest != data.train.digest():
             raise RunError(f"the data of the run in {run.folder} have changed since: {name} is not what it was")

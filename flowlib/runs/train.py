@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowlib.data import Dataset, available, open_data
+from flowlib.data import Data, Dataset, available, open_data
 from flowlib.plotting import save_figure
 from flowlib.recipes import Recipe, change
 from flowlib.runs.export import draw
@@ -70,14 +70,14 @@ def train(
         recipe = change(recipe, data=data.name)
     with join_world(pick_device(device)) as (world, place):
 
-        def set_up() -> tuple[Dataset, Mapping[str, nn.Module], Sequence[Stage]]:
-            learned = open_data(recipe.data, "train") if data is None else data
+        def set_up() -> tuple[Data, Mapping[str, nn.Module], Sequence[Stage]]:
+            learned: Data = open_data(recipe.data, "train") if data is None else data
             parts, hashes = load_parts(recipe.system, place)
             given = parts if net is None else {**parts, "net": net}
             module, digest = build(recipe, learned.spec, given).to(place), None
             stages = recipe.system.stages(module, learned.to(place), given)
             if world.leads:
-                if data is not None or recipe.data not in available():
+                if isinstance(learned, Dataset) and (data is not None or recipe.data not in available()):
                     digest = learned.digest()
                 own, earlier = (
                     None if net is None else type(net).__qualname__,
@@ -102,7 +102,7 @@ def train(
 
 
 def _illustrator(
-    recipe: Recipe, data: Dataset, parts: Mapping[str, nn.Module], folder: Path
+    recipe: Recipe, data: Data, parts: Mapping[str, nn.Module], folder: Path
 ) -> Callable[[nn.Module, int], None] | None:
     """What draws the pictures of a run on its way: the system's own, or samples; None where there is nothing to see."""
     seen = data.shape == (2,) or (len(data.shape) == 3 and data.shape[0] in (1, 3))
@@ -119,14 +119,14 @@ def _illustrator(
     return illustrate
 
 
-def _picture(run: Run, data: Dataset, title: str) -> Any:
+def _picture(run: Run, data: Data, title: str) -> Any:
     """The system's own picture of how far it is, or samples: eight of each label, or clouds of points."""
     system: Any = run.recipe.system
     if hasattr(system, "illustrate"):
         return system.illustrate(run.module, data, run.parts, title)
     images = len(data.shape) == 3
     count = max(1, data.classes) * (8 if images else 2000 // max(1, data.classes))
-    y = system.guides(run.spec, (), count, lambda: data) if hasattr(system, "guides") else None
+    y = system.guides(run.spec, (), count, data.finite) if hasattr(system, "guides") else None
     kind = getattr(system, "Sampling", None)
     few: dict[str, Any] = {} if kind is None or not hasattr(kind, "steps") else {"steps": 20}
     if y is not None and few and images:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.metrics.judges import judge_of
 from flowlib.nets import Autoencoder, PointAutoencoder
 from flowlib.plotting import picture_grid, point_cloud
@@ -52,13 +52,13 @@ class AutoencoderSystem:
         check_images_of(spec, self.factor)
         return Autoencoder(size, latent, self.channels, self.factor, self.depth, self.certain)
 
-    def loss(self, module: Any, data: Dataset, turn: Turn) -> Tensor | Mapping[str, Tensor]:
+    def loss(self, module: Any, data: Data, turn: Turn) -> Tensor | Mapping[str, Tensor]:
         """What is descended, for this process's part of a batch."""
         x = data.batch(turn.mine)["x"]
         return (module(x).to(x.dtype) - x).square().mean()
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
-        return [Stage("autoencoder", Task(module, lambda turn: self.loss(module, data, turn), len(data), module))]
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
+        return [Stage("autoencoder", Task(module, lambda turn: self.loss(module, data, turn), data.count, module))]
 
     def restore(self, module: Any, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What the network is given of images x, and what it makes of it."""
@@ -67,10 +67,11 @@ class AutoencoderSystem:
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:
         return report_restored(self, module, data, request)
 
-    def illustrate(self, module: nn.Module, data: Dataset, parts: Parts, title: str) -> Any:
+    def illustrate(self, module: nn.Module, data: Data, parts: Parts, title: str) -> Any:
         """Images of the whole set or 1,000 points, what the network is given of them, and what it makes of it."""
         images = len(data.shape) == 3
-        x = data.images[:: max(1, len(data) // 10)][:10] if images else data.images[:1000]
+        whole = data.finite()
+        x = whole.images[:: max(1, len(whole) // 10)][:10] if images else whole.images[:1000]
         given, restored = self.restore(module, x, torch.Generator().manual_seed(0))
         rows = {"data": x, "given": given, "made": restored}
         if given is x:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from flowlib.chains import named_chain
 from flowlib.checks import check_choice, check_count, check_labels, check_tensor
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.nets import TimeClassifier
 from flowlib.paths import GaussianPath
 from flowlib.schedules import SCHEDULES
@@ -91,7 +91,7 @@ class ClassifierSystem:
             raise ValueError(f"a classifier needs images with labels, not data of shape {spec.shape}")
         return TimeClassifier(spec.shape[0], self.channels, spec.classes, self.depth, self.dim)
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, TimeClassifier)
         path = self.path()
 
@@ -99,7 +99,7 @@ class ClassifierSystem:
             batch = data.batch(turn.index)
             return classifier_loss(module, path, batch["x"], batch["label"], part=turn.part, generator=turn.generator)
 
-        return [Stage("classifier", Task(module, loss, len(data), module))]
+        return [Stage("classifier", Task(module, loss, data.count, module))]
 
     @torch.no_grad()
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: ReportRequest) -> Sequence[Row]:

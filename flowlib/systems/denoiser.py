@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
-from flowlib.data import Dataset
+from flowlib.data import Data
 from flowlib.systems.autoencoder import AutoencoderSystem
 from flowlib.systems.system import register
 from flowlib.training import Turn
@@ -124,7 +124,7 @@ class DenoiserSystem(AutoencoderSystem):
         """What is done to the input."""
         return gaussian_noise(self.std) if self.std else masking_noise(self.masked)
 
-    def loss(self, module: Any, data: Dataset, turn: Turn) -> Tensor:
+    def loss(self, module: Any, data: Data, turn: Turn) -> Tensor:
         x = data.batch(turn.index)["x"]
         damaged = self.corruption()(x, turn.generator)[turn.part]  # drawn for the whole batch
         return denoising_loss(module, x[turn.part], lambda _, __: damaged)

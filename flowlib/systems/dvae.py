@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_flag, check_number, check_tensor
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.nets import DiscreteAutoencoder, perplexity
 from flowlib.nets.discrete import check_tokens
 from flowlib.systems.autoencoder import AutoencoderSystem, check_images_of
@@ -162,7 +162,7 @@ class DVAESystem(AutoencoderSystem):
         sizes = (spec.shape[0], self.channels, self.factor, self.depth)
         return DiscreteAutoencoder(self.tokens, self.latent_channels, *sizes)
 
-    def loss(self, module: Any, data: Dataset, turn: Turn) -> Mapping[str, Tensor]:
+    def loss(self, module: Any, data: Data, turn: Turn) -> Mapping[str, Tensor]:
         x = data.batch(turn.mine)["x"]
         places = [size // self.factor for size in x.shape[2:]]
         noise = gumbel_noise(torch.empty(len(turn.index), self.tokens, *places), turn.generator)[turn.part].to(x)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.metrics import load_evaluator
 from flowlib.nets import Autoencoder, CodebookAutoencoder, PatchDiscriminator, perplexity
 from flowlib.precision import double
@@ -77,7 +77,7 @@ class FirstStage(FirstStageSettings, Training):
         self.check()
 
 
-def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> Stage:
+def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Data) -> Stage:
     """The training of an autoencoder by the losses of `stage`; it ends up with its averaged weights, frozen.
 
     The rival's first weights follow from the stage's seed.
@@ -87,7 +87,7 @@ def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> S
     if stage.adversarial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(stage.seed, "discriminator").initial_seed())
-            networks = Rivals(autoencoder, PatchDiscriminator(autoencoder.in_channels).to(data.images.device))
+            networks = Rivals(autoencoder, PatchDiscriminator(autoencoder.in_channels).to(data.device))
 
     def finish(trained: nn.Module) -> None:
         state = trained.autoencoder if isinstance(trained, Rivals) else trained
@@ -97,9 +97,9 @@ def first_stage(autoencoder: Autoencoder, stage: FirstStage, data: Dataset) -> S
     return Stage("first_stage", first_stage_task(networks, stage, data), stage, finish)
 
 
-def first_stage_task(module: nn.Module, settings: FirstStageSettings, data: Dataset) -> Task:
+def first_stage_task(module: nn.Module, settings: FirstStageSettings, data: Data) -> Task:
     """Training an autoencoder by the losses of `settings`; with a rival there are two players."""
-    evaluator = load_evaluator().to(data.images.device) if settings.perceptual else None
+    evaluator = load_evaluator().to(data.device) if settings.perceptual else None
     autoencoder, rival = (module.autoencoder, module.discriminator) if isinstance(module, Rivals) else (module, None)
     assert isinstance(autoencoder, Autoencoder)
     shape = (settings.latent_channels, *(size // settings.factor for size in data.shape[1:]))
@@ -118,9 +118,9 @@ def first_stage_task(module: nn.Module, settings: FirstStageSettings, data: Data
         return hinge_loss(rival(x), rival(restored))
 
     if rival is None:
-        return Task(autoencoder, loss, len(data), autoencoder)
+        return Task(autoencoder, loss, data.count, autoencoder)
     players = [Player(autoencoder, loss, "autoencoder"), Player(rival, judge, "discriminator")]
-    return Task(module, players, len(data), autoencoder)
+    return Task(module, players, data.count, autoencoder)
 
 
 @register("first-stage")
@@ -136,7 +136,7 @@ class FirstStageSystem(FirstStageSettings, AutoencoderSystem):
         autoencoder = self.autoencoder(spec.shape[0])
         return Rivals(autoencoder, PatchDiscriminator(spec.shape[0])) if self.adversarial else autoencoder
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         return [Stage("first_stage", first_stage_task(module, self, data))]
 
     @torch.no_grad()

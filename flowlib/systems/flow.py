@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowlib.chains import grid_time, named_chain
 from flowlib.checks import check_choice, check_count, check_flag, check_number
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Dataset, Spec
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, optimal_transport, prediction_error
 from flowlib.paths import PREDICTIONS, GaussianPath
@@ -148,7 +148,7 @@ class FlowSystem(Guided):
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         return self.model(spec.shape, spec, parts)
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, Model)
 
         def draw(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -157,7 +157,7 @@ class FlowSystem(Guided):
 
         if self.dequantise and data.levels is None:
             raise ValueError(f"dequantise needs pixels: {data.name!r} has none")
-        return [Stage("flow", lambda settings: self.task(module, module, draw, len(data), settings, data.levels))]
+        return [Stage("flow", lambda settings: self.task(module, module, draw, data.count, settings, data.levels))]
 
     def times(self) -> TimeSampler:
         """At which times the loss is computed."""
@@ -166,14 +166,23 @@ class FlowSystem(Guided):
         return uniform_time if self.time == "uniform" else logit_normal_time(self.time_mean, self.time_std)
 
     def task(
-        self, module: nn.Module, model: Model, draw: Draw, count: int, settings: Training, levels: int | None = None
+        self,
+        module: nn.Module,
+        model: Model,
+        draw: Draw,
+        count: int | None,
+        settings: Training,
+        levels: int | None = None,
     ) -> Task:
-        """Learning the flow of `model`, which is `module` or in it, from `count` data that `draw` gives."""
+        """Learning the flow of `model`, which is `module` or in it, from the data that `draw` gives (None: endless)."""
         time, stable = self.times(), None
         if self.stable_until:
             shuffle = stream(settings.seed, "stable targets")
             stable = StableTargets(
-                *draw(torch.arange(count), shuffle), until=self.stable_until, count=self.references, generator=shuffle
+                *draw(torch.arange(count or 10_000), shuffle),
+                until=self.stable_until,
+                count=self.references,
+                generator=shuffle,
             )
 
         def loss(turn: Turn) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_flag, check_number
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Dataset, Spec
 from flowlib.nets import ConvDiscriminator, ConvGenerator, PointDiscriminator, PointGenerator
 from flowlib.systems.guides import choose_labels
 from flowlib.systems.measuring import report_samples
@@ -103,7 +103,7 @@ class GANSystem:
         maker = ConvGenerator(height, channels, self.noise_dim, self.channels, classes)
         return GAN(maker, ConvDiscriminator(height, channels, self.channels, classes))
 
-    def stages(self, module: Any, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: Any, data: Data, parts: Parts) -> Sequence[Stage]:
         maker, judge = module.maker, module.discriminator
 
         def batch(turn: Turn) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -124,7 +124,7 @@ class GANSystem:
             return generator_loss(judge(maker(noise, y), y), saturating=self.saturating)
 
         players = [Player(judge, tell, "discriminator"), Player(maker, make, "generator")]
-        return [Stage("game", Task(module, players, len(data)))]
+        return [Stage("game", Task(module, players, data.count))]
 
     def guides(
         self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]

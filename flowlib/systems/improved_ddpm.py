@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowlib.chains import LearnedVariance, LossSecondMoment, TwoOutputs, forward, named_chain, term_at
 from flowlib.checks import check_choice, check_count, check_flag, check_number, check_tensor
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.losses import drop_guide
 from flowlib.paths import GaussianPath
 from flowlib.schedules import SCHEDULES
@@ -57,7 +57,7 @@ class ImprovedDDPMSystem(Guided):
         path = GaussianPath(named_chain(self.schedule, self.chain))
         return LearnedVariance(TwoOutputs(net), path, LossSecondMoment(self.chain) if self.importance else None)
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, LearnedVariance)
 
         def loss(turn: Turn) -> Tensor:
@@ -69,7 +69,7 @@ class ImprovedDDPMSystem(Guided):
                 generator=turn.generator,
             )  # fmt: skip
 
-        return [Stage("chain", Task(module, loss, len(data), module.net))]
+        return [Stage("chain", Task(module, loss, data.count, module.net))]
 
 
 def step_losses(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_number
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.fields import Model
 from flowlib.nets import Autoencoder
 from flowlib.nets.autoencoder import draw
@@ -63,7 +63,7 @@ class LatentFlowSystem(FlowSystem):
         torch.manual_seed(stream(stage.seed, "autoencoder").initial_seed())
         return LatentModel(model, stage.autoencoder(spec.shape[0]))
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, LatentModel)
         second = Stage("flow", lambda settings: self._second(module, data, settings))
         if self.first_stage is None:
@@ -80,13 +80,14 @@ class LatentFlowSystem(FlowSystem):
         samples = sample_flow(module, replace(request, y=self.reading(module, request.y)), lands=self.lands)
         return self.known(samples, request.y)
 
-    def _second(self, module: LatentModel, data: Dataset, settings: Training) -> Task:
+    def _second(self, module: LatentModel, data: Data, settings: Training) -> Task:
         """Learning the latents, each drawn anew from the Gaussian that the frozen encoder gives an image.
 
         The encoder sees each image once, here, and not in every step. This also sets the scale of the latents.
         """
         module.autoencoder.eval().requires_grad_(False)
-        with torch.no_grad(), autocast(settings.precision, data.images.device):
+        data = data.finite()  # whose latents are kept
+        with torch.no_grad(), autocast(settings.precision, data.device):
             pairs = [module.autoencoder.encode(images) for images in data.images.split(500)]
             module.fit_scale(data.images[:10_000])
             module.scale.mul_(self.latent_std)
@@ -98,4 +99,4 @@ class LatentFlowSystem(FlowSystem):
             return z, self.reading(module, y)
 
         assert isinstance(module.model, Model)
-        return self.task(module, module.model, latents, len(data), settings)
+        return self.task(module, module.model, latents, data.count, settings)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
-from flowlib.data import Dataset, Spec
+from flowlib.data import Data, Dataset, Spec
 from flowlib.training import Task, Training
 
 Row = dict[str, float | str]  # of a table
@@ -116,7 +116,7 @@ class System(Protocol):
         """
         ...
 
-    def stages(self, module: nn.Module, data: Dataset, parts: Parts) -> Sequence[Stage]:
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         """The trainings of `module`, what `build` made, on the training data, which are on the module's device."""
         ...
 

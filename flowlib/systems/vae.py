@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_number
-from flowlib.data import Dataset
+from flowlib.data import Data
 from flowlib.nets import Autoencoder, CodebookAutoencoder
 from flowlib.nets.autoencoder import draw
 from flowlib.precision import double
@@ -72,7 +72,7 @@ class VAESystem(AutoencoderSystem):
         super().__post_init__()
         check_number("kl_weight", self.kl_weight, 0)
 
-    def loss(self, module: Any, data: Dataset, turn: Turn) -> Mapping[str, Tensor]:
+    def loss(self, module: Any, data: Data, turn: Turn) -> Mapping[str, Tensor]:
         x = data.batch(turn.mine)["x"]
         mean, log_variance = (part.to(x.dtype) for part in module.encode(x))
         noise = turn.normal(*mean.shape[1:])

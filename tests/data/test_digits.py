@@ -46,8 +46,8 @@ def test_split_is_the_same_everywhere() -> None:
 def test_load_and_available() -> None:
     assert data.available()[:2] == ("digits", "mnist")
     assert "moons" in data.available()
-    with pytest.raises(ValueError, match=r"name must be one of digits, mnist, gaussians, .*; got 'cifar'"):
+    with pytest.raises(ValueError, match=r"name must be one of digits, mnist, scenes, .*; got 'cifar'"):
         data.load("cifar")
     for name in data.available():
-        with pytest.raises(ValueError, match="split must be one of train, test; got 'valid'"):
+        with pytest.raises(ValueError, match="split must be one of train, test(, compositions)?; got 'valid'"):
             data.load(name, "valid")
