@@ -49,5 +49,5 @@ def test_load_and_available() -> None:
     with pytest.raises(ValueError, match=r"name must be one of digits, mnist, scenes, .*; got 'cifar'"):
         data.load("cifar")
     for name in data.available():
-        with pytest.raises(ValueError, match="split must be one of train, test(, compositions)?; got 'valid'"):
+        with pytest.raises(ValueError, match=r"split must be one of train, test(, compositions)?; got 'valid'"):
             data.load(name, "valid")

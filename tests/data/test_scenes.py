@@ -188,7 +188,8 @@ def test_resampling_to_the_same_grid_is_the_identity_and_keeps_a_constant() -> N
     assert not bool(drawn.any())
     flat = Glyphs(pixels.clamp(max=1) * 255, torch.arange(10))
     doubled = flat.draw(np.arange(10), 0 * one, np.tile([2, 2], (10, 1)), 12 * one, one, 16)
-    assert torch.allclose(doubled[:, 2:14, 4:12], torch.ones(10, 12, 8))
+    assert torch.allclose(doubled[:, 3:13, 5:11], torch.ones(10, 10, 6))
+    assert torch.allclose(doubled[:, 2, 5:11], torch.full((10, 6), 0.75))  # linear towards the empty pixel outside
 
 
 def test_annotations_of_a_square() -> None:
