@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flowlib.data import DataError, Scenes, load, scenes
+from flowlib.data import DataError, Scenes, layouts, load, scenes
 from flowlib.data.annotations import boxes_of, edges_of, keypoints_of
 from flowlib.data.counter import uniforms
 from flowlib.data.glyphs import Glyphs
@@ -151,6 +151,33 @@ def test_places_and_sizes_are_where_they_are_said_to_be(whole: dict) -> None:
     box = whole["boxes"][there]
     height = (box[:, 3] - box[:, 1]) / whole["size"] * 16
     assert float(height[large == 0].max()) <= 7 < 8 < float(height[large == 1].min())
+
+
+def test_what_is_in_front_is_painted_last_and_has_the_pixel(whole: dict) -> None:
+    one = Scenes(whole["size"])
+    strokes = one._strokes(whole["objects"].numpy(), uniforms(0, MANY.numpy(), scenes._CHANCES)) >= 0.8
+    both, right, seen = strokes.all(1), 0, 0
+    for i in both.any((1, 2)).nonzero()[:, 0].tolist():
+        colours = torch.tensor(scenes._INKS)[whole["objects"][i, :, 1]]
+        if float((colours[0] - colours[1]).norm()) > 0.6:
+            pixels = (whole["x"][i, :, both[i]].T + 1) / 2
+            owner = whole["masks"][i][:, both[i]].int().argmax(0)
+            right += int(((pixels[:, None] - colours).norm(dim=2).argmin(1) == owner).sum())
+            seen += len(owner)
+    assert seen > 50
+    assert right == seen
+
+
+def test_every_place_leaves_room_to_move(whole: dict) -> None:
+    corner, _ = layouts.squares(
+        whole["objects"].numpy(), uniforms(0, MANY.numpy(), scenes._CHANCES)[:, 6:10], whole["size"]
+    )
+    places = whole["objects"][:, 0, 3]
+    for place in range(9):
+        for axis in (0, 1):
+            for large in (0, 1):
+                mine = (places == place) & (whole["objects"][:, 0, 2] == large)
+                assert len(np.unique(corner[mine.numpy(), 0, axis])) == whole["size"] // 16 + 1
 
 
 def test_captions_read_back_say_what_is_there(whole: dict) -> None:
