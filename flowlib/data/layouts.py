@@ -9,6 +9,7 @@ from flowlib.text.captions import COLOURS, DIGITS
 HELD_OUT = tuple(((3 * colour + 1) % 10, colour) for colour in range(len(COLOURS)))  # (digit, colour)
 SEEN = tuple((d, c) for d in range(len(DIGITS)) for c in range(len(COLOURS)) if (d, c) not in HELD_OUT)
 _HEIGHTS = (7, 10)  # of small and large digits, in sixteenths of the image
+_ALONE = tuple((size, place) for size in range(2) for place in range(9))  # where one object may be
 _OVERLAP = 0.2  # of the smaller digit's square by the larger's, at most
 
 
@@ -20,8 +21,8 @@ def pick(chance: np.ndarray, count: int) -> np.ndarray:
 def objects_of(chance: np.ndarray, pairs: np.ndarray, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
     """The objects of scenes, (B, 2, 4): digit, colour, size, place; and which is in front, (B,).
 
-    One object or two, as likely; of one the second row is -1. Sizes and places of two are uniform among those whose
-    squares hardly overlap.
+    One object or two, as likely; of one the second row is -1. Sizes and places are uniform: of one among all, of two
+    among those whose squares hardly overlap.
 
     Args:
         chance: (B, 3) how many, where, which in front.
@@ -31,9 +32,11 @@ def objects_of(chance: np.ndarray, pairs: np.ndarray, held_out: bool) -> tuple[n
     which = np.array(SEEN)[pick(pairs, len(SEEN))]
     if held_out:
         which[:, 0] = np.array(HELD_OUT)[pick(pairs[:, 0], len(HELD_OUT))]
-    table = np.array(_layouts())
-    objects = np.concatenate([which, table[pick(chance[:, 1], len(table))]], axis=2)
-    objects[chance[:, 0] < 0.5, 1] = -1
+    table, alone = np.array(_layouts()), chance[:, 0] < 0.5
+    where = table[pick(chance[:, 1], len(table))]
+    where[alone, 0] = np.array(_ALONE)[pick(chance[alone, 1], len(_ALONE))]
+    objects = np.concatenate([which, where], axis=2)
+    objects[alone, 1] = -1
     return objects, pick(chance[:, 2], 2)
 
 
@@ -54,8 +57,7 @@ def squares(objects: np.ndarray, chance: np.ndarray, size: int) -> tuple[np.ndar
 
 @cache
 def _layouts() -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-    one = [(size, place) for size in range(2) for place in range(9)]
-    return tuple((a, b) for a in one for b in one if _overlap(a, b) <= _OVERLAP)
+    return tuple((a, b) for a in _ALONE for b in _ALONE if _overlap(a, b) <= _OVERLAP)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> float:
