@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_INK = 0.25  # of the darkest pixel: what counts as ink when an image is cut
+_INK = 0.4  # of the darkest pixel: what counts as ink when an image is cut
 
 
 class Glyphs:
@@ -74,7 +74,7 @@ def _resampling(start: Tensor, length: Tensor, first: Tensor, drawn: Tensor, old
     gap = (torch.arange(old) + 0.5 - where[..., None]) / scale.clamp(min=1)[..., None]
     weights = (1 - gap.abs()).clamp(min=0)
     weights = weights / weights.sum(2, keepdim=True).clamp(min=1e-12)
-    return (weights * ((at > 0) & (at < drawn[:, None]))[..., None]).float()
+    return (weights * ((at >= 0) & (at < drawn[:, None]))[..., None]).float()
 
 
 def _span(ink: Tensor) -> tuple[Tensor, Tensor]:
