@@ -147,7 +147,7 @@ def test_places_and_sizes_are_where_they_are_said_to_be(whole: dict) -> None:
         assert float(centre[low][:, axis].max()) < 7.5
         assert float(centre[high][:, axis].min()) > 8.5
         middle = centre[which == 1][:, axis]
-        assert float(((middle >= 7) & (middle <= 9)).double().mean()) > 0.97  # a faint stroke is not in the box
+        assert float(((middle >= 7) & (middle <= 9)).double().mean()) > 0.95  # a faint stroke is not in the box
     box = whole["boxes"][there]
     height = (box[:, 3] - box[:, 1]) / whole["size"] * 16
     assert float(height[large == 0].max()) <= 7
