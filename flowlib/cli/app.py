@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | recipes | data | start | grade | course`, and systems'.
+"""The command line: `flowlib demo | train | sample | evaluate | zoo | recipes | data | start | grade | course`, and more.
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from flowlib import __version__
-from flowlib.cli.commands import evaluate, sample
+from flowlib.cli.commands import evaluate, sample, zoo
 from flowlib.cli.course import course_app
 from flowlib.cli.options import complete_recipe
 from flowlib.cli.start import start
@@ -55,7 +55,7 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (demo, train, sample, evaluate, start, grade):
+for command in (demo, train, sample, evaluate, zoo, start, grade):
     app.command()(command)
 
 

@@ -104,6 +104,46 @@ def evaluate(
         out.write_text(json.dumps(list(rows), indent=2), "utf-8")
 
 
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="A run of the zoo; all of them by default.")] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Put the finished run of a recipe into the zoo, with its report."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples to measure for the report.")] = 10_000,
+) -> None:
+    """List the trained runs that come with the package, or say how one was made and what it was measured at.
+
+    Wherever a run's folder is asked for, zoo:NAME stands for one of them.
+
+    \b
+    Examples:
+      flowlib zoo
+      flowlib zoo judge
+      flowlib evaluate zoo:judge
+    """
+    from flowlib.runs import evaluate_run, load_run
+    from flowlib.runs import zoo as shelf
+    from flowlib.weights import describe_weights
+
+    if pack is not None:
+        if name is not None:
+            raise ValueError(f"a packed run is called like its recipe: leave out {name!r}")
+        shelf.check_packable(pack)
+        for file in shelf.pack(pack, evaluate_run(load_run(pack), samples=samples)):
+            typer.echo(str(file))
+    elif name is None:
+        typer.echo(format_table(shelf.rows()))
+    else:
+        name = name.removeprefix(shelf.PREFIX)
+        shelf.check_name(name)
+        known = describe_weights(name)
+        typer.echo(
+            f"{known['command']}  ({known['steps']} steps, {known['seconds'] / 60:.0f} min on {known['machine']})"
+        )
+        typer.echo(format_table(known["figures"]))
+
+
 def _taken(system: Any, kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a command's options that were given; a ValueError if a system's request has no such field."""
     from flowlib.systems.system import name_of

@@ -10,3 +10,6 @@ from .images import evaluate_images as evaluate_images
 from .images import inception_score as inception_score
 from .images import label_accuracy as label_accuracy
 from .judges import fit_reader as fit_reader
+from .reader import SceneReader as SceneReader
+from .scenes import read_scenes as read_scenes
+from .scenes import score_captions as score_captions

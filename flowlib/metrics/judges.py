@@ -21,6 +21,7 @@ from flowlib.metrics.distances import energy_distance, sliced_wasserstein
 from flowlib.metrics.evaluator import FEATURES, IMAGE_SHAPE, evaluate, load_evaluator
 from flowlib.metrics.features import frechet_distance, precision_recall
 from flowlib.metrics.images import evaluate_images, inception_score
+from flowlib.metrics.scenes import judge_by_scene_reader
 from flowlib.training.order import stream
 
 Judge = Callable[[Tensor, Tensor | None], dict[str, float | str]]  # samples, the labels asked for -> scores
@@ -136,6 +137,7 @@ JUDGES: dict[str, Callable[[Dataset, Dataset], Judge]] = {
     "reader": judge_by_reader,
     "points": judge_points,
     "images": judge_images,
+    "scenes": judge_by_scene_reader,
 }
 
 

@@ -6,80 +6,18 @@
 What it reads right on real scenes, blurred and noised ones stands beside its weights: `flowlib zoo judge`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import permutations
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowlib.checks import check_tensor
-from flowlib.text.captions import BACKGROUNDS, NAMES, PLACES, Description, Thing, read_caption, relation
-from flowlib.weights import read_weights
-
-FEATURES = 192
-WEIGHTS = {16: "judge", 32: "judge-32"}
-ATTRIBUTES = {name: len(values) for name, values in NAMES.items() if name != "place"}
-
-
-class SceneReader(nn.Module):
-    """A detector of digits in scenes: (B, 3, size, size) in [-1, 1] -> logits by name.
-
-    For each of nine places whether there is a digit, which, of what colour and size; and the background. The 32-pixel
-    reader halves its image first; from there on both are the same.
-
-    Args:
-        size: of the images, 16 or 32.
-
-    Raises:
-        ValueError: for another size.
-    """
-
-    edges: ClassVar[tuple[str, ...]] = ("stem", "heads")
-
-    def __init__(self, size: int = 16) -> None:
-        super().__init__()
-        if size not in WEIGHTS:
-            raise ValueError(f"size must be 16 or 32, got {size!r}")
-        self.size = size
-        self.stem = nn.Conv2d(3, 48, 3, padding=1) if size == 16 else nn.Conv2d(3, 48, 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList([_Block(48), _Block(96), _Block(128)])
-        self.downs = nn.ModuleList([nn.Conv2d(48, 96, 3, 2, 1), nn.Conv2d(96, 128, 3, 2, 1)])
-        self.last = nn.Linear(128 * 4 * 4, FEATURES)
-        self.heads = nn.Linear(FEATURES, len(PLACES) * (1 + sum(ATTRIBUTES.values())) + len(BACKGROUNDS))
-
-    def features(self, x: Tensor) -> Tensor:
-        """What the heads read, (B, 192): in it, sets of images are compared (`frechet_distance`)."""
-        shape = (3, self.size, self.size)
-        if tuple(x.shape[1:]) != shape:
-            raise ValueError(f"images must have shape (batch, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
-        h = self.blocks[0](self.stem(x))  # (B, 48, 16, 16)
-        for down, block in zip(self.downs, self.blocks[1:], strict=True):
-            h = block(down(F.gelu(h)))  # (B, 96, 8, 8), (B, 128, 4, 4)
-        return F.gelu(self.last(F.gelu(h).flatten(1)))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Logits: "there" (B, 9), "digit" (B, 9, 10), "colour" (B, 9, 8), "size" (B, 9, 2), "background" (B, 3)."""
-        out = self.heads(self.features(x)).float()
-        places, background = out[:, : -len(BACKGROUNDS)].unflatten(1, (len(PLACES), -1)), out[:, -len(BACKGROUNDS) :]
-        there, *rest = places.split([1, *ATTRIBUTES.values()], dim=2)
-        return {"there": there[..., 0], **dict(zip(ATTRIBUTES, rest, strict=True)), "background": background}
-
-
-class _Block(nn.Module):
-    """x + conv(gelu(norm(conv(gelu(norm(x)))))), at one size."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
-        self.conv1, self.conv2 = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.gelu(self.norm1(x)))
-        return x + self.conv2(F.gelu(self.norm2(h)))
+from flowlib.data import Dataset
+from flowlib.metrics.features import frechet_distance, precision_recall
+from flowlib.metrics.reader import ATTRIBUTES, FEATURES, SceneReader, load_reader, read_features
+from flowlib.text.captions import NAMES, Description, Thing, read_caption, relation
 
 
 @dataclass(frozen=True)
@@ -116,18 +54,6 @@ def read_scenes(images: Tensor, reader: SceneReader | None = None, *, batch_size
     objects = torch.stack([*read, place], dim=2)
     objects[sure <= 0] = -1
     return Reading(objects, out["background"].argmax(1))
-
-
-@cache
-def load_reader(size: int = 16) -> SceneReader:
-    """The reader that comes with the package, on the CPU, frozen.
-
-    Raises:
-        ValueError: for a size that there is none for; FileNotFoundError, ValueError: as `flowlib.weights.read_weights`.
-    """
-    reader = SceneReader(size)
-    reader.load_state_dict({name: value.float() for name, value in read_weights(WEIGHTS[size]).items()})
-    return reader.eval().requires_grad_(False)
 
 
 def compare(things: Sequence[Thing], background: int, asked: Description) -> dict[str, bool]:
@@ -178,3 +104,25 @@ def score_captions(
     names = ("digit", "colour", "size", "place", "relation", "background", "count", "all")
     found = {name: [row[name] for row in rows if name in row] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
+def judge_by_scene_reader(train: Dataset, test: Dataset) -> Callable[[Tensor, Tensor | None], dict[str, float | str]]:
+    """The judge of scenes: distances in the features of the network that reads them, and how many digits it finds.
+
+    Raises:
+        ValueError: of samples of another shape, not finite, or too few for a covariance.
+    """
+    reader = load_reader(train.shape[-1])
+    real = read_features(test.images, reader)
+
+    def judge(x: Tensor, y: Tensor | None) -> dict[str, float | str]:
+        if len(check_tensor("samples", x)) <= FEATURES:
+            raise ValueError(f"samples must be more than {FEATURES} to be measured beside real ones, got {len(x)}")
+        x = x.clamp(-1, 1)
+        features = read_features(x, reader)
+        precision, recall = precision_recall(real, features[: len(real)])
+        there = (read_scenes(x, reader).objects[..., 0] >= 0).sum(1)
+        found = {f"{count} found": float((there == count).double().mean()) for count in (0, 1, 2)}
+        return {"frechet": frechet_distance(features, real), "precision": precision, "recall": recall, **found}
+
+    return judge

@@ -49,25 +49,37 @@ def read_record(folder: Path) -> Record:
         RunError: without a run, or for a record that is damaged or of another version.
         ValueError: for systems from elsewhere that cannot be imported.
     """
-    all_systems()  # whose errors are not the record's
     path = folder / RECIPE
     try:
         content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None
+    return record_of(content, str(path))
+
+
+def record_of(content: Any, source: str) -> Record:
+    """The record that `content_of` made plain data of; errors as in `read_record`, which name `source`."""
+    all_systems()  # whose errors are not the record's
+    try:
         recipe = from_dict(content["recipe"])
         spec, digest, parts, net, stages = (content[name] for name in ("spec", "digest", "parts", "net", "stages"))
         return Record(recipe, Spec(**spec), digest, parts, net, tuple(stages))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None
+        raise RunError(f"{source} is damaged, or of another version of flowlib: {error}") from None
+
+
+def content_of(record: Record) -> dict[str, Any]:
+    """A run's record as plain data for JSON."""
+    content: dict[str, Any] = {"flowlib": flowlib.__version__, "recipe": to_dict(record.recipe)}
+    content |= {"spec": dataclasses.asdict(record.spec), "digest": record.digest, "parts": record.parts}
+    return content | {"net": record.net, "stages": record.stages}
 
 
 def write_record(folder: Path, record: Record) -> None:
     """Put a run's record into its folder; a WriteError if that fails."""
-    content: dict[str, Any] = {"flowlib": flowlib.__version__, "recipe": to_dict(record.recipe)}
-    content |= {"spec": dataclasses.asdict(record.spec), "digest": record.digest, "parts": record.parts}
-    content |= {"net": record.net, "stages": record.stages}
-    write_whole(folder / RECIPE, json.dumps(content, indent=2).encode())
+    write_whole(folder / RECIPE, json.dumps(content_of(record), indent=2).encode())
 
 
 def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: bool) -> None:

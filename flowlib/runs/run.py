@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flowlib.data import Spec
 from flowlib.recipes import Recipe
+from flowlib.runs import zoo
 from flowlib.runs.folder import RunError, read_record
 from flowlib.systems.system import SampleRequest, System, name_of, parts_of
 from flowlib.training import checkpoint
@@ -23,7 +24,7 @@ from flowlib.training.devices import pick_device
 from flowlib.training.order import stream
 from flowlib.training.trainer import CHECKPOINTS
 
-__all__ = ["Run", "RunError", "load_run"]
+__all__ = ["Run", "RunError", "load_pretrained", "load_run"]
 
 
 @dataclass
@@ -100,7 +101,7 @@ def load_run(folder: Path | str, device: str | torch.device = "auto", *, net: nn
     """The run in a folder, at its latest checkpoint, ready to be used.
 
     Args:
-        folder: where it lies.
+        folder: where it lies, or "zoo:NAME" for one that comes with the package.
         device: where to put it.
         net: the network of a run that was trained on one of your own, built as it was then; its weights are the run's.
 
@@ -108,8 +109,9 @@ def load_run(folder: Path | str, device: str | torch.device = "auto", *, net: nn
         RunError: if there is no run, or a part that it stands on is gone or has other weights now.
         CheckpointError: if its checkpoint is missing, damaged, or of another version or architecture.
     """
-    folder, record = Path(folder), read_record(Path(folder))
     place = pick_device(device) if isinstance(device, str) else device
+    shipped = zoo.entry(str(folder)) if zoo.is_zoo(folder) else None
+    folder, record = Path(folder), read_record(Path(folder)) if shipped is None else shipped[0]
     if record.net is not None and net is None:
         raise RunError(f"{folder} was trained with a network of your own, {record.net}: load_run(folder, net=...)")
     parts, hashes = load_parts(record.recipe.system, place)
@@ -117,10 +119,18 @@ def load_run(folder: Path | str, device: str | torch.device = "auto", *, net: nn
         if record.parts.get(name) != digest:
             raise RunError(f"the part {name!r} of the run in {folder} has other weights than when it was trained")
     module = build(record.recipe, record.spec, parts if net is None else {**parts, "net": net})
-    step, weights = checkpoint.load_average(folder / CHECKPOINTS)
-    checkpoint.load_weights(module, weights, folder / CHECKPOINTS)
+    if shipped is None:
+        step, weights = checkpoint.load_average(folder / CHECKPOINTS)
+    else:
+        step, weights = record.recipe.training.steps, shipped[1]
+    checkpoint.load_weights(module, weights, folder / CHECKPOINTS if shipped is None else folder)
     module.to(place).eval().requires_grad_(False)
     return Run(folder, record.recipe, record.spec, step, module, parts)
+
+
+def load_pretrained(name: str, device: str | torch.device = "auto") -> Run:
+    """The run called `name` in the zoo, ready to be used: `load_run("zoo:NAME")`, with its errors."""
+    return load_run(f"{zoo.PREFIX}{name}", device)
 
 
 def load_parts(system: System, device: torch.device) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -135,7 +145,8 @@ def load_parts(system: System, device: torch.device) -> tuple[dict[str, nn.Modul
             parts[name] = load_run(source, device).module
         except RunError as error:
             raise RunError(f"the part {name!r}: {error}") from None
-        hashes[name] = checkpoint.average_digest(Path(source) / CHECKPOINTS)
+        shipped = zoo.is_zoo(source)
+        hashes[name] = zoo.entry(source)[2] if shipped else checkpoint.average_digest(Path(source) / CHECKPOINTS)
     return parts, hashes
 
 

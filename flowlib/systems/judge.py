@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_number
 from flowlib.data import Data, Spec
-from flowlib.metrics.scenes import ATTRIBUTES, SceneReader, read_scenes
+from flowlib.metrics.reader import ATTRIBUTES, SceneReader
+from flowlib.metrics.scenes import read_scenes
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits, Stage, register
 from flowlib.training import Task, Turn
 from flowlib.training.order import stream

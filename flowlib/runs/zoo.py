@@ -1,0 +1,131 @@
+"""The zoo: trained runs that come with the package, small enough to lie in it.
+
+    run = load_pretrained("judge")         # as load_run("zoo:judge")
+
+A run in the zoo is two files in `flowlib/weights`: its averaged weights in half precision, and a JSON with their
+SHA-256, its recipe, the command that trained it, the seconds that took, on what, and what `flowlib evaluate` measured.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowlib.recipes import RECIPES
+from flowlib.runs.folder import Record, RunError, content_of, read_record, record_of
+from flowlib.systems.system import Row
+from flowlib.training import read_metrics
+from flowlib.training.checkpoint import load_average
+from flowlib.training.files import write_whole
+from flowlib.training.trainer import CHECKPOINTS, METRICS
+from flowlib.weights import FOLDER, describe_weights, read_weights
+
+PREFIX = "zoo:"
+LIMIT = 3 * 2**20  # bytes of one file
+
+
+def is_zoo(source: Path | str) -> bool:
+    """Whether a run is named, as "zoo:judge", and not the folder of one."""
+    return str(source).startswith(PREFIX)
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The runs in the zoo."""
+    found = sorted(path.stem for path in folder.glob("*.json"))
+    return [name for name in found if "run" in describe_weights(name, folder)]
+
+
+def check_name(name: str, folder: Path = FOLDER) -> str:
+    """Return `name` if there is a run of that name in the zoo; a RunError if not."""
+    if name not in names(folder):
+        raise RunError(f"the zoo has no {name!r}; it has {', '.join(names(folder))}")
+    return name
+
+
+def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor], str]:
+    """The record of a run in the zoo, its weights in full precision, and their SHA-256.
+
+    Raises:
+        RunError: if there is none of that name, or its files are damaged or of another version.
+    """
+    name = check_name(source.removeprefix(PREFIX), folder)
+    described = describe_weights(name, folder)
+    record = record_of(described["run"], f"{folder / name}.json")
+    try:
+        weights = read_weights(name, folder)
+    except (ValueError, FileNotFoundError) as error:
+        raise RunError(str(error)) from None
+    full = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    return record, full, str(described["sha256"])
+
+
+def rows(folder: Path = FOLDER) -> list[Row]:
+    """A row for each run in the zoo: name, system, data, size, and what its training took."""
+    table: list[Row] = []
+    for name in names(folder):
+        described = describe_weights(name, folder)
+        recipe = described["run"]["recipe"]
+        size = (folder / f"{name}.safetensors").stat().st_size / 2**20
+        row: Row = {"name": f"{PREFIX}{name}", "system": recipe["system"]["system"], "data": recipe["data"]}
+        table.append(
+            row | {"MiB": round(size, 2), "steps": str(described["steps"]), "minutes": described["seconds"] / 60}
+        )
+    return table
+
+
+def check_packable(run: Path) -> tuple[Record, int, dict[str, Tensor]]:
+    """The record, the steps and the weights of a run, if it may be in the zoo; a RunError if not, as `pack` says."""
+    record = read_record(run)
+    name, (steps, weights) = record.recipe.name, load_average(run / CHECKPOINTS)
+    if RECIPES.get(name) != record.recipe or record.digest is not None or steps != record.recipe.training.steps:
+        raise RunError(f"the run in {run} is not what `flowlib train {name}` makes: the zoo takes no other")
+    return record, steps, weights
+
+
+def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER) -> list[Path]:
+    """Put a trained run into the zoo, under the name of its recipe.
+
+    Args:
+        run: the run's folder.
+        figures: the rows of its report.
+        folder: the zoo's.
+
+    Returns:
+        the two files.
+
+    Raises:
+        RunError: if there is no such run, or it is not that of a named recipe as it stands, trained to its end: no one
+            else could train it again by its name.
+        ValueError: if its weights are more than 3 MiB, or leave the range of half precision.
+    """
+    from safetensors.torch import save
+
+    record, steps, weights = check_packable(run)
+    name = record.recipe.name
+    half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    if not all(bool(torch.isfinite(value).all()) for value in half.values()):
+        raise ValueError(f"weights of {run} are too large for half precision")
+    content = save({key: value.contiguous().clone() for key, value in half.items()})
+    if len(content) > LIMIT:
+        raise ValueError(
+            f"weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
+        )
+    described = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "command": f"flowlib train {name}",
+        "steps": steps,
+        "seconds": round(read_metrics(run / METRICS)[-1]["seconds"]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "figures": [dict(row) for row in figures],
+        "run": content_of(record),
+    }
+    files = [folder / f"{name}.safetensors", folder / f"{name}.json"]
+    write_whole(files[0], content)
+    write_whole(files[1], (json.dumps(described, indent=1) + "\n").encode())
+    return files
