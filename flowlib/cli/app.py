@@ -1,4 +1,4 @@
-"""The command line: `flowlib demo | train | sample | evaluate | zoo | recipes | data | start | grade | course`, and more.
+"""The command line: `flowlib demo | train | sample | evaluate | zoo | recipes | data | start | grade | course`...
 
 What is slow to import is imported inside a command, so that help and completion answer at once. A bad input is one line
 on standard error and exit status 2; Ctrl-C is exit status 130.

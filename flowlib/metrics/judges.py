@@ -29,8 +29,7 @@ Reader = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> a logit for each l
 
 SIDE = 16  # of the grid of means that stands for larger images
 COMPONENTS = 64  # of pixels, in which a Fréchet distance is taken
-FEW = 16  # test images without which a covariance says nothing
-FITTED = 10_000  # training images that a support vector machine is fitted to in seconds
+FEW, FITTED = 16, 10_000  # test images that a covariance needs; training images that a machine is fitted to in seconds
 NEIGHBOURS = 3  # of precision and recall
 
 
@@ -193,9 +192,9 @@ def _check_shape(name: str, images: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _enough(samples: Tensor, least: int) -> Tensor:
-    if len(samples) < least:
-        raise ValueError(f"samples must be {least} or more to be measured beside real ones, got {len(samples)}")
-    return samples
+    if len(samples) >= least:
+        return samples
+    raise ValueError(f"samples must be {least} or more to be measured beside real ones, got {len(samples)}")
 
 
 def _share(right: Tensor) -> float:

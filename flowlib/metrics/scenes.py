@@ -44,7 +44,8 @@ def read_scenes(images: Tensor, reader: SceneReader | None = None, *, batch_size
     Raises:
         ValueError: for images of another shape, empty or not finite.
     """
-    reader = load_reader(check_tensor("images", images).shape[-1]) if reader is None else reader
+    check_tensor("images", images)
+    reader = load_reader(images.shape[-1]) if reader is None else reader
     weight = reader.heads.weight
     with torch.no_grad():
         parts = [reader(part.to(weight)) for part in images.split(batch_size)]

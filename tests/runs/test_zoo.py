@@ -1,0 +1,115 @@
+"""The zoo: what is packed is loaded to half precision, what is damaged is named, and shipped figures are true."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowlib.cli import main
+from flowlib.recipes import RECIPES, change, find_recipe
+from flowlib.runs import RunError, evaluate_run, load_pretrained, load_run, train, zoo
+from flowlib.weights import FOLDER, describe_weights
+
+TINY = {"steps": 3, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo") / "run"
+    train(change(find_recipe("judge"), **TINY), folder, pictures=False, progress=False)
+    return folder
+
+
+@pytest.fixture
+def shelf(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo that holds the tiny run, as if it were what the recipe says."""
+    monkeypatch.setitem(RECIPES._all, "judge", change(find_recipe("judge"), **TINY))  # type: ignore[attr-defined]
+    zoo.pack(run, [{"scenes": "none", "digit": 0.5}], tmp_path)
+    return tmp_path
+
+
+def test_a_packed_run_is_the_run_in_half_precision(run: Path, shelf: Path) -> None:
+    record, weights, digest = zoo.entry("zoo:judge", shelf)
+    own = load_run(run).module.state_dict()
+    assert weights.keys() == own.keys()
+    assert all(torch.equal(weights[name], own[name].half().float()) for name in own)
+    assert record.recipe.training.steps == 3
+    described = describe_weights("judge", shelf)
+    assert described["command"] == "flowlib train judge"
+    assert described["sha256"] == digest
+    assert described["figures"] == [{"scenes": "none", "digit": 0.5}]
+    (row,) = zoo.rows(shelf)
+    assert (row["name"], row["system"], row["data"]) == ("zoo:judge", "judge", "scenes")
+
+
+def test_what_is_not_the_recipe_is_not_packed(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not what `flowlib train judge` makes"):
+        zoo.pack(run, [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_too_large_is_not_packed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES._all, "judge", change(find_recipe("judge"), **TINY))  # type: ignore[attr-defined]
+    monkeypatch.setattr(zoo, "LIMIT", 1000)
+    with pytest.raises(ValueError, match="MiB; the zoo takes up to"):
+        zoo.pack(run, [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_or_missing_file_is_named(shelf: Path) -> None:
+    with pytest.raises(RunError, match="the zoo has no 'clip'; it has judge"):
+        zoo.entry("zoo:clip", shelf)
+    weights = shelf / "judge.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RunError, match="are damaged or were exchanged"):
+        zoo.entry("zoo:judge", shelf)
+    weights.unlink()
+    with pytest.raises(RunError, match="are missing"):
+        zoo.entry("zoo:judge", shelf)
+    weights.write_bytes(content)
+    described = json.loads((shelf / "judge.json").read_text())
+    described["run"]["recipe"]["system"]["colour"] = "red"
+    (shelf / "judge.json").write_text(json.dumps(described))
+    with pytest.raises(RunError, match=r"judge\.json is damaged, or of another version of flowlib"):
+        zoo.entry("zoo:judge", shelf)
+
+
+def test_the_command_line_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"zoo:{name}" in listed for name in zoo.names())
+    assert main(["zoo", "zoo:judge"]) == 0
+    assert "flowlib train judge" in capsys.readouterr().out
+    assert main(["zoo", "unicorn"]) == 2
+    assert "the zoo has no 'unicorn'" in capsys.readouterr().err
+    assert main(["zoo", "judge", "--pack", "nowhere"]) == 2
+    assert main(["zoo", "--pack", "nowhere"]) == 2
+    assert "nowhere holds no run" in capsys.readouterr().err
+    assert main(["sample", "zoo:judge"]) == 2
+    assert "does not sample" in capsys.readouterr().err
+
+
+def test_the_zoo_is_small() -> None:
+    sizes = [path.stat().st_size for path in FOLDER.glob("*.safetensors")]
+    assert max(sizes) <= 3 * 2**20
+    assert sum(sizes) <= 40 * 2**20
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_shipped_run_is_what_its_recipe_says(name: str) -> None:
+    run = load_pretrained(name)
+    assert run.recipe == find_recipe(name)
+    assert run.step == run.recipe.training.steps
+    assert describe_weights(name)["command"] == f"flowlib train {name}"
+    assert shutil.which("flowlib") is None or run.device.type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if name.startswith("judge")])
+def test_a_judges_figures_are_measured_again(name: str, mnist: object) -> None:
+    shipped = describe_weights(name)["figures"][0]
+    again = evaluate_run(load_pretrained(name), samples=1000)[0]
+    for attribute in ("place", "digit", "colour", "size", "background"):
+        assert abs(float(again[attribute]) - shipped[attribute]) < 0.02, attribute  # another number of scenes
