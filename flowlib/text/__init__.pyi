@@ -1,3 +1,4 @@
+from .bpe import BPE as BPE
 from .vocabulary import DIGITS as DIGITS
 from .vocabulary import PADDING as PADDING
 from .vocabulary import START as START
