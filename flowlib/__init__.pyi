@@ -2,6 +2,7 @@ from .fields import Field as Field
 from .fields import MixtureField as MixtureField
 from .fields import Model as Model
 from .guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
+from .guidance import Energy as Energy
 from .guidance import EnergyGuidance as EnergyGuidance
 from .likelihood import bits_per_dim as bits_per_dim
 from .likelihood import dequantise as dequantise

@@ -4,12 +4,13 @@ Both kinds add to the field's own prediction, whatever its kind: converting a pr
 to one over the terms, so that guiding and then converting is the same as converting and then guiding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_number, check_tensor
+from flowlib.checks import check_choice, check_number, check_tensor
 from flowlib.fields import Field, check_field
 from flowlib.gradients import differentiable, recorded
 from flowlib.known import always, as_time, at, for_batch, made_of
@@ -61,6 +62,34 @@ class ClassifierFreeGuidance(_Guided):
         return unconditional + self.scale * (conditional - unconditional)
 
 
+LogProb = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x (B, ...), t (B,), y (B, ...) or None) -> (B,)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A differentiable preference among samples, one of those that guide a field together.
+
+    Attributes:
+        log_prob: (x, t, y) -> (B,), larger where x is preferred.
+        scale: its weight among the others.
+        looks: at what: "noised", x itself, for what was trained on noised data; or "clean", D = E[z|x] as the guided
+            field predicts it, for what knows only clean data. D is an average of data that x may have come from, so
+            log_prob(D) is not log E[p(y|z)|x]: it is a guess, good where that law is narrow (Chung et al. 2023, DPS).
+            Its gradient goes back through the field's network, in the same call that guides.
+
+    Raises:
+        ValueError: for a scale that is not finite, or something else to look at.
+    """
+
+    log_prob: LogProb
+    scale: float = 1.0
+    looks: str = "noised"
+
+    def __post_init__(self) -> None:
+        check_number("scale", self.scale)
+        check_choice("looks", self.looks, ("noised", "clean"))
+
+
 class EnergyGuidance(_Guided):
     """s(x) + w grad_x log_prob(x, t, y): a classifier on noised data, or any other differentiable preference.
 
@@ -70,24 +99,43 @@ class EnergyGuidance(_Guided):
 
     Args:
         field: the field that is guided.
-        log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x.
+        log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x; or several energies, whose weighted
+            sum it then is (semantic diffusion guidance: Liu et al. 2023, section 3.4).
         scale: w.
         conditional: whether the guided field itself gets y too; by default it is asked for its null guide.
+        bound: the largest root mean square of what is added to a sample's score; a longer one keeps its direction.
+            None for none. It keeps samples from being thrown off by one step (Disco Diffusion's "clamp_max").
 
     Raises:
-        ValueError: for a scale that is not finite, a `log_prob` whose result is not (B,), or where the weight of the
-            gradient is not finite (t = 1 on schedules whose derivative is infinite there).
+        ValueError: for a scale that is not finite, a bound that is not above 0, no energy at all, a `log_prob` whose
+            result is not (B,), or where the weight of the gradient is not finite (t = 1 on schedules whose derivative
+            is infinite there), or the clean sample is not determined.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import EnergyGuidance, MixtureField
+        >>> from flowlib.guidance import Energy
+        >>> field = MixtureField(torch.tensor([[-2.0], [2.0]]), torch.tensor([0.5, 0.5]))
+        >>> right = Energy(lambda z, t, y: z[:, 0], looks="clean")
+        >>> bool((EnergyGuidance(field, right).u(torch.zeros(1, 1), 0.5) > field.u(torch.zeros(1, 1), 0.5)).all())
+        True
     """
 
     def __init__(
         self,
         field: Field,
-        log_prob: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        log_prob: LogProb | Energy | Sequence[Energy],
         scale: float = 1.0,
         conditional: bool = False,
+        bound: float | None = None,
     ) -> None:
         super().__init__(field, scale)
-        self.log_prob, self.conditional = log_prob, conditional
+        given = [log_prob] if isinstance(log_prob, Energy) or callable(log_prob) else log_prob
+        self.energies = [one if isinstance(one, Energy) else Energy(one) for one in given]
+        if not self.energies:
+            raise ValueError("log_prob must be an energy or several, got none")
+        self.conditional = conditional
+        self.bound = None if bound is None else check_number("bound", bound, 0, low_open=True)
 
     def determines_at(self, t: float) -> bool:
         return super().determines_at(t) and self._finite(as_time(t))
@@ -112,18 +160,35 @@ class EnergyGuidance(_Guided):
         return torch.where(alpha > 0, -self.path.delta(self.predicts, t) * beta / alpha, torch.zeros_like(alpha))
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        prediction = self.field.predict(x, t, y if self.conditional else None)
-        time = expand_time(t, x)
+        guide, time = y if self.conditional else None, expand_time(t, x)
         if not self._finite(time):
             raise ValueError(f"a gradient cannot guide a {self.predicts!r} at t = 1 on {self.path}: ask for t < 1")
         if self.scale == 0 or always(time, self, "nothing", lambda t: self._weight(t) == 0):
-            return prediction
+            return self.field.predict(x, t, guide)
+        clean = any(energy.looks == "clean" for energy in self.energies)
+        prediction = None if clean else self.field.predict(x, t, guide)
         graph = torch.is_grad_enabled() and x.requires_grad  # a likelihood needs the gradient's own derivative
         with differentiable():
-            x = x if graph else recorded(x.detach()).requires_grad_()
-            log_prob = self.log_prob(x, recorded(for_batch(time, len(x))), None if y is None else recorded(y))
+            seen = x if graph else recorded(x.detach()).requires_grad_()
+            looked = {"noised": seen}
+            if prediction is None:
+                prediction = self.field.predict(seen, t, guide)
+                looked["clean"] = self.path.convert(prediction, seen, t, self.predicts, "data")
+            gradient = self._gradient(looked, recorded(for_batch(time, len(x))), y, graph)
+        (weight,) = at(time, self, "weight", lambda t: (self._weight(t),))
+        return (prediction if graph else prediction.detach()) + weight * gradient
+
+    def _gradient(self, looked: Mapping[str, Tensor], t: Tensor, y: Tensor | None, graph: bool) -> Tensor:
+        """What is added to the score, shaped like x."""
+        x, y = looked["noised"], None if y is None else recorded(y)
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for energy in self.energies:
+            log_prob = energy.log_prob(looked[energy.looks], t, y)
             if log_prob.shape != (len(x),):
                 raise ValueError(f"log_prob must return shape ({len(x)},), got {tuple(log_prob.shape)}")
-            gradient = torch.autograd.grad(log_prob.sum(), x, create_graph=graph)[0]
-        (weight,) = at(time, self, "weight", lambda t: (self._weight(t),))
-        return prediction + self.scale * weight * gradient
+            total = total + energy.scale * log_prob.sum()
+        gradient = self.scale * torch.autograd.grad(total, x, create_graph=graph)[0]
+        if self.bound is None:
+            return gradient
+        size = gradient.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (x.ndim - 1))
+        return gradient * (self.bound / size.clamp(min=self.bound))
