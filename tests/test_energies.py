@@ -50,7 +50,8 @@ def test_several_energies_add_up_by_their_scales() -> None:
     found = EnergyGuidance(field, parts, scale=0.5).s(X, 0.4) - field.s(X, 0.4)
     alone = [EnergyGuidance(field, part, scale=0.5).s(X, 0.4) - field.s(X, 0.4) for part in parts]
     assert torch.allclose(found, torch.stack(alone).sum(0), atol=1e-10)
-    assert float(found.abs().min()) > 1e-3
+    assert torch.allclose(alone[0], (0.5 * 0.3 * SLOPE).expand_as(X), atol=1e-10)
+    assert torch.allclose(alone[2], (0.5 * 2.0 * gain(field, 0.4) * SLOPE).expand_as(X), atol=1e-10)
 
 
 def test_a_bound_shortens_what_is_longer_and_keeps_its_direction() -> None:
