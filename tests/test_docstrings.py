@@ -10,12 +10,23 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
+from flowlib.nets import transformer
 from flowlib.text import bpe, words
 
 
 @pytest.mark.parametrize(
     ("module", "lines"),
-    [(losses, 4), (samplers, 4), (sde, 4), (ddim, 4), (likelihood, 2), (edm, 4), (bpe, 3), (words, 1)],
+    [
+        (losses, 4),
+        (samplers, 4),
+        (sde, 4),
+        (ddim, 4),
+        (likelihood, 2),
+        (edm, 4),
+        (bpe, 3),
+        (words, 1),
+        (transformer, 4),
+    ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:
     with torch.random.fork_rng(devices=[]):

@@ -28,5 +28,11 @@ from .gan import PatchDiscriminator as PatchDiscriminator
 from .gan import PointDiscriminator as PointDiscriminator
 from .gan import PointGenerator as PointGenerator
 from .mlp import MLP as MLP
+from .transformer import GPT as GPT
+from .transformer import TextTransformer as TextTransformer
+from .transformer import Transformer as Transformer
+from .transformer_block import Cache as Cache
+from .transformer_block import QuickGELU as QuickGELU
+from .transformer_block import TransformerBlock as TransformerBlock
 from .unet import UNet as UNet
 from .words import WordEmbedding as WordEmbedding

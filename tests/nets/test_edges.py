@@ -63,6 +63,24 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         blocks.1.attention.qkv blocks.1.attention.out blocks.1.mlp.0 blocks.1.mlp.2
         """,
     ),
+    "transformer": (
+        lambda: nets.Transformer(width=8, depth=1, heads=2, gelu="quick"),
+        "blocks.0.attention.qkv blocks.0.attention.out blocks.0.mlp.0 blocks.0.mlp.2",
+    ),
+    "gpt": (
+        lambda: nets.GPT(vocabulary=5, length=4, width=8, depth=1, heads=2),
+        """
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
+    "text": (
+        lambda: nets.TextTransformer(vocabulary=5, length=4, end=4, width=8, depth=1, heads=2),
+        """
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
     "mlp": (
         lambda: MLP(width=8, depth=2, classes=3, dim=8),
         "blocks.0.layers.0 blocks.0.layers.2 blocks.1.layers.0 blocks.1.layers.2",
