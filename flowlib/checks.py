@@ -57,6 +57,13 @@ def check_image_shape(name: str, value: Tensor, channels: int, multiple: int = 1
     return value
 
 
+def check_image_size(name: str, value: Tensor, channels: int, size: int) -> Tensor:
+    """Return `value` if its shape is (batch, channels, size, size); else a ValueError naming it and what came."""
+    if value.ndim != 4 or value.shape[1:] != (channels, size, size):
+        raise ValueError(f"{name} must have shape (batch, {channels}, {size}, {size}), got {tuple(value.shape)}")
+    return value
+
+
 def check_labels(name: str, y: object, batch: int, classes: int, device: torch.device) -> Tensor:
     """Return `y` if it is an integer tensor of shape (batch,) on `device` with values 0 ... classes.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import transformer
+from flowlib.nets import transformer, vit
 from flowlib.text import bpe, words
 
 
@@ -26,6 +26,7 @@ from flowlib.text import bpe, words
         (bpe, 3),
         (words, 1),
         (transformer, 4),
+        (vit, 4),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

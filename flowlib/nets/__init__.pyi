@@ -22,6 +22,7 @@ from .dit import unpatchify as unpatchify
 from .embeddings import Condition as Condition
 from .embeddings import LabelEmbedding as LabelEmbedding
 from .embeddings import TimeEmbedding as TimeEmbedding
+from .embeddings import TimeShift as TimeShift
 from .gan import ConvDiscriminator as ConvDiscriminator
 from .gan import ConvGenerator as ConvGenerator
 from .gan import PatchDiscriminator as PatchDiscriminator
@@ -35,4 +36,5 @@ from .transformer_block import Cache as Cache
 from .transformer_block import QuickGELU as QuickGELU
 from .transformer_block import TransformerBlock as TransformerBlock
 from .unet import UNet as UNet
+from .vit import ViT as ViT
 from .words import WordEmbedding as WordEmbedding

@@ -4,6 +4,7 @@ import math
 from typing import ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
@@ -83,3 +84,32 @@ def zero_init(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+class TimeShift(nn.Module):
+    """What an encoder of noised images adds to its features: (B,) in [0, 1] -> (B, dim); at first 0 at all times.
+
+    So an encoder of clean images, t = 1, is where one of noised images can start from.
+    """
+
+    edges: ClassVar[tuple[str, ...]] = ("shift",)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(dim)
+        self.shift = zero_init(nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.shift(F.silu(self.time(t)))
+
+
+def add_time(h: Tensor, shift: TimeShift | None, t: Tensor | None) -> Tensor:
+    """Tokens h (B, N, dim) with the shift of times t (B,) added to each; of None, clean images, that of t = 1.
+
+    Without a shift t must be None, else it is a ValueError.
+    """
+    if shift is None:
+        if t is not None:
+            raise ValueError("t must be None: the encoder was made without timed=True")
+        return h
+    return h + shift(h.new_ones(len(h)) if t is None else t)[:, None]

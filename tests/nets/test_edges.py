@@ -81,6 +81,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
         """,
     ),
+    "vit": (
+        lambda: nets.ViT(image_size=8, width=8, depth=1, heads=2, out_dim=4, timed=True),
+        """
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
+    "vit, mean": (
+        lambda: nets.ViT(image_size=8, width=8, depth=1, heads=2, pool="mean"),
+        """
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
     "mlp": (
         lambda: MLP(width=8, depth=2, classes=3, dim=8),
         "blocks.0.layers.0 blocks.0.layers.2 blocks.1.layers.0 blocks.1.layers.2",
