@@ -81,6 +81,20 @@ def stack(arrays: Sequence[np.ndarray], grey: bool) -> Tensor:
     return pixels.float().contiguous().div_(127.5).sub_(1)
 
 
+def read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """One image file as a network takes it: (C, H, W) float32 in [-1, 1] of `shape`, C = 1 or 3 and H = W.
+
+    It is scaled by its shorter side and cut to its middle; of colours in grey, the mean is taken.
+
+    Raises:
+        DataError: for a file that is missing, damaged or no image.
+    """
+    with open_image(path) as image:
+        array = decode(image, shape[1])
+    x = stack([array], grey=array.ndim == 2)[0]
+    return x.mean(0, keepdim=True) if shape[0] == 1 else x.expand(shape[0], -1, -1).clone()
+
+
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
     if pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError(f"its pixels lie in {pixels.min()} ... {pixels.max()}, expected 8 or 16 bits")

@@ -1,7 +1,7 @@
 """A tokenizer that travels with the weights: its merges are a buffer, so that a run can be given texts anywhere."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +23,19 @@ class Tokenizer(nn.Module):
 
     Attributes:
         bpe: the encoding.
+        start, end, padding: the last three of the vocabulary, whatever was learned.
 
     Raises:
         ValueError: for sizes that do not fit; in calls for a text that is too long, naming it.
     """
 
-    edges = ()
+    edges: ClassVar[tuple[str, ...]] = ()
     merges: Tensor
 
     def __init__(self, vocabulary: int = 512, length: int = 32) -> None:
         super().__init__()
         self.vocabulary, self.length = check_count("vocabulary", vocabulary, 259), check_count("length", length, 3)
+        self.start, self.end, self.padding = range(vocabulary - 3, vocabulary)
         self.register_buffer("merges", torch.full((vocabulary - 259, 2), UNUSED))
         self.bpe = BPE(())
         self.register_load_state_dict_post_hook(lambda module, keys: module._refresh())
@@ -51,7 +53,13 @@ class Tokenizer(nn.Module):
         self.bpe.batch(texts, self.length)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        return self.bpe.batch(texts, self.length).to(self.merges.device)
+        rows = self.bpe.batch(texts, self.length)
+        return torch.where(rows < self.bpe.start, rows, rows - self.bpe.start + self.start).to(self.merges.device)
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Texts of tokens (B, length), as they were, or near it where tokens make no text."""
+        known = [[token for token in row if token < self.bpe.start] for row in tokens.tolist()]
+        return [self.bpe.decode(row) for row in known]
 
     def _refresh(self) -> None:
         merges = self.merges.tolist()
