@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import transformer, vit
+from flowlib.nets import clip, transformer, vit
 from flowlib.text import bpe, words
 
 
@@ -27,6 +27,7 @@ from flowlib.text import bpe, words
         (words, 1),
         (transformer, 4),
         (vit, 4),
+        (clip, 6),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

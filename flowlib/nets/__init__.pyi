@@ -10,6 +10,9 @@ from .blocks import ResidualBlock as ResidualBlock
 from .blocks import Stage as Stage
 from .blocks import Up as Up
 from .classifier import TimeClassifier as TimeClassifier
+from .clip import CLIP as CLIP
+from .clip import AttentionPool as AttentionPool
+from .clip import ImageCNN as ImageCNN
 from .codebook import Codebook as Codebook
 from .codebook import CodebookAutoencoder as CodebookAutoencoder
 from .codebook import perplexity as perplexity

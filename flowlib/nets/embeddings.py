@@ -104,7 +104,7 @@ class TimeShift(nn.Module):
 
 
 def add_time(h: Tensor, shift: TimeShift | None, t: Tensor | None) -> Tensor:
-    """Tokens h (B, N, dim) with the shift of times t (B,) added to each; of None, clean images, that of t = 1.
+    """Tokens (B, N, dim) or pixels (B, dim, H, W) with the shift of times t (B,); of None, clean images, that of t = 1.
 
     Without a shift t must be None, else it is a ValueError.
     """
@@ -112,4 +112,5 @@ def add_time(h: Tensor, shift: TimeShift | None, t: Tensor | None) -> Tensor:
         if t is not None:
             raise ValueError("t must be None: the encoder was made without timed=True")
         return h
-    return h + shift(h.new_ones(len(h)) if t is None else t)[:, None]
+    shifts = shift(h.new_ones(len(h)) if t is None else t)  # (B, dim)
+    return h + (shifts[:, None] if h.ndim == 3 else shifts[:, :, None, None])
