@@ -29,8 +29,8 @@ class Transformer(nn.Module):
             for token i. Causal, it must also come earlier. A token sees itself in any case.
 
     Raises:
-        ValueError: for a size, name or pattern that does not fit; in calls for more tokens than the pattern has, or a
-            cache without `causal`.
+        ValueError: for a size, name or pattern that does not fit; in calls for more tokens than the pattern has, a
+            cache without `causal`, or one of another depth.
 
     Example:
         >>> net = Transformer(width=8, depth=2, heads=2, causal=True)
@@ -69,6 +69,8 @@ class Transformer(nn.Module):
         """Args: x (B, N, width); mask, true where a token counts, (B, N), or with those in the cache (B, M + N)."""
         if cache is not None and not self.causal:
             raise ValueError("cache must be None unless the transformer is causal: earlier tokens would see later ones")
+        if cache is not None and len(cache.layers) != self.depth:
+            raise ValueError(f"cache must be of depth {self.depth}, got {len(cache.layers)}")
         past = 0 if cache is None else len(cache)
         seen = visible(past, x.shape[1], self.causal, self.patterns, mask, x.device)
         for i, block in enumerate(self.blocks):

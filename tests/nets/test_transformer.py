@@ -240,6 +240,7 @@ def test_what_does_not_fit_is_named() -> None:
         (lambda: Transformer(8, 3, 2, pattern=[PATTERN, OTHER]), "one or 3"),
         (lambda: Transformer(8, 1, 2, pattern=PATTERN[:2, :2])(x), "at most 2 tokens, as the pattern has, got 3"),
         (lambda: Transformer(8, 1, 2)(x, cache=Cache(1)), "cache must be None unless"),
+        (lambda: Transformer(8, 1, 2, causal=True)(x, cache=Cache(2)), "cache must be of depth 1, got 2"),
         (lambda: Transformer(8, 1, 2)(x, torch.ones(1, 4).bool()), r"mask must be \(B, 3\)"),
         (lambda: GPT(0, 4), "vocabulary must be"),
         (lambda: GPT(5, 0), "length must be"),
