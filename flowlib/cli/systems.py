@@ -87,7 +87,7 @@ def _build(name: str) -> Any:
     kinds, command = tuple(kind for kind, _ in brings), brings[0][1]
 
     def act(**options: Any) -> None:
-        folder, device = options.pop("run"), options.pop("device")
+        folder, device = options.pop("run" if command.model is None else "model"), options.pop("device")
         request = command.request(**options)
         run = load_run(folder, device)
         if not command.anywhere and not isinstance(run.recipe.system, kinds):
@@ -95,7 +95,9 @@ def _build(name: str) -> Any:
         for line in command.run(run, request) or ():
             typer.echo(line)
 
-    parameters = [_parameter("run", Path, inspect.Parameter.empty, "Folder of a run.", True)]
+    parameters = []
+    if command.model is None:
+        parameters.append(_parameter("run", Path, inspect.Parameter.empty, "Folder of a run, or zoo:NAME.", True))
     hints = get_type_hints(command.request)
     for part in dataclasses.fields(command.request):
         default = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
@@ -104,6 +106,8 @@ def _build(name: str) -> Any:
         parameters.append(
             _parameter(part.name, hints[part.name], empty, meta.get("help", ""), meta.get("argument", False))
         )
+    if command.model is not None:
+        parameters.append(_parameter("model", Path, Path(command.model), "Folder of a run, or zoo:NAME.", False))
     parameters.append(_parameter("device", str, "auto", "Where to compute: auto, cpu, cuda ...", False))
     act.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     act.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

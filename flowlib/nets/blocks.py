@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -93,17 +94,31 @@ class Up(nn.Conv2d):
 
 
 class AttentionBlock(nn.Module):
-    """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W)."""
+    """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W).
 
-    def __init__(self, channels: int, heads: int, groups: int = 8) -> None:
+    With a `context_dim`, a pixel looks at the pixels and at the tokens of a text in one softmax (GLIDE: Nichol et al.
+    2022, section 2.1).
+    """
+
+    def __init__(self, channels: int, heads: int, groups: int = 8, context_dim: int | None = None) -> None:
         super().__init__()
         self.norm = GroupNorm(min(groups, channels), channels)
-        self.attention = Attention(channels, heads)
+        self.attention = Attention(channels, heads, context_dim, joined=context_dim is not None)
         zero_init(self.attention.out)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
-        return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)
+    def forward(self, x: Tensor, condition: Tensor, context: Context | None = None) -> Tensor:
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
+        read = (
+            self.attention(pixels)
+            if context is None
+            else self.attention(pixels, context[0], joined_mask(context, pixels))
+        )
+        return x + read.transpose(1, 2).reshape(x.shape)
+
+
+def joined_mask(context: Context, tokens: Tensor) -> Tensor:
+    """Which of a context's tokens count, and after them all of (B, N, dim): (B, M + N), true or false."""
+    return torch.cat([context[1], context[1].new_ones(tokens.shape[:2])], dim=1)
 
 
 class CrossAttentionBlock(nn.Module):
@@ -124,17 +139,23 @@ class CrossAttentionBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks at one image size, each followed by attention if `heads` > 0; `read` lets the last one read."""
+    """Residual blocks at one image size, each followed by attention if `heads` > 0.
 
-    def __init__(self, channels: Sequence[int], dim: int, heads: int, adagn: bool = True) -> None:
+    A text is read by all attention blocks, if they are made with a `context_dim`, or by one more, behind the last, that
+    `read` makes.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], dim: int, heads: int, adagn: bool = True, context_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.width, self.heads = channels[-1], heads
         self.blocks = nn.ModuleList()
         for before, after in pairwise(channels):
             self.blocks.append(ResidualBlock(before, after, dim, adagn=adagn))
             if heads:
-                self.blocks.append(AttentionBlock(after, heads))
-        self.cross: CrossAttentionBlock | None = None
+                self.blocks.append(AttentionBlock(after, heads, context_dim=context_dim))
+        self.joins, self.cross = context_dim is not None, None  # type: bool, CrossAttentionBlock | None
 
     def read(self, dim: int) -> None:
         """End the stage with cross-attention to a context whose tokens have size `dim`."""
@@ -142,5 +163,6 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, context: Context | None = None) -> Tensor:
         for block in self.blocks:
-            x = block(x, condition)
+            reads = self.joins and isinstance(block, AttentionBlock)
+            x = block(x, condition, context) if reads else block(x, condition)
         return x if self.cross is None else self.cross(x, context)

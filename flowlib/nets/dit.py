@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_image_shape
 from flowlib.nets.attention import Attention
+from flowlib.nets.blocks import Context, joined_mask
 from flowlib.nets.embeddings import Condition, zero_init
 
 
@@ -53,14 +54,15 @@ class DiTBlock(nn.Module):
     """x + gate attention(norm(x)), then x + gate mlp(norm(x)), norms scaled and shifted by the condition.
 
     (B, N, width), (B, width) -> (B, N, width). The six modulation vectors start at zero: at first x passes unchanged.
+    With a `context_dim`, attention also looks at the tokens of a text, in the same softmax.
     """
 
     edges: ClassVar[tuple[str, ...]] = ("modulation",)  # what Muon leaves to AdamW
 
-    def __init__(self, width: int, heads: int, expand: int) -> None:
+    def __init__(self, width: int, heads: int, expand: int, context_dim: int | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, context_dim, joined=context_dim is not None)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, expand * width), nn.GELU(approximate="tanh"), nn.Linear(expand * width, width)
@@ -71,11 +73,13 @@ class DiTBlock(nn.Module):
                 xavier_init(layer)
         zero_init(self.modulation)  # the last word: it is one of the layers above
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, context: Context | None = None) -> Tensor:
         six = self.modulation(condition)[:, None].chunk(6, dim=2)  # each (B, 1, width)
         shift1, scale1, gate1, shift2, scale2, gate2 = six
         # addcmul(a, b, c) is a + b c in one pass over the tokens.
-        x = torch.addcmul(x, gate1, self.attention(torch.addcmul(shift1, self.norm1(x), 1 + scale1)))
+        h = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
+        read = self.attention(h) if context is None else self.attention(h, context[0], joined_mask(context, h))
+        x = torch.addcmul(x, gate1, read)
         return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
 
 
@@ -93,6 +97,7 @@ class DiT(nn.Module):
         classes: number of labels, or None for a network without a guide.
         expand: how many times wider than a token the hidden layer of a block is.
         gates: whether the head gives each pixel a gate on x, besides what is added to it, as in `UNet`.
+        context_dim: size of the tokens of a text that all attention joins to its keys and values, as in `UNet`.
 
     H and W must be multiples of patch.
 
@@ -114,6 +119,7 @@ class DiT(nn.Module):
         classes: int | None = 10,
         expand: int = 4,
         gates: bool = False,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "image_size": image_size, "patch": patch, "width": width, "depth": depth}
@@ -123,14 +129,16 @@ class DiT(nn.Module):
             raise ValueError(f"image_size must be a multiple of patch = {patch}, got {image_size}")
         if width % 4 or width % heads:
             raise ValueError(f"width must be a multiple of 4 and of heads = {heads}, got {width}")
+        if check_count("context_dim", context_dim, 0) and classes is not None:
+            raise ValueError("context_dim needs classes = None")
         self.in_channels, self.patch, self.width, self.side = in_channels, patch, width, image_size // patch
         self.register_buffer("positions", position_table(self.side, self.side, width), persistent=False)
         self.condition = Condition(width, classes)
         self.stem = xavier_init(nn.Linear(in_channels * patch**2, width))
-        self.blocks = nn.ModuleList(DiTBlock(width, heads, expand) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, expand, context_dim or None) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero_init(nn.Linear(width, 2 * width))
-        self.gates = gates
+        self.gates, self.condition_dim = gates, width
         self.head = zero_init(nn.Linear(width, (1 + gates) * in_channels * patch**2))
         self.carry = zero_init(nn.Linear(width, in_channels))
 
@@ -139,17 +147,21 @@ class DiT(nn.Module):
         """The null label, or None."""
         return self.condition.null
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None, more: Tensor | None = None
+    ) -> Tensor:
+        """The prediction; `context` and `more` are of a text, as in `UNet.forward`."""
         check_image_shape("x", x, self.in_channels, self.patch)
         height, width = x.shape[2:]
         rows, columns = height // self.patch, width // self.patch
         positions = self.positions
         if (rows, columns) != (self.side, self.side):
             positions = position_table(rows, columns, self.width).to(positions)
-        condition = F.silu(self.condition(t, y))  # (B, width)
+        condition = self.condition(t, y)
+        condition = F.silu(condition if more is None else condition + more)  # (B, width)
         h = self.stem(patchify(x, self.patch)) + positions  # (B, N, width)
         for block in self.blocks:
-            h = block(h, condition)
+            h = block(h, condition, context)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)  # (B, 1, width)
         out = unpatchify(self.head(torch.addcmul(shift, self.norm(h), 1 + scale)), self.patch, height, width)
         # The noise in x is most of a velocity early on. A gate on x itself spares the blocks from carrying it through.

@@ -48,6 +48,8 @@ class UNet(nn.Module):
         gates: whether the head gives each pixel a gate on x, besides what is added to it: a + b x, where b is else one
             number for the whole image. Near the data the best guess of a pixel is x at the edge of a stroke, and a
             constant beside it.
+        context_dim: size of the tokens of a text that all attention joins to its keys and values, which `Captioned`
+            gives it; 0 for none.
 
     H and W must be multiples of patch * 2^(levels - 1).
 
@@ -73,6 +75,7 @@ class UNet(nn.Module):
         words: int = 0,
         length: int = 8,
         gates: bool = False,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
@@ -87,8 +90,10 @@ class UNet(nn.Module):
             )
         if check_count("words", words, 0) and (classes is not None or not attention):
             raise ValueError("words need classes = None and a level in attention, where they are read")
+        if check_count("context_dim", context_dim, 0) and (words or classes is not None or not attention):
+            raise ValueError("context_dim needs classes = None, no words, and a level in attention, where it is read")
         self.in_channels, self.patch, self.multiple = in_channels, patch, patch * 2 ** (len(channels) - 1)
-        self.gates = gates
+        self.gates, self.condition_dim = gates, dim
         self.condition = Condition(dim, classes)
         self.stem = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
@@ -96,9 +101,10 @@ class UNet(nn.Module):
         at = [0] * len(channels)  # heads at each level
         for level in attention:
             at[level] = channels[level] // head_channels if head_channels else heads
+        joins = context_dim or None
         for width, many in zip(channels, at, strict=True):
-            self.encoders.append(Stage([width] * (depth + 1), dim, many, adagn))
-            self.decoders.insert(0, Stage([2 * width] + [width] * depth, dim, many, adagn))
+            self.encoders.append(Stage([width] * (depth + 1), dim, many, adagn, joins))
+            self.decoders.insert(0, Stage([2 * width] + [width] * depth, dim, many, adagn, joins))
         for before, after in pairwise(channels):
             if biggan:
                 self.downs.append(ResidualBlock(before, after, dim, adagn=adagn, resize="down"))
@@ -106,7 +112,7 @@ class UNet(nn.Module):
             else:
                 self.downs.append(Down(before, after))
                 self.ups.insert(0, Up(after, before))
-        self.midcoder = Stage([channels[-1]] * 2, dim, at[-1], adagn)
+        self.midcoder = Stage([channels[-1]] * 2, dim, at[-1], adagn, joins)
         self.norm = GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], (1 + gates) * in_channels * patch**2, 3, padding=1))
         self.carry = zero_init(nn.Linear(dim, in_channels))
@@ -125,12 +131,21 @@ class UNet(nn.Module):
         if self.words is not None:
             self.words.check(y, batch)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None, more: Tensor | None = None
+    ) -> Tensor:
+        """The prediction; with a `context_dim`, under a text, which gives `context` and `more`.
+
+        Args:
+            x, t, y: as in the class.
+            context: tokens (B, M, context_dim), and which of them count (B, M).
+            more: (B, dim), added to the embedding of time.
+        """
         check_image_shape("x", x, self.in_channels, self.multiple)
-        context: Context | None = None
         if self.words is not None:
             context, y = self.words(y, len(x)), None
-        condition = F.silu(self.condition(t, y))  # (B, dim)
+        condition = self.condition(t, y)
+        condition = F.silu(condition if more is None else condition + more)  # (B, dim)
         h = self.stem(F.pixel_unshuffle(x, self.patch))  # (B, channels[0], H / patch, W / patch)
         skips = []
         for level, encoder in enumerate(self.encoders):

@@ -4,6 +4,7 @@ Figures are made without pyplot, so that no backend, window or global state is t
 """
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,27 @@ def picture_grid(
     figure, axes, _ = image_axes(images, columns, rows)
     if title:
         axes.set_title(title, loc="left", color=INK, fontsize=11)
+    return figure
+
+
+def captioned_grid(images: Tensor, captions: Sequence[str], *, columns: int = 4, title: str | None = None) -> "Figure":
+    """A figure of images (N, C, H, W) in [-1, 1], each with its caption below it.
+
+    Raises:
+        ValueError: for images of another shape or dtype, or another number of captions.
+    """
+    if len(captions) != len(images):
+        raise ValueError(f"captions must be {len(images)}, one an image, got {len(captions)}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = _picture()(figsize=(1.9 * columns, 2.1 * rows + 0.3 * (title is not None)), dpi=_DPI, layout="constrained")
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.imshow(tile(image[None], 1), interpolation="nearest")
+        axes.set_axis_off()
+        axes.text(0.5, -0.04, textwrap.fill(caption, 26), transform=axes.transAxes, ha="center", va="top", fontsize=7)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=11)
     return figure
 
 

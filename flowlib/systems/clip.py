@@ -23,6 +23,7 @@ from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
 from flowlib.paths import GaussianPath
 from flowlib.schedules import SCHEDULES
+from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.system import Command, Parts, ReportRequest, Row, Splits, Stage, register
 from flowlib.systems.zero_shot import retrieval, zero_shot
 from flowlib.times import uniform_time
@@ -30,7 +31,6 @@ from flowlib.training import Task, Turn
 
 __all__ = ["CLIP", "CLIPSystem", "CaptionedCLIP", "contrastive_loss"]
 
-LEARNED = 4000  # captions that the tokenizer is trained on
 KINDS = ("caption", "noisy", "short")
 
 
@@ -162,17 +162,12 @@ class CLIPSystem:
 
     def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, CaptionedCLIP)
-        count = LEARNED if data.count is None else min(LEARNED, data.count)
-        some = data.batch(torch.arange(count))
-        module.tokenizer.learn([text for name in self.captions for text in some[name]])
+        module.tokenizer.learn(learned_captions(data, self.captions))
         path = None if self.noised is None else GaussianPath(SCHEDULES[self.noised]())
 
         def loss(turn: Turn) -> dict[str, Tensor]:
             batch, t = data.batch(turn.mine), None
-            which = torch.randint(len(self.captions), (len(turn.index),), generator=turn.generator)[turn.part]
-            columns = [batch[name] for name in self.captions]
-            texts = [columns[kind][i] for i, kind in enumerate(which.tolist())]
-            x = batch["x"]
+            x, texts = batch["x"], chosen_captions(batch, self.captions, turn)
             if path is not None:
                 t = uniform_time(len(turn.index), turn.generator)[turn.part].to(x)
                 x = path.sample(x, t, turn.normal(*data.shape).to(x))

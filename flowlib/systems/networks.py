@@ -45,6 +45,7 @@ class Networked:
     """
 
     takes_net: ClassVar[bool] = True
+    readable: ClassVar[tuple[str, ...]] = tuple(GUIDES)  # the guides that a system can be given
 
     net: str = "unet"
     net_args: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Networked:
         check_choice("net", self.net, [*NETS, OWN])
         object.__setattr__(self, "net_args", check_arguments(self.net, self.net_args))
         check_flag("guided", self.guided)
-        check_choice("guide", self.guide, GUIDES)
+        check_choice("guide", self.guide, self.readable)
         check_number("dropout", self.dropout, 0, 1)
 
     def network(self, shape: tuple[int, ...], spec: Spec, own: nn.Module | None = None) -> nn.Module:
@@ -99,7 +100,13 @@ def check_arguments(net: str, given: object) -> dict[str, Any]:
             raise ValueError(f"net_args must be empty for a network of your own, got {dict(given)}")
         return {}
     network = NETS[net]
-    derived = {"classes", "words", "length", *network.fit((1,) * network.ndim)}  # these follow from the data
+    derived = {
+        "classes",
+        "words",
+        "length",
+        "context_dim",
+        *network.fit((1,) * network.ndim),
+    }  # these follow from the data
     allowed = {name: part.default for name, part in inspect.signature(network.kind).parameters.items()}
     known = [name for name in allowed if name not in derived]
     result: dict[str, Any] = {}

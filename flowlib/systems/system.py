@@ -136,6 +136,8 @@ class Command:
         run: (run, request) -> lines to print, None for none. `run` is the loaded run, with `module`, `spec`, `parts`.
         help: one sentence.
         anywhere: whether it takes runs of other systems too, and not only of those that bring it.
+        model: the run that it takes where none is named, such as "zoo:scenes-text": the run is then no argument, but
+            the option --model.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Command:
     run: Callable[[Any, Any], Sequence[str] | None]
     help: str = ""
     anywhere: bool = False
+    model: str | None = None
 
 
 def register(name: str, commands: Sequence[Command] = ()) -> Callable[[Kind], Kind]:

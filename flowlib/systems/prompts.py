@@ -1,0 +1,81 @@
+"""How well images are what their captions ask for: the judge of scenes reads them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowlib.checks import check_choice, check_count, check_number
+from flowlib.data.scenes import SETS, Scenes
+from flowlib.metrics.judges import judge_of
+from flowlib.metrics.scenes import score_captions
+from flowlib.progress import progress
+from flowlib.systems.reporting import Counter
+from flowlib.systems.sampling import METHODS
+from flowlib.systems.system import Parts, ReportRequest, Row, Splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptReport(ReportRequest):
+    """What is to be measured of a flow from captions.
+
+    Attributes:
+        samples: captions at each scale; 1,000 are enough for a percent.
+        scales: of classifier-free guidance.
+        steps, method: of the sampler.
+    """
+
+    samples: int = 1000
+    scales: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0)
+    steps: int = 20
+    method: str = "heun"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for scale in self.scales:
+            check_number("scale", scale)
+        check_count("steps", self.steps)
+        check_choice("method", self.method, METHODS)
+
+
+def report_prompts(system: Any, module: nn.Module, data: Splits, parts: Parts, request: PromptReport) -> Sequence[Row]:
+    """Rows of real scenes and of each scale: which attributes are as the caption asks, by its judge.
+
+    "one" and "two" are the shares of scenes with all attributes right, among captions of one digit and of two; "held
+    out" that of captions with a pair of digit and colour that no training scene has. "frechet" is the distance to the
+    test scenes in the judge's features.
+    """
+    count, column = min(request.samples, len(data.test)), system.captions[0]
+    batch = data.test.batch(torch.arange(count))
+    judge, texts = judge_of(data.train, data.test), batch[column]
+    two = batch["objects"][:, 1, 0] >= 0
+    composed = Scenes(*SETS[data.test.name], split="compositions").batch(torch.arange(count))[column]
+
+    def scored(name: str, images: torch.Tensor, held: torch.Tensor | None) -> Row:
+        parts = {"one": ~two, "two": two}
+        row: Row = {"samples": name, **score_captions(images, texts)}
+        for key, mask in parts.items():
+            chosen = mask.nonzero()[:, 0].tolist()
+            row[key] = score_captions(images[mask], [texts[i] for i in chosen])["all"]
+        if held is not None:
+            row["held out"] = score_captions(held, composed)["all"]
+        scores = judge(images, None)
+        return row | {key: scores[key] for key in ("frechet", "precision", "recall")}
+
+    rows = [scored("test scenes", batch["x"], None)]
+    with progress("painting", times=2 * len(request.scales)):
+        for scale in request.scales:
+            calls, start, drawn = Counter(module), time.perf_counter(), []
+            with calls:
+                for asked in (texts, composed):
+                    wish = system.Sampling(
+                        spec=request.spec, y=module.net.tokenizer(asked), count=count, scale=scale, steps=request.steps,  # type: ignore[operator, union-attr]
+                        method=request.method, seed=request.seed, batch_size=request.batch_size, usual=request.usual,
+                    )  # fmt: skip
+                    drawn.append(system.sample(module, parts, wish).cpu())
+            cost: Row = {"nfe": calls.samples / (2 * count), "per_second": 2 * count / (time.perf_counter() - start)}
+            rows.append(scored(f"w = {scale:g}", *drawn) | cost)
+    return rows
