@@ -4,7 +4,6 @@ Figures are made without pyplot, so that no backend, window or global state is t
 """
 
 import io
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -65,27 +64,6 @@ def picture_grid(
     return figure
 
 
-def captioned_grid(images: Tensor, captions: Sequence[str], *, columns: int = 4, title: str | None = None) -> "Figure":
-    """A figure of images (N, C, H, W) in [-1, 1], each with its caption below it.
-
-    Raises:
-        ValueError: for images of another shape or dtype, or another number of captions.
-    """
-    if len(captions) != len(images):
-        raise ValueError(f"captions must be {len(images)}, one an image, got {len(captions)}")
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure = _picture()(figsize=(1.9 * columns, 2.1 * rows + 0.3 * (title is not None)), dpi=_DPI, layout="constrained")
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True), 1):
-        axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(tile(image[None], 1), interpolation="nearest")
-        axes.set_axis_off()
-        axes.text(0.5, -0.04, textwrap.fill(caption, 26), transform=axes.transAxes, ha="center", va="top", fontsize=7)
-    if title:
-        figure.suptitle(title, color=INK, fontsize=11)
-    return figure
-
-
 def point_cloud(
     points: Tensor, labels: Tensor | None = None, *, limit: float = 3.0, title: str | None = None
 ) -> "Figure":
@@ -119,6 +97,11 @@ def draw_samples(
     return picture_grid(samples, columns=columns, rows=names, title=title)
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of the course's style, its sides in inches."""
+    return _picture()(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
 @cache
 def _picture() -> type:
     """The class of all figures here: one that any notebook shows, whether or not pyplot was imported before."""
@@ -145,7 +128,7 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
     if not metrics:
         raise ValueError("metrics must have at least one entry, got none")
     steps = [entry["step"] for entry in metrics]
-    figure = _picture()(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained")
+    figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     axes.plot(steps, [entry["loss"] for entry in metrics], color=ACCENT, linewidth=1.4)
     axes.set_xlabel("step")
@@ -186,7 +169,7 @@ def image_axes(
     if rows is not None and len(rows) != count:
         raise ValueError(f"rows must have a label for each of the {count} rows, got {len(rows)}")
     side = 0.5
-    figure = _picture()(figsize=(side * columns + 0.6, side * count + 0.6), dpi=_DPI, layout="constrained")
+    figure = new_figure(side * columns + 0.6, side * count + 0.6)
     axes = figure.subplots()
     shown = axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.spines[:].set_visible(False)
@@ -202,7 +185,7 @@ def point_axes(points: Tensor, labels: Tensor | None, limit: float) -> "tuple[Fi
     check_tensor("points", points, finite=False)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points must have shape (N, 2), got {tuple(points.shape)}")
-    figure = _picture()(figsize=(4.4, 4.6), dpi=_DPI, layout="constrained")
+    figure = new_figure(4.4, 4.6)
     axes = figure.subplots()
     colours = [INK] * len(points) if labels is None else [f"C{label}" for label in labels.tolist()]
     x, y = points.detach().float().cpu().T.numpy()

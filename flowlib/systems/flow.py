@@ -166,24 +166,15 @@ class FlowSystem(Guided):
         return uniform_time if self.time == "uniform" else logit_normal_time(self.time_mean, self.time_std)
 
     def task(
-        self,
-        module: nn.Module,
-        model: Model,
-        draw: Draw,
-        count: int | None,
-        settings: Training,
+        self, module: nn.Module, model: Model, draw: Draw, count: int | None, settings: Training,
         levels: int | None = None,
-    ) -> Task:
+    ) -> Task:  # fmt: skip
         """Learning the flow of `model`, which is `module` or in it, from the data that `draw` gives (None: endless)."""
         time, stable = self.times(), None
         if self.stable_until:
             shuffle = stream(settings.seed, "stable targets")
-            stable = StableTargets(
-                *draw(torch.arange(count or 10_000), shuffle),
-                until=self.stable_until,
-                count=self.references,
-                generator=shuffle,
-            )
+            known = draw(torch.arange(count or 10_000), shuffle)
+            stable = StableTargets(*known, until=self.stable_until, count=self.references, generator=shuffle)
 
         def loss(turn: Turn) -> Tensor:
             generator, part = turn.generator, turn.part

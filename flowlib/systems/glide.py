@@ -19,8 +19,7 @@ from flowlib.fields import Model
 from flowlib.nets.captioned import Captioned
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
-from flowlib.plotting import save_figure
-from flowlib.plotting.figures import captioned_grid
+from flowlib.plotting import captioned_grid, save_figure
 from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.prompts import PromptReport, report_prompts

@@ -1,0 +1,162 @@
+"""Networks that read a caption: by every attention layer and beside time; padding and unread words change nothing."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowlib.fields import Model
+from flowlib.known import remember, remembering
+from flowlib.nets import DiT, UNet
+from flowlib.nets.attention import Attention
+from flowlib.nets.blocks import AttentionBlock
+from flowlib.nets.captioned import Captioned
+from flowlib.nets.tokenizer import Tokenizer
+from flowlib.nets.transformer import TextTransformer
+
+TEXTS = ["a red seven", "a blue two", ""]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(kind: str) -> Captioned:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(300, 10)
+    tokenizer.learn(TEXTS * 5)
+    text = TextTransformer(300, 10, tokenizer.end, tokenizer.padding, width=24, depth=1, heads=2, causal=False)
+    net: UNet | DiT = (
+        UNet(3, (8, 16), 1, None, patch=2, attention=(0, 1), heads=2, dim=20, context_dim=24)
+        if kind == "unet"
+        else DiT(3, 8, 2, width=24, depth=2, heads=2, classes=None, context_dim=24)
+    )
+    made = Captioned(net, text, tokenizer, net.condition_dim)
+    for parameter in made.parameters():  # what starts at zero would hide all else
+        nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+KINDS = pytest.mark.parametrize("kind", ["unet", "dit"])
+X, T = torch.randn(3, 3, 8, 8, generator=seeded(1)), torch.tensor([0.1, 0.5, 0.9])
+
+
+@KINDS
+def test_the_caption_is_read_by_all_attention_layers_and_beside_time(kind: str) -> None:
+    net = make(kind)
+    y = net.tokenizer(TEXTS)
+    out = net(X, T, y)
+    assert out.shape == X.shape
+    other = net(X, T, net.tokenizer(["a blue two", "a blue two", ""]))
+    assert not torch.allclose(out[0], other[0], atol=1e-4)
+    assert torch.allclose(out[1:], other[1:], atol=1e-5)
+    assert torch.allclose(net(X, T), net(X, T, net.tokenizer(["", "", ""])), atol=1e-6)
+    joined = [layer for layer in net.net.modules() if isinstance(layer, Attention)]
+    assert joined
+    assert all(layer.joined for layer in joined)
+    # Each way alone is enough to tell captions apart: cut the one, then the other.
+    for cut in (net.pooled, *(layer.kv for layer in joined)):
+        nn.init.zeros_(cut.weight)
+    gone = net(X, T, y)
+    assert torch.allclose(gone[0], net(X, T, net.tokenizer(["a blue two"] * 3))[0], atol=1e-6)
+
+
+@KINDS
+def test_each_way_alone_carries_the_caption(kind: str) -> None:
+    for way in ("tokens", "pooled"):
+        net = make(kind)
+        for layer in net.net.modules():
+            if isinstance(layer, Attention) and way == "pooled":
+                nn.init.zeros_(layer.kv.weight)
+        if way == "tokens":
+            nn.init.zeros_(net.pooled.weight)
+        change = net(X, T, net.tokenizer(TEXTS)) - net(X, T, net.tokenizer(TEXTS[::-1]))
+        assert change[0].abs().max().item() > 1e-3, way
+        assert change[1].abs().max().item() < 1e-6
+
+
+@KINDS
+def test_what_padding_holds_changes_nothing(kind: str) -> None:
+    net = make(kind)
+    y = net.tokenizer(TEXTS)
+    out = net(X, T, y)
+    with torch.no_grad():
+        net.text.token.weight[net.tokenizer.padding] += 100
+    assert torch.allclose(net(X, T, y), out, atol=1e-5)
+
+
+def test_joined_attention_is_one_softmax_over_words_and_pixels() -> None:
+    torch.manual_seed(0)
+    block = AttentionBlock(8, 2, context_dim=5)
+    nn.init.normal_(block.attention.out.weight)
+    x, words = torch.randn(2, 8, 3, 3), torch.randn(2, 4, 5)
+    counts = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]).bool()
+    found = block(x, torch.zeros(2, 1), (words, counts))
+    pixels = block.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = block.attention.qkv(pixels).chunk(3, dim=2)
+    for i in range(2):
+        k2, v2 = block.attention.kv(words[i, counts[i]]).chunk(2, dim=1)
+        heads = []
+        for h in (slice(0, 4), slice(4, 8)):
+            keys, values = torch.cat([k2[:, h], k[i][:, h]]), torch.cat([v2[:, h], v[i][:, h]])
+            heads.append((q[i][:, h] @ keys.T / 2).softmax(1) @ values)
+        expected = x[i] + block.attention.out(torch.cat(heads, dim=1)).T.reshape(8, 3, 3)
+        assert torch.allclose(found[i], expected, atol=1e-5)
+
+
+def test_one_text_is_read_once_for_all_steps() -> None:
+    net, calls = make("unet"), []
+    net.text.register_forward_hook(lambda module, arguments, out: calls.append(len(out[0])))
+    model, y = Model(net), net.tokenizer(TEXTS)
+    with torch.no_grad(), remembering():
+        remember(y)
+        first = model.predict(X, 0.5, y)
+        for _ in range(3):
+            assert torch.equal(model.predict(X, 0.5, y), first)
+    assert calls == [3]
+
+
+def test_without_a_text_the_networks_draw_the_same_first_weights() -> None:
+    """A context adds layers only where attention joins it."""
+    net = UNet(3, (8, 16), 1, None, attention=(1,), heads=2, dim=20, context_dim=24)
+    plain = UNet(3, (8, 16), 1, None, attention=(1,), heads=2, dim=20)
+    own, other = net.state_dict(), plain.state_dict()
+    assert {name for name in own if name not in other} == {name for name in own if ".kv." in name}
+    assert set(other) <= set(own)
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (torch.zeros(3, 9, dtype=torch.long), r"y must be a tensor with one guide a sample, \(3, 10\)"),
+        (torch.zeros(3, 10), r"y must be tokens \(3, 10\)"),
+        (torch.zeros(3, 10, dtype=torch.long), "y must have the end token, 298, in each row"),
+    ],
+)
+def test_guides_that_are_no_captions_are_named(y: Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Model(make("unet")).predict(X, 0.5, y)
+
+
+def test_settings_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="context_dim needs classes = None, no words, and a level in attention"):
+        UNet(3, (8,), 1, None, context_dim=8)
+    with pytest.raises(ValueError, match="context_dim needs classes = None"):
+        DiT(3, 8, 2, width=24, depth=1, heads=2, context_dim=8)
+
+
+def test_a_tokenizer_is_kept_with_the_weights() -> None:
+    tokenizer = Tokenizer(300, 10)
+    tokenizer.learn(TEXTS * 5)
+    other = Tokenizer(300, 10)
+    assert len(other.bpe.encode("a red seven")) == 11
+    other.load_state_dict(tokenizer.state_dict())
+    assert torch.equal(other(TEXTS), tokenizer(TEXTS))
+    assert other.decode(other(TEXTS)) == TEXTS
+    rows = other(TEXTS)
+    assert bool((rows[:, 0] == other.start).all())
+    assert ((rows == other.end).sum(1) == 1).all()
+    assert (other.start, other.end, other.padding) == (297, 298, 299)
+    with pytest.raises(ValueError, match="texts must have at most 8 tokens"):
+        other(["a red seven " * 5])
+    with pytest.raises(ValueError, match="vocabulary must be an integer >= 259"):
+        Tokenizer(200)
