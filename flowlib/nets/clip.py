@@ -49,13 +49,14 @@ class AttentionPool(nn.Module):
 class ImageCNN(nn.Module):
     """Images (B, in_channels, S, S) -> a feature of each (B, out_dim), and of the pixels of its last level (B, N, C).
 
-    S is `image_size`, C = channels[-1], N = (S / 2^levels)^2, row by row.
+    S is `image_size`, C = channels[-1], N = (S / 2^(levels - 1))^2, row by row. CLIP's own stem halves its images of 224
+    pixels twice before the first block; those here are small, and no pixel can be spared.
 
     Args:
         in_channels: image channels.
-        image_size: pixels a side, a multiple of 2^levels.
-        channels: width of each level, multiples of 8; the first works at half the image's size, each next one at half
-            of that.
+        image_size: pixels a side, a multiple of 2^(levels - 1).
+        channels: width of each level, multiples of 8; the first works at the image's size, each next one at half of
+            that.
         depth: residual blocks a level.
         heads: attention heads of the pooling, a divisor of C.
         out_dim: size of the image's feature.
@@ -81,21 +82,22 @@ class ImageCNN(nn.Module):
         check_widths(channels)
         for name, value in (("in_channels", in_channels), ("image_size", image_size), ("depth", depth)):
             check_count(name, value)
-        if image_size % 2 ** len(channels):
-            raise ValueError(f"image_size must be a multiple of {2 ** len(channels)} here, got {image_size}")
+        shrunk = 2 ** (len(channels) - 1)
+        if image_size % shrunk:
+            raise ValueError(f"image_size must be a multiple of {shrunk} here, got {image_size}")
         self.in_channels, self.image_size, self.out_dim = in_channels, image_size, out_dim
         self.stem = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.time = TimeShift(channels[0]) if timed else None
-        layers: list[nn.Module] = [nn.AvgPool2d(2), *(ConvBlock(channels[0]) for _ in range(depth))]
+        layers: list[nn.Module] = [ConvBlock(channels[0]) for _ in range(depth)]
         for before, after in pairwise(channels):
             layers += [nn.AvgPool2d(2), nn.Conv2d(before, after, 1), *(ConvBlock(after) for _ in range(depth))]
         self.layers = nn.Sequential(*layers, GroupNorm(8, channels[-1]), nn.SiLU())
-        self.pool = AttentionPool((image_size // 2 ** len(channels)) ** 2, channels[-1], heads, out_dim)
+        self.pool = AttentionPool((image_size // shrunk) ** 2, channels[-1], heads, out_dim)
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Args: x; t, times (B,) in [0, 1] of noised images, or None for clean ones, which are those of t = 1."""
         check_image_size("x", x, self.in_channels, self.image_size)
-        h = self.layers(add_time(self.stem(x), self.time, t))  # (B, C, S / 2^levels, S / 2^levels)
+        h = self.layers(add_time(self.stem(x), self.time, t))  # (B, C, S / 2^(levels - 1), ...)
         return self.pool(h), h.flatten(2).transpose(1, 2)
 
 

@@ -10,8 +10,8 @@ from flowlib.systems.judge import JudgeSystem
 from flowlib.training import Training
 
 _VIT: dict[str, Any] = {"patch": 4, "width": 96, "depth": 4, "heads": 4}
-_CONV: dict[str, Any] = {"channels": (32, 64, 96), "heads": 4}
-_CLIP = Training(optimiser="muon", steps=3000, batch_size=128, lr=2e-3, matrix_lr=0.01, ema=0.998)
+_CONV: dict[str, Any] = {"channels": (32, 64, 128), "heads": 4}
+_CLIP = Training(optimiser="muon", steps=5000, batch_size=128, lr=2e-3, matrix_lr=0.01, ema=0.998)
 _FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
 _UNET: dict[str, Any] = {
     "channels": (56, 96), "depth": 1, "attention": (0, 1), "patch": 2, "dim": 128, "gates": True,
