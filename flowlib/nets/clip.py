@@ -49,7 +49,7 @@ class AttentionPool(nn.Module):
 class ImageCNN(nn.Module):
     """Images (B, in_channels, S, S) -> a feature of each (B, out_dim), and of the pixels of its last level (B, N, C).
 
-    S is `image_size`, C = channels[-1], N = (S / 2^(levels - 1))^2, row by row. CLIP's own stem halves its images of 224
+    S is `image_size`, C = channels[-1], N = (S / 2^(levels - 1))^2, row by row. CLIP's own stem halves images of 224
     pixels twice before the first block; those here are small, and no pixel can be spared.
 
     Args:

@@ -143,12 +143,11 @@ def test_the_convolutional_encoder_halves_by_means() -> None:
     net = awake(cnn(depth=2))
     image, pixels = net(X)
     assert image.shape == (4, 5)
-    assert pixels.shape == (4, 4, 16)
+    assert pixels.shape == (4, 16, 16)
     blocks = [layer for layer in net.layers if type(layer).__name__ == "ConvBlock"]
-    h = F.avg_pool2d(net.stem(X), 2)
-    h = F.avg_pool2d(blocks[1](blocks[0](h)), 2)
-    h = blocks[3](blocks[2](net.layers[4](h)))
-    h = F.silu(F.group_norm(h, 8, net.layers[7].weight, net.layers[7].bias))
+    h = F.avg_pool2d(blocks[1](blocks[0](net.stem(X))), 2)
+    h = blocks[3](blocks[2](net.layers[3](h)))
+    h = F.silu(F.group_norm(h, 8, net.layers[6].weight, net.layers[6].bias))
     torch.testing.assert_close(pixels, h.flatten(2).mT, rtol=0, atol=1e-12)
     torch.testing.assert_close(image, net.pool(h), rtol=0, atol=1e-12)
 
@@ -178,7 +177,7 @@ def test_what_does_not_fit_is_named() -> None:
     x = X.float()
     for call, message in (
         (lambda: CLIP(nn.Identity(), text()), "image.out_dim must be an integer"),
-        (lambda: cnn(image_size=10), "image_size must be a multiple of 4 here, got 10"),
+        (lambda: cnn(image_size=9), "image_size must be a multiple of 2 here, got 9"),
         (lambda: cnn(channels=(8, 12)), "channels must be multiples of 8"),
         (lambda: cnn(depth=0), "depth must be"),
         (lambda: cnn(out_dim=0), "out_dim must be"),
