@@ -114,7 +114,8 @@ class CLIPSystem:
         width, depth, heads: of the text transformer.
         embedding: size of the features.
         vocabulary, length: tokens of the byte-pair encoding, and of a caption at most.
-        captions: columns of the data from which each sample's caption is drawn anew in every step.
+        captions: columns of the data from which each sample's caption is drawn anew in every step; one that is named
+            twice is drawn twice as often.
         dropout: of the byte-pair encoding's merges, in training.
         noised: a name in `flowlib.schedules.SCHEDULES`: the image encoder reads images noised to random times on its
             path, and is told the times, so that it can guide a field on that path; None for clean images.
