@@ -42,11 +42,12 @@ SMALL: dict[str, tuple[str, int]] = {
     "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),
+    "scenes --repetitions 1 --sets scenes scenes-32": (r"^scenes", 2),
     "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
 }
-NOT_KEPT = ("overhead", "samplers", "unet_speed", "train_evaluator", "ddpm_steps chains")
+NOT_KEPT = ("overhead", "scenes", "samplers", "unet_speed", "train_evaluator", "ddpm_steps chains")
 
 
 def blown_up(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
