@@ -13,6 +13,8 @@
 
 # %%
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import torch
@@ -20,12 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, unaided
 from flowlib.data import load
 from flowlib.nets import dit, embeddings, unet
 from flowlib.nets.attention import SelfAttention
+from flowlib.nets.autoencoder import draw
 from flowlib.plotting import tile
-from flowlib.systems.latent import latent_statistics
+from flowlib.systems.latent import LatentModel, latent_statistics
 
 hint = exercise("06_networks").hint
 digits = load("digits").images[:256]  # (256, 1, 8, 8) in [-1, 1]
@@ -39,6 +42,38 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
             parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
 
 
+def torch_attention(x: Tensor, w_qkv: Tensor, w_out: Tensor, heads: int) -> Tensor:
+    """What torch's own layer makes of tokens (B, N, dim), with these weights and no biases."""
+    layer = nn.MultiheadAttention(x.shape[2], heads, bias=False, batch_first=True, dtype=x.dtype)
+    layer.load_state_dict({"in_proj_weight": w_qkv, "out_proj.weight": w_out})
+    with torch.no_grad():
+        return layer(x, x, x, need_weights=False)[0]
+
+
+def operations(function, *arguments: Tensor) -> int:
+    """The floating-point operations of the matrix products in one call, counted by torch."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        function(*arguments)
+    return counter.get_total_flops()
+
+
+@contextmanager
+def untouched(*arguments: Tensor) -> Iterator[None]:
+    """While it lasts, none of these tensors may be changed in place."""
+    before = [argument.clone() for argument in arguments]
+    yield
+    same = all(torch.equal(argument, copy) for argument, copy in zip(arguments, before, strict=True))
+    assert same, "an argument was changed in place: make a new tensor, the caller still needs the old one"
+
+
+def tensor(answer: object, shape: tuple[int, ...], why: str) -> Tensor:
+    """The answer, if it is a tensor of this shape without NaN or infinity; `why` says why it has the shape."""
+    assert isinstance(answer, Tensor), f"return a tensor, got {type(answer).__name__}"
+    assert answer.shape == shape, f"{why}: expected {shape}, got {tuple(answer.shape)}"
+    assert bool(answer.isfinite().all()), "the answer contains NaN or infinite numbers"
+    return answer
+
+
 # %% [markdown]
 # ## 06.1 Sines and cosines of time (1 point, 8 minutes, easy)
 #
@@ -47,6 +82,8 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
 # \qquad m = \texttt{dim}/2.$$
 # The frequencies $f_k$, in turns over $[0, 1]$, form a geometric sequence from $f_1 = 1$ to $f_m = \texttt{fastest}$,
 # both included.
+#
+# **Without:** `embeddings.TimeEmbedding.__init__`, that is, without the library's embedding.
 
 
 # %% solution="06.1"
@@ -70,12 +107,11 @@ def time_embedding(t: Tensor, dim: int, fastest: float = 100.0) -> Tensor:
 
 # %% check="06.1" points=1
 t = torch.tensor([0.0, 0.003, 0.1, 0.37, 1.0], dtype=torch.float64)
-features = time_embedding(t, 16)
-assert isinstance(features, Tensor), "return a tensor"
-assert features.shape == (5, 16), (
-    f"dim counts sines and cosines together: for 5 times and dim = 16 expected (5, 16), got {tuple(features.shape)}"
-)
-features = features.double()
+with untouched(t), unaided(embeddings.TimeEmbedding.__init__):
+    features, short, single = time_embedding(t, 16), time_embedding(t, 10, 17.0), time_embedding(t[:1], 4)
+features = tensor(features, (5, 16), "dim counts sines and cosines together").double()
+tensor(short, (5, 10), "dim = 10 gives five sines and five cosines")
+tensor(single, (1, 4), "one time gives one row")
 at_zero = torch.cat([torch.zeros(8), torch.ones(8)]).double()
 assert torch.allclose(features[0], at_zero), (
     "at t = 0 every sine is 0 and every cosine is 1: are the sines in the first half, the cosines in the second?"
@@ -96,6 +132,8 @@ ratios = turns[1:] / turns[:-1]
 assert torch.allclose(ratios, ratios[:1].expand(7), rtol=1e-2), (
     "the frequencies must form a geometric sequence: neighbours have the same ratio, not the same difference"
 )
+last = torch.atan2(short[1, 4], short[1, 9]) / (2 * math.pi * 0.003)
+assert (last - 17).abs() < 0.02, f"with fastest = 17 the last pair must turn 17 times, it turns {float(last):.1f} times"
 ### BEGIN HIDDEN TESTS
 t = torch.rand(7, generator=torch.Generator().manual_seed(1))
 angle = t[:, None] * embeddings.TimeEmbedding(4, features=10, fastest=17.0).frequencies
@@ -134,7 +172,10 @@ plt.show()
 # modulation does nothing.
 #
 # Use these names, for the check loads weights by them: `norm1`, `norm2` (`nn.GroupNorm`, 8 groups), `conv1`, `conv2`
-# (3 x 3, padding 1), `modulation` (`nn.Linear(dim, 2 * channels)`: first the scales, then the shifts).
+# (3 x 3, padding 1), `modulation` (`nn.Linear(dim, 2 * channels)`: first the scales, then the shifts), which reads the
+# condition as it is.
+#
+# **Without:** `unet.ResidualBlock`, neither its `__init__` nor its `forward`.
 
 
 # %% solution="06.2"
@@ -162,13 +203,18 @@ class ResidualBlock(nn.Module):
 # 16 samples of 16 channels, 16 x 16 pixels: a condition that lands on a wrong axis does not crash, it lies.
 generator = torch.Generator().manual_seed(0)
 x, condition = torch.randn(16, 16, 16, 16, generator=generator), torch.randn(16, 5, generator=generator)
-block, reference = ResidualBlock(16, 5), unet.ResidualBlock(16, 16, 5)
+reference = unet.ResidualBlock(16, 16, 5)
+with unaided(unet.ResidualBlock, unet.ResidualBlock.__init__):
+    block = ResidualBlock(16, 5)
+    with untouched(x, condition):
+        out = block(x, condition)
 shapes = {name: tuple(value.shape) for name, value in block.state_dict().items()}
 expected_shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
 assert shapes == expected_shapes, f"the layers must have the names and sizes {expected_shapes}, got {shapes}"
+groups = [getattr(norm, "num_groups", None) for norm in (block.norm1, block.norm2)]
+assert groups == [8, 8], f"both norms must be nn.GroupNorm with 8 groups, got {groups}"
+out = tensor(out, tuple(x.shape), "the output must have the shape of x")
 with torch.no_grad():
-    out = block(x, condition)
-    assert out.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}"
     assert bool(block.conv1.weight.any()), "conv1 starts at zero, but it is not the last layer of the branch"
     assert bool(out.any()), "at the start the output is 0: the branch may be silent, but x must be added to it"
     assert torch.allclose(out, x), (
@@ -181,9 +227,25 @@ with torch.no_grad():
     nn.init.zeros_(block.modulation.weight)
     nn.init.zeros_(block.modulation.bias)
     reference.load_state_dict(block.state_dict())
-    branch = block(x, condition) - x
+    given = {}
+    for name, layer in block.named_children():
+        layer.register_forward_pre_hook(lambda module, inputs, name=name: given.update({name: inputs[0].clone()}))
+    with untouched(x, condition):
+        branch = block(x, condition)
+    branch = branch - x
+    unused = [name for name in ("norm1", "conv1", "modulation", "norm2", "conv2") if name not in given]
+    assert not unused, f"these layers are never called: {unused}"
+    first = block.norm1(x)
+    first = first[-len(given["conv1"]) :]  # a block may also be called image by image
+    assert not torch.allclose(given["conv1"], first, atol=1e-4), "the nonlinearity before conv1 is missing"
+    assert torch.allclose(given["conv1"], F.silu(first), atol=1e-3), (
+        "conv1 must read silu(norm1(x)): is it another nonlinearity, or another order?"
+    )
     assert branch.std((2, 3)).mean() > 1e-3 * branch.abs().mean(), (
         "with scale 0 and shift 0 the features do not pass at all: a scale of 0 must mean a factor of 1"
+    )
+    assert not torch.allclose(given["conv2"], block.norm2(given["norm2"]), atol=1e-4), (
+        "the nonlinearity before conv2 is missing"
     )
     assert torch.allclose(branch, reference(x, condition) - x, atol=1e-3), (
         "with scale 0 and shift 0 the branch should be conv2(silu(norm2(conv1(silu(norm1(x)))))): check the order"
@@ -209,9 +271,21 @@ with torch.no_grad():
     assert not torch.allclose(out, exchanged(x, condition), atol=1e-3), (
         "scales and shifts are exchanged: scales come first"
     )
+    assert not torch.allclose(out, reference(x, F.silu(condition)), atol=1e-3), (
+        "the modulation reads the condition as it is: no nonlinearity comes before it here"
+    )
     assert torch.allclose(out, reference(x, condition), atol=1e-3), (
         "scale and shift must be applied channel by channel to norm2's output, before the nonlinearity"
     )
+small, reference = ResidualBlock(8, 3), unet.ResidualBlock(8, 8, 3)
+randomise(small)
+reference.load_state_dict(small.state_dict())
+x = torch.randn(1, 8, 4, 6, generator=generator, requires_grad=True)
+condition = torch.randn(1, 3, generator=generator, requires_grad=True)
+out = tensor(small(x, condition), (1, 8, 4, 6), "one image that is not square keeps its shape")
+assert torch.allclose(out, reference(x, condition), atol=1e-3), "one image of 4 x 6 pixels goes wrong"
+gradients = torch.autograd.grad(out.square().sum(), [x, condition, *small.parameters()], allow_unused=True)
+assert all(gradient is not None for gradient in gradients), "x, condition or a layer gets no gradient: is one detached?"
 
 # %% [markdown] hints="06.2"
 # 1. `modulation(condition)` has shape `(B, 2 * channels)`, an image has `(B, channels, H, W)`. Which axes are missing?
@@ -231,7 +305,10 @@ with torch.no_grad():
 #
 # The decoder reads `up`'s output **and then** the encoder's output, joined along the channels. `encoder`, `middle` and
 # `decoder` are blocks `unet.ResidualBlock(channels_in, channels_out, dim)`, called with `(h, condition)`; the other
-# four are 3 x 3 convolutions with padding 1. The network starts at 0 everywhere. Any even height and width must do.
+# four are 3 x 3 convolutions with padding 1, and nothing else stands between two layers. The network starts at 0
+# everywhere, by its last layer alone. Any even height and width must do.
+#
+# **Without:** `unet.UNet`.
 
 
 # %% solution="06.3"
@@ -259,37 +336,56 @@ class TinyUNet(nn.Module):
 
 
 # %% check="06.3" points=2
-net = TinyUNet(8, 5)
+with unaided(unet.UNet):
+    net = TinyUNet(8, 5)
 parts = ("stem", "encoder", "down", "middle", "up", "decoder", "head")
 assert all(isinstance(getattr(net, part, None), nn.Module) for part in parts), f"the layers must be named {parts}"
-assert tuple(net.decoder.conv1.weight.shape[:2]) == (8, 16), (
+blocks = ("encoder", "middle", "decoder")
+assert all(isinstance(getattr(net, part), unet.ResidualBlock) for part in blocks), (
+    f"{', '.join(blocks)} must be the library's blocks, unet.ResidualBlock(channels_in, channels_out, dim)"
+)
+widths = {part: tuple(getattr(net, part).conv1.weight.shape[1::-1]) for part in blocks}  # in, out
+assert widths["decoder"] == (16, 8), (
     "the decoder must read 2 channels and return channels: joining is concatenation, an addition would mix the two up"
 )
+assert widths["encoder"] == (8, 8), f"the encoder keeps 8 channels, yours goes from {widths['encoder']}"
+assert widths["middle"] == (16, 16), f"the middle keeps 2 channels, 16 here, yours goes from {widths['middle']}"
+kernels = [tuple(getattr(net, part).weight.shape[2:]) for part in ("stem", "down", "up", "head")]
+assert kernels == 4 * [(3, 3)], f"stem, down, up and head are 3 x 3 convolutions, yours have kernels {kernels}"
 generator = torch.Generator().manual_seed(0)
 x, condition = torch.randn(3, 1, 12, 16, generator=generator), torch.randn(3, 5, generator=generator)
-first = net(x, condition)
-assert first.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(first.shape)}"
+with untouched(x, condition):
+    first = tensor(net(x, condition), tuple(x.shape), "the output must have the shape of x")
+assert not torch.equal(first, x), "at the start the output is x: nothing is added to what the head makes"
 assert not bool(first.any()), "the network must start at 0: its very last layer, weight and bias, is zero at first"
+zeros = [part for part in ("stem", "down", "up") if not bool(getattr(net, part).weight.any())]
+assert not zeros, f"only the head starts at zero, but {zeros} do too: what lies before them would sleep"
+tensor(net(x[:1, :, :6, :10], condition[:1]), (1, 1, 6, 10), "any even height and width must do")
 
 randomise(net)
 inputs, outputs = {}, {}
 for part in parts:
 
-    def note(module: nn.Module, given: tuple, result: Tensor, part: str = part) -> None:
-        inputs[part], outputs[part] = given, result
+    def note(module: nn.Module, given: tuple, named: dict, result: Tensor, part: str = part) -> None:
+        inputs[part] = [value.detach().clone() for value in (*given, *named.values())]
+        outputs[part] = result.detach().clone()
 
-    getattr(net, part).register_forward_hook(note)
+    getattr(net, part).register_forward_hook(note, with_kwargs=True)
 out = net(x, condition)
 unused = [part for part in parts if part not in outputs]
 assert not unused, f"these layers are never called: {unused}"
 assert outputs["middle"].shape == (3, 16, 6, 8), (
     f"the middle works at half the size, on (3, 16, 6, 8) here, not on {tuple(outputs['middle'].shape)}"
 )
-blocks = ("encoder", "middle", "decoder")
 assert all(len(inputs[part]) == 2 and torch.equal(inputs[part][1], condition) for part in blocks), (
     "encoder, middle and decoder must each be given the condition"
 )
-assert torch.equal(inputs["down"][0], outputs["encoder"]), "`down` must read what the encoder has made"
+for part, before in (("encoder", "stem"), ("down", "encoder"), ("middle", "down"), ("head", "decoder")):
+    assert torch.equal(inputs[part][0], outputs[before]), (
+        f"`{part}` must read what `{before}` has made, as it is: nothing else stands between the two"
+    )
+assert torch.equal(inputs["stem"][0], x), "`stem` must read x"
+assert inputs["decoder"][0].shape[1] == 16, "the decoder reads 2 channels: `up`'s output and the encoder's"
 coming_up, skip = inputs["decoder"][0].chunk(2, dim=1)
 assert not torch.equal(coming_up, outputs["encoder"]), (
     "the decoder reads `up` first and the skip second, not the reverse"
@@ -305,9 +401,10 @@ assert bool((cells.std(-1) > 1e-6).any()), (
 )
 assert torch.equal(skip, outputs["encoder"]), "the second half of the decoder's input must be the encoder's output"
 upsampled = inputs["up"][0]
-assert torch.equal(upsampled[:, :, ::2, ::2], upsampled[:, :, 1::2, 1::2]), "upsampling must be nearest-neighbour"
-assert torch.equal(upsampled[:, :, ::2, ::2], outputs["middle"]), "`up` must read what the middle has made, upsampled"
-assert torch.equal(out, outputs["head"]), "the output must be the head's"
+corners = [upsampled[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+assert all(torch.equal(corner, corners[0]) for corner in corners), "upsampling must be nearest-neighbour"
+assert torch.equal(corners[0], outputs["middle"]), "`up` must read what the middle has made, upsampled"
+assert torch.equal(out, outputs["head"]), "the output must be the head's, with nothing added"
 gradients = torch.autograd.grad(out.square().sum(), list(net.parameters()), allow_unused=True)
 assert all(gradient is not None and bool(gradient.any()) for gradient in gradients), (
     "some parameter gets no gradient: is something detached, or never used?"
@@ -354,6 +451,8 @@ plt.show()
 #
 # Cut images into patches of `patch` x `patch` pixels, and put them together again. Patches are counted row by row, from
 # left to right. Inside a token the channels come first, then the rows of the patch, then its columns.
+#
+# **Without:** `dit.patchify`, `dit.unpatchify`.
 
 
 # %% solution="06.4"
@@ -376,8 +475,9 @@ def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
 
 # %% check="06.4" points=1
 x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float64).reshape(2, 3, 4, 6)  # every pixel has its own number
-tokens = patchify(x.clone(), 2)
-assert tokens.shape == (2, 6, 12), f"a (2, 3, 4, 6) image has 6 patches of 12 numbers, got {tuple(tokens.shape)}"
+right_tokens = dit.patchify(x, 2)
+with untouched(x), unaided(dit.patchify, dit.unpatchify):
+    tokens = tensor(patchify(x, 2), (2, 6, 12), "a (2, 3, 4, 6) image has 6 patches of 12 numbers")
 corner, right = x[:, :, :2, :2], x[:, :, :2, 2:4]
 
 
@@ -396,18 +496,27 @@ assert not torch.equal(tokens[:, 0], corner.transpose(2, 3).flatten(1)), (
     "each patch is transposed: inside a channel the rows of the patch come one after the other"
 )
 assert torch.equal(tokens[:, 0], corner.flatten(1)), "inside a token: channels, then rows, then columns"
-right_tokens = dit.patchify(x, 2)
-assert torch.equal(tokens, right_tokens), "the first tokens are right, later ones are not"
-back = unpatchify(right_tokens.clone(), 2, 4, 6)
-assert back.shape == x.shape, f"unpatchify must return (2, 3, 4, 6), got {tuple(back.shape)}"
+assert torch.equal(tokens, right_tokens), "the first patch is right, later ones are not: row by row, from left to right"
+with untouched(right_tokens), unaided(dit.patchify, dit.unpatchify):
+    back = tensor(unpatchify(right_tokens, 2, 4, 6), (2, 3, 4, 6), "unpatchify must return images")
+pixels_first = right_tokens.unflatten(2, (4, 3)).transpose(2, 3).flatten(2)
+assert not torch.equal(back, dit.unpatchify(pixels_first, 2, 4, 6)), (
+    "unpatchify takes the pixels first and the channels last: inside a token the channels come first"
+)
+turned = right_tokens.unflatten(2, (3, 2, 2)).transpose(3, 4).flatten(2)
+assert not torch.equal(back, dit.unpatchify(turned, 2, 4, 6)), "unpatchify transposes each patch"
 assert torch.equal(back, x), (
     "unpatchify scatters the pixels of a 4 x 6 image: does it undo the permutation, height and width in their places?"
 )
-### BEGIN HIDDEN TESTS
-x = torch.rand(3, 2, 9, 6, generator=torch.Generator().manual_seed(0))
-assert torch.equal(patchify(x, 3), dit.patchify(x, 3)), "patches of 3 x 3 pixels go wrong"
-assert torch.equal(unpatchify(dit.patchify(x, 3), 3, 9, 6), x), "unpatchify goes wrong on patches of 3 x 3 pixels"
-### END HIDDEN TESTS
+for shape, patch in (((3, 2, 9, 6), 3), ((1, 1, 4, 2), 2), ((2, 5, 2, 3), 1)):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    try:
+        tokens, back = patchify(x, patch), unpatchify(dit.patchify(x, patch), patch, *shape[2:])
+    except RuntimeError as error:
+        raise AssertionError(f"images {shape} in patches of {patch} pixels a side stop with: {error}") from None
+    assert torch.equal(tokens, dit.patchify(x, patch)), f"patches of {patch} pixels a side go wrong"
+    assert back.shape == x.shape, f"unpatchify must return the shape {shape}, got {tuple(back.shape)}"
+    assert torch.equal(back, x), f"unpatchify goes wrong on patches of {patch} pixels a side"
 
 # %% [markdown] hints="06.4"
 # 1. Give every role an axis of its own first: (batch, channel, patch row, row inside, patch column, column inside).
@@ -429,11 +538,13 @@ plt.show()
 # %% [markdown]
 # ## 06.5 Attention (2 points, 15 minutes, medium)
 #
-# Write multi-head self-attention with plain matrix products and a softmax (not
-# `F.scaled_dot_product_attention`, which is what the check compares with). The rows of `w_qkv` make first all queries,
+# Write multi-head self-attention with plain matrix products and a softmax. The rows of `w_qkv` make first all queries,
 # then all keys, then all values: `x @ w_qkv.T` has `3 dim` columns. Head $h$ owns the $h$-th block of
 # `dim / heads` columns in each of the three, and in the result before `w_out`. For each head
 # $$a = A\,V, \qquad A = \mathrm{softmax}\big(Q K^\top / \sqrt{d}\big), \qquad d = \texttt{dim} / \texttt{heads}.$$
+#
+# **Without:** `F.scaled_dot_product_attention`, `nn.MultiheadAttention`, `F.multi_head_attention_forward`,
+# `SelfAttention`.
 
 
 # %% solution="06.5"
@@ -472,22 +583,34 @@ def random(*shape: int) -> Tensor:
 x, w_qkv, w_out = random(batch, count, dim), 0.6 * random(3 * dim, dim), random(dim, dim)
 
 
-def expected(x: Tensor, w_qkv: Tensor, w_out: Tensor, scale: float | None = None) -> Tensor:
-    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in F.linear(x, w_qkv).chunk(3, 2))
-    return F.linear(F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2), w_out)
+def attend(x: Tensor, w_qkv: Tensor, w_out: Tensor, heads: int = heads) -> Tensor:
+    with untouched(x, w_qkv, w_out), unaided(
+        F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, SelfAttention
+    ):  # fmt: skip
+        out = self_attention(x, w_qkv, w_out, heads)
+    return tensor(out, tuple(x.shape), "the output must have the shape of x")
 
 
-out = self_attention(x, w_qkv, w_out, heads)
-assert out.shape == x.shape, f"the output must have the shape of x, (2, 5, 12), got {tuple(out.shape)}"
+out = attend(x, w_qkv, w_out)
+assert out.dtype == x.dtype, f"tokens of float64 must give float64, got {out.dtype}"
 identity = torch.eye(dim, dtype=torch.float64)
 # Without queries and keys all weights are 1 / N: every token receives the mean of the values.
 values = torch.cat([torch.zeros(2 * dim, dim).double(), w_qkv[2 * dim :]])
 means = (x @ w_qkv[2 * dim :].T).mean(1).unflatten(1, (heads, 1, -1)).expand(-1, -1, count, -1)
-assert not torch.allclose(self_attention(x, values, identity, heads), means.reshape(batch, count, dim)), (
+assert not torch.allclose(attend(x, values, identity), means.reshape(batch, count, dim)), (
     "each head is right, but they are merged in the wrong order: transpose back to (B, N, heads, d), then reshape"
 )
+mixed = w_qkv.reshape(heads, 3, -1, dim).transpose(0, 1).reshape(3 * dim, dim)
+assert not torch.allclose(out, torch_attention(x, mixed, w_out, heads)), (
+    "the rows of w_qkv are read head by head: first come the queries of all heads, then all keys, then all values"
+)
+later = x.clone()
+later[:, -1] += 1
+assert not torch.allclose(attend(later, w_qkv, w_out)[:, :-1], out[:, :-1]), (
+    "no other token sees the last one: every token looks at all, no mask hides any"
+)
 permutation = torch.randperm(count, generator=generator)
-assert torch.allclose(self_attention(x[:, permutation], w_qkv, w_out, heads), out[:, permutation]), (
+assert torch.allclose(attend(x[:, permutation], w_qkv, w_out), out[:, permutation]), (
     "reordering the tokens must reorder the output and nothing else: were tokens and heads mixed in a reshape? "
     "split the columns into (heads, dim / heads), then transpose tokens and heads"
 )
@@ -495,30 +618,37 @@ alike = x.clone()
 alike[:, :, 0] = 1
 constant = torch.zeros(dim, dim, dtype=torch.float64)
 constant[:, 0] = 1  # values read only the coordinate in which all tokens agree
-mean = self_attention(alike, torch.cat([w_qkv[: 2 * dim], constant]), identity, heads)
+mean = attend(alike, torch.cat([w_qkv[: 2 * dim], constant]), identity)
 assert torch.allclose(mean, torch.ones_like(mean)), (
     "where all values are 1 every weighted mean is 1, not so here: the weights of one query must sum to 1 over the keys"
 )
-for scale, name in ((1 / (dim // heads), "1/d"), (1.0, "1"), (dim**-0.5, "1/sqrt(dim)")):
-    assert not torch.allclose(out, expected(x, w_qkv, w_out, scale)), (
+# Longer queries stand for another scale of the logits.
+for times, name in ((0.5, "1/d"), (2.0, "1"), (heads**-0.5, "1/sqrt(dim)")):
+    longer = torch.cat([times * w_qkv[:dim], w_qkv[dim:]])
+    assert not torch.allclose(out, torch_attention(x, longer, w_out, heads)), (
         f"the logits are scaled by {name}; a dot product of d = dim / heads terms has the standard deviation sqrt(d)"
     )
-assert not torch.allclose(out, expected(x, w_qkv, identity)), "the last linear layer, w_out, is missing"
-assert not torch.allclose(out, expected(x, w_qkv, w_out.T)), (
+assert not torch.allclose(out, torch_attention(x, w_qkv, identity, heads)), "the last linear layer, w_out, is missing"
+assert not torch.allclose(out, torch_attention(x, w_qkv, w_out.T, heads)), (
     "a linear layer multiplies by its transposed weight: @ w_out.T"
 )
 swapped = torch.cat([w_qkv[dim : 2 * dim], w_qkv[:dim], w_qkv[2 * dim :]])
-assert not torch.allclose(out, expected(x, swapped, w_out)), (
+assert not torch.allclose(out, torch_attention(x, swapped, w_out, heads)), (
     "queries and keys are exchanged: a query asks, over all keys"
 )
-assert torch.allclose(out, expected(x, w_qkv, w_out)), (
+for times in (1, heads**0.5):
+    longer = torch.cat([times * w_qkv[:dim], w_qkv[dim:]])
+    assert not torch.allclose(out, torch_attention(x, longer, w_out, 1)), (
+        "that is attention with one head: each head has weights of its own"
+    )
+assert torch.allclose(out, torch_attention(x, w_qkv, w_out, heads)), (
     "the result differs from torch's attention: check which columns belong to queries, keys, values and heads"
 )
-### BEGIN HIDDEN TESTS
-heads, dim = 4, 8
-x, w_qkv, w_out = random(3, 7, dim), random(3 * dim, dim), random(dim, dim)
-assert torch.allclose(self_attention(x, w_qkv, w_out, heads), expected(x, w_qkv, w_out)), "other sizes go wrong"
-### END HIDDEN TESTS
+for batch, count, dim, heads in ((3, 7, 8, 4), (1, 1, 6, 2), (1, 4, 6, 1), (2, 4, 4, 4)):
+    x, w_qkv, w_out = random(batch, count, dim), random(3 * dim, dim), random(dim, dim)
+    assert torch.allclose(attend(x, w_qkv, w_out, heads), torch_attention(x, w_qkv, w_out, heads)), (
+        f"it goes wrong for {batch} sequences of {count} tokens of size {dim} and {heads} heads"
+    )
 
 # %% [markdown] hints="06.5"
 # 1. Split `x @ w_qkv.T` into three parts of `dim` columns, and each part into heads. The logits of a head are a product
@@ -544,18 +674,13 @@ def influence(attend) -> Tensor:
     ])  # fmt: skip
 
 
-def torch_attention(x: Tensor) -> Tensor:
-    q, k, v = (part.unflatten(2, (4, -1)).transpose(1, 2) for part in F.linear(x, w_qkv).chunk(3, 2))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
 axes[0].imshow(digits[3, 0], cmap="gray_r")
 axes[0].set(title="the digit; pixel 27 asks", xticks=[], yticks=[])
 axes[0].plot(3, 3, "o", color="C3")
 for ax, attend, title in (
     (axes[1], lambda x: self_attention(x, w_qkv, torch.eye(16), 4), "yours"),
-    (axes[2], torch_attention, "expected"),
+    (axes[2], lambda x: torch_attention(x, w_qkv, torch.eye(16), 4), "expected"),
 ):
     ax.imshow(influence(attend).reshape(8, 8), cmap="magma")
     ax.set(title=f"influence on it: {title}", xticks=[], yticks=[])
@@ -573,7 +698,10 @@ plt.show()
 #
 # Names: `norm1`, `norm2` (`nn.LayerNorm` with `eps=1e-6` and `elementwise_affine=False`), `attention`
 # (`SelfAttention(width, heads)`), `mlp` (`nn.Sequential` of a linear layer to `expand * width`,
-# `nn.GELU(approximate="tanh")` and a linear layer back), `modulation` (`nn.Linear(width, 6 * width)`).
+# `nn.GELU(approximate="tanh")` and a linear layer back), `modulation` (`nn.Linear(width, 6 * width)`), which reads the
+# condition as it is.
+#
+# **Without:** `dit.DiTBlock`, neither its `__init__` nor its `forward`.
 
 
 # %% solution="06.6"
@@ -602,18 +730,30 @@ class AdaLNBlock(nn.Module):
 # %% check="06.6" points=1
 generator = torch.Generator().manual_seed(0)
 width = 8
-x, condition = torch.randn(8, 8, width, generator=generator), torch.randn(8, width, generator=generator)
-block, reference = AdaLNBlock(width, 2, 3), dit.DiTBlock(width, 2, 3)
+x, condition = (torch.randn(*shape, width, generator=generator).double() for shape in ((8, 8), (8,)))
+reference = dit.DiTBlock(width, 2, 3).double()
+with unaided(dit.DiTBlock, dit.DiTBlock.__init__):
+    block = AdaLNBlock(width, 2, 3).double()
+    with untouched(x, condition):
+        out = block(x, condition)
 shapes = {name: tuple(value.shape) for name, value in block.state_dict().items()}
 assert "norm1.weight" not in shapes, (
     "the norms must have no weights of their own: scale and shift come from the condition"
 )
 expected_shapes = {name: tuple(value.shape) for name, value in reference.state_dict().items()}
 assert shapes == expected_shapes, f"the layers must have the names and sizes {expected_shapes}, got {shapes}"
-out = block(x, condition)
-assert out.shape == x.shape, f"the output must have the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}"
+# Where tokens are as small as the root of eps, it shows which eps a norm has.
+for norm in (block.norm1, block.norm2):
+    assert torch.allclose(norm(1e-3 * x), reference.norm1(1e-3 * x)), "both norms need eps=1e-6"
+out = tensor(out, tuple(x.shape), "the output must have the shape of x")
 assert bool(out.any()), "at the start the output is 0: a gate belongs to its branch, x itself passes by it"
-assert torch.allclose(out, x), "at the start the block must pass x unchanged: all six modulation vectors start at zero"
+zero = not bool(block.modulation.weight.any() or block.modulation.bias.any())
+assert zero or torch.allclose(out, x), (
+    "at the start the block must pass x unchanged: all six modulation vectors start at zero"
+)
+assert torch.allclose(out, x), (
+    "the modulation starts at zero, but x is changed: a branch is multiplied by its gate itself, and x passes by it"
+)
 loss = (out * torch.randn(x.shape, generator=generator)).sum()
 (gradient,) = torch.autograd.grad(loss, [block.modulation.weight])
 assert bool(gradient.any()), (
@@ -636,16 +776,15 @@ with torch.no_grad():
     side_by_side = plain + block.mlp(block.norm2(x))
     plain = plain + block.mlp(block.norm2(plain))
     out = block(x, condition)
-    assert not torch.allclose(out, side_by_side, atol=1e-4), (
-        "the second branch must read what the first one has made of x"
-    )
+    assert not torch.allclose(out, side_by_side), "the second branch must read what the first one has made of x"
     without = x + block.attention(torch.zeros_like(x))
     without = without + block.mlp(torch.zeros_like(x))
-    assert not torch.allclose(out, without, atol=1e-4), (
+    assert not torch.allclose(out, without), (
         "with scale 0 and shift 0 nothing reaches the branches: the factor is 1 + scale"
     )
-    assert torch.allclose(out, plain, atol=1e-4), (
-        "with gates 1, scales 0 and shifts 0 it must be a plain transformer block"
+    assert torch.allclose(out, plain), (
+        "with gates 1, scales 0 and shifts 0 it must be a plain transformer block: each branch reads its own norm of "
+        "x, and is added to x"
     )
     randomise(block)
     reference.load_state_dict(block.state_dict())
@@ -658,13 +797,29 @@ with torch.no_grad():
         "sample 3's condition reached other samples: broadcast against (B, N, width), (B, width) lands on the tokens"
     )
     exchanged = dit.DiTBlock(width, 2, 3)
-    exchanged.load_state_dict(block.state_dict())
+    exchanged.double().load_state_dict(block.state_dict())
     order = torch.arange(6 * width).reshape(6, width)[[1, 0, 2, 4, 3, 5]].flatten()
     exchanged.modulation.load_state_dict({k: v[order] for k, v in block.modulation.state_dict().items()})
-    assert not torch.allclose(out, exchanged(x, condition), rtol=1e-3, atol=1e-3), "shifts and scales are exchanged"
-    assert torch.allclose(out, reference(x, condition), rtol=1e-3, atol=1e-3), (
+    assert not torch.allclose(out, exchanged(x, condition)), "shifts and scales are exchanged"
+    assert not torch.allclose(out, reference(x, F.silu(condition))), (
+        "the modulation reads the condition as it is: no nonlinearity comes before it here"
+    )
+    exact = dit.DiTBlock(width, 2, 3).double()
+    exact.load_state_dict(block.state_dict())
+    exact.mlp[1] = nn.GELU()
+    assert not torch.allclose(out, exact(x, condition)), "the mlp's GELU must be the approximate one, by tanh"
+    assert torch.allclose(out, reference(x, condition)), (
         "the six vectors are in the wrong order or place: shift, scale, gate of attention, then the same of the mlp"
     )
+small, reference = AdaLNBlock(12, 3, 2).double(), dit.DiTBlock(12, 3, 2).double()
+randomise(small)
+reference.load_state_dict(small.state_dict())
+x = torch.randn(1, 5, 12, generator=generator).double().requires_grad_()
+condition = torch.randn(1, 12, generator=generator).double().requires_grad_()
+out = tensor(small(x, condition), (1, 5, 12), "one sequence keeps its shape")
+assert torch.allclose(out, reference(x, condition)), "one sequence of 5 tokens of width 12 goes wrong"
+gradients = torch.autograd.grad(out.square().sum(), [x, condition, *small.parameters()], allow_unused=True)
+assert all(gradient is not None for gradient in gradients), "x, condition or a layer gets no gradient: is one detached?"
 
 # %% [markdown] hints="06.6"
 # 1. If a gate is zero, its branch is silent whatever the branch computes. So what need not be zero?
@@ -682,6 +837,8 @@ with torch.no_grad():
 # data of standard deviation 1. Write a class that finds one number, `scale`, such that the scaled latents
 # `scale * z`, $z \sim q(z|x)$, have standard deviation 1 over all images and components together. Compute it from
 # the means and variances; nothing need be drawn. Then write the way in and the way back.
+#
+# **Without:** `latent_statistics`, `LatentModel`, `draw`.
 
 
 # %% solution="06.7"
@@ -716,11 +873,17 @@ class Latents:
 
 # %%
 class ToyAutoencoder:
-    """Half the pixels, each with its mean pushed away from 0 and a variance that depends on the image."""
+    """Half the pixels, each with its mean pushed away from 0 and a variance that depends on the image.
+
+    `spread` multiplies the logarithm of the variance.
+    """
+
+    def __init__(self, spread: float = 1.0) -> None:
+        self.spread = spread
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         half = x[:, :, ::2]
-        return 3 * half + 2, 0.7 + 0.5 * half
+        return 3 * half + 2, self.spread * (0.7 + 0.5 * half)
 
     def decode(self, z: Tensor) -> Tensor:
         return ((z - 2) / 3).repeat_interleave(2, dim=2)
@@ -729,52 +892,79 @@ class ToyAutoencoder:
 # %% check="06.7" points=1
 autoencoder = ToyAutoencoder()
 latents = Latents(autoencoder)
-scale = latents.fit(digits)
+with untouched(digits), unaided(latent_statistics, LatentModel):
+    scale = latents.fit(digits)
 assert scale is not None, "fit must return the scale"
-assert math.isfinite(scale), f"the scale must be a finite number, got {scale}"
+assert not isinstance(scale, Tensor) or scale.numel() == 1, f"one number for all, got the shape {tuple(scale.shape)}"
 scale = float(scale)
-mean, log_variance = (part.double() for part in autoencoder.encode(digits))
-std = latent_statistics(autoencoder, digits)[1]
+assert math.isfinite(scale), f"the scale must be a finite number, got {scale}"
+middle, std = latent_statistics(autoencoder, digits)
 
 
 def found(other: Tensor | float) -> bool:
     return abs(scale / float(other) - 1) < 2e-3
 
 
+def spread(times: float) -> float:
+    """The standard deviation of latents whose log-variances are multiplied."""
+    return latent_statistics(ToyAutoencoder(times), digits)[1]
+
+
+assert not found(1), "the scale is still 1: it must be computed from the images"
 assert not found(std**-2), "this is 1 / variance: dividing by the variance leaves the standard deviation at 1 / std"
 assert not found(std), "this is the standard deviation itself: multiplied by it, the latents get even wider"
-assert not found(1 / mean.std()), "the spread of the means alone is too small: each q(z|x) has a variance of its own"
-assert not found((mean.square() + log_variance.exp()).mean() ** -0.5), (
+means, log_variances = autoencoder.encode(digits)
+assert not found(1 / means.std()), "the spread of the means alone is too small: each q(z|x) has a variance of its own"
+assert not found((middle**2 + std**2) ** -0.5), (
     "this divides by the root mean square: a standard deviation is measured from the mean, which is not 0 here"
 )
-assert not found((mean.var() + (2 * log_variance).exp().mean()) ** -0.5), (
+assert not found(1 / spread(2)), (
     "the encoder gives the logarithm of the variance; its exponential is the variance already, not to be squared"
 )
-assert not found((mean.var() + (0.5 * log_variance).exp().mean()) ** -0.5), (
+assert not found(1 / spread(0.5)), (
     "a standard deviation was added to a variance: what adds up is the variance of the means and the mean variance"
+)
+assert not found((means.var() + log_variances.mean()) ** -0.5), (
+    "a log-variance was added to a variance: the encoder gives the logarithm of the variance"
 )
 assert found(1 / std), (
     "scaled latents do not have standard deviation 1: variances add up, over all images and components together"
 )
 assert abs(float(latents.scale) - scale) < 1e-6 * scale, "fit must also keep the scale in self.scale"
 images = digits[:50]
-mean, log_variance = autoencoder.encode(images)
-noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+means, log_variances = autoencoder.encode(images)
+noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(0))
+with untouched(images, noise), unaided(draw, LatentModel):
+    drawn = tensor(latents.encode(images, noise), (50, 1, 4, 8), "a latent has the shape of its mean")
+    again = latents.encode(images, noise)
 still = latents.encode(images, torch.zeros_like(noise))
-assert torch.allclose(still, scale * mean, atol=1e-4), "with noise 0 a latent is the scaled mean"
-moved = (latents.encode(images, noise) - still) / noise
-assert not torch.allclose(moved, (0.5 * log_variance).exp(), rtol=1e-2, atol=1e-3), (
+assert torch.equal(drawn, again), "the noise is given: two calls with the same noise must give the same latents"
+assert not torch.allclose(still, means, atol=1e-4), "the latents are not scaled: encode must use self.scale"
+assert torch.allclose(still, scale * means, atol=1e-4), "with noise 0 a latent is the scaled mean, nothing subtracted"
+width = (draw(means, log_variances, noise=noise) - means) / noise  # of q(z|x)
+moved = (drawn - still) / noise
+close = {"rtol": 1e-2, "atol": 1e-3}
+assert not torch.allclose(moved, width, **close), (
     "the noise is not scaled: z is mean plus noise, and all of z is multiplied by the scale"
 )
-assert not torch.allclose(moved, scale * log_variance.exp(), rtol=1e-2, atol=1e-3), (
+assert not torch.allclose(moved, scale * width**2, **close), (
     "the noise is multiplied by the variance: a Gaussian is mean + standard deviation times noise"
 )
-assert torch.allclose(moved, scale * (0.5 * log_variance).exp(), rtol=1e-2, atol=1e-3), (
+assert torch.allclose(moved, scale * width, **close), (
     "noise must move a latent by scale times the standard deviation of q(z|x)"
 )
-assert torch.allclose(latents.decode(still), autoencoder.decode(mean), atol=1e-4), (
+with untouched(still):
+    back = tensor(latents.decode(still), (50, 1, 8, 8), "decode must return what the decoder makes")
+assert not torch.allclose(back, autoencoder.decode(still), atol=1e-4), (
+    "decode must undo the scale: the decoder was given scaled latents"
+)
+assert torch.allclose(back, autoencoder.decode(means), atol=1e-4), (
     "decode must undo the scale before the decoder sees the latent"
 )
+# Other images, as many as one, have another scale.
+pale = 0.2 * digits[:1]
+scale, std = float(latents.fit(pale)), latent_statistics(autoencoder, pale)[1]
+assert abs(scale * std - 1) < 0.03, "fitted to one other image, the scale is wrong: fit must read its argument"
 
 # %% [markdown] hints="06.7"
 # 1. The variance of a latent over images and draws has two causes: images differ, and one image has many latents.
@@ -812,6 +1002,8 @@ plt.show()
 #
 # Then find the number of tokens, as a formula, from which the two products that grow with the **square** of the number
 # of tokens cost more than all those that grow in proportion to it.
+#
+# **Without:** `FlopCounterMode`: the check counts with it, you derive.
 
 
 # %% solution="06.8"
@@ -834,46 +1026,64 @@ def crossover(width: int, expand: int) -> float:
 
 
 # %% check="06.8" points=1
-for tokens, width, expand, heads in ((5, 8, 4, 2), (49, 96, 4, 4), (16, 12, 3, 1)):
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        dit.DiTBlock(width, heads, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
-    true, given = counter.get_total_flops(), block_flops(tokens, width, expand)
-    assert given is not None, "block_flops must return a number"
-    missing = true - given
+def price(tokens: int, width: int, expand: int, heads: int = 1) -> dict[str, int]:
+    """The counted operations of a block, and those of its parts."""
+    block, x = dit.DiTBlock(width, heads, expand), torch.zeros(1, tokens, width)
+    parts = {"block": operations(block, x, x[:, 0]), "modulation": operations(block.modulation, x[:, 0])}
+    parts |= {"qkv": operations(block.attention.qkv, x), "out": operations(block.attention.out, x)}
+    return parts | {"mlp": operations(block.mlp, x), "logits": operations(torch.bmm, x, x.transpose(1, 2))}
+
+
+def number(answer: object, name: str) -> float:
+    """The answer, if it is a finite number."""
+    assert isinstance(answer, int | float), f"{name} must return a number, got {type(answer).__name__}"
+    assert math.isfinite(answer), f"{name} must return a finite number, got {answer}"
+    return answer
+
+
+for tokens, width, expand, heads in ((5, 8, 4, 2), (49, 96, 4, 4), (16, 12, 3, 1), (1, 8, 2, 2)):
+    counted = price(tokens, width, expand, heads)
+    with unaided(FlopCounterMode):
+        given = number(block_flops(tokens, width, expand), "block_flops")
+    true, missing = counted["block"], counted["block"] - given
     at = f"{tokens} tokens of width {width}, expand = {expand}"
     assert 2 * given != true, "exactly half: a multiplication and an addition are two operations"
-    assert missing != 12 * width**2, "the modulation is missing: width to 6 width, once for the image"
-    assert missing != 12 * width**2 * (1 - tokens), "the modulation is computed once for the image, not for each token"
-    assert missing != 2 * tokens * width**2, "the output layer of attention is missing"
-    assert missing != 2 * tokens**2 * width, "one of the two quadratic products is missing: logits, weighted sum"
-    assert missing != 2 * tokens * expand * width**2, "the mlp has two layers: to the wide one and back"
-    assert missing != 4 * tokens**2 * width * (1 - heads) or heads == 1, "each head has only width / heads columns"
+    assert missing != counted["modulation"], "the modulation is missing: width to 6 width, once for the image"
+    assert missing != counted["modulation"] * (1 - tokens) or tokens == 1, (
+        "the modulation is computed once for the image, not for each token"
+    )
+    assert missing != counted["out"], "the output layer of attention is missing"
+    assert missing != 2 * counted["out"], "queries, keys and values are three products, not one"
+    assert missing != counted["logits"], "one of the two quadratic products is missing: logits, weighted sum"
+    assert missing != 2 * counted["logits"], "both quadratic products are missing: logits, weighted sum"
+    assert missing != counted["mlp"] / 2, "the mlp has two layers: to the wide one and back"
+    assert missing != 2 * counted["logits"] * (1 - heads) or heads == 1, "each head has only width / heads columns"
     assert given == true, f"for {at} the counter finds {true:,} operations, the formula says {given:,}"
 
 
-def counted_parts(width: int, expand: int) -> tuple[float, float]:
-    """What multiplies N and N^2 in the cost, from the counted costs of 1, 2 and 3 tokens."""
-    costs = []
-    for tokens in (1, 2, 3):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            dit.DiTBlock(width, 1, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
-        costs.append(counter.get_total_flops())
-    square = (costs[2] - 2 * costs[1] + costs[0]) / 2
-    return costs[1] - costs[0] - 3 * square, square
-
-
-point, (linear, square) = crossover(96, 4), counted_parts(96, 4)
-assert point is not None, "crossover must return a number"
-assert abs(point - 96) > 1e-6, "the linear part is more than one product: all four kinds of layers belong to it"
-assert abs(point - 2 * 96) > 1e-6, "the mlp is linear in the number of tokens too"
-assert abs(point - 4 * 96) > 1e-6, "queries, keys, values and the output layer are linear in the number of tokens too"
-assert abs(square * point - 2 * linear) > 1e-6, "there are two quadratic products, not one"
-assert abs(square * point / linear - 1) < 1e-9, (
-    f"at your {point:g} tokens of width 96 the quadratic part of the cost is {square * point / linear:.3f} times the "
-    "linear one: set the two equal, and solve for the number of tokens"
-)
-point, (linear, square) = crossover(64, 2), counted_parts(64, 2)
-assert abs(square * point / linear - 1) < 1e-9, "crossover must depend on expand: the mlp is wider or narrower with it"
+for width, expand in ((96, 4), (64, 2)):
+    counted = price(1, width, expand)
+    squares, linear = 2 * counted["logits"], counted["qkv"] + counted["out"] + counted["mlp"]
+    with unaided(FlopCounterMode):
+        point = number(crossover(width, expand), "crossover")
+    assert abs(squares * point - counted["qkv"] - counted["out"]) > 1e-6, (
+        "the mlp is linear in the number of tokens too"
+    )
+    assert abs(squares * point - counted["mlp"]) > 1e-6, (
+        "queries, keys, values and the output layer are linear in the number of tokens too"
+    )
+    assert abs(squares * point - linear + counted["out"]) > 1e-6, "attention's output layer belongs to the linear part"
+    assert abs(squares * point / 2 - linear) > 1e-6, "there are two quadratic products, not one"
+    assert abs(squares * point - linear - counted["modulation"]) > 1e-6, (
+        "the modulation's cost does not grow with the number of tokens"
+    )
+    assert expand == 4 or abs(squares * point / linear - 1) < 1e-9, (
+        "crossover must depend on expand: the mlp is wider or narrower with it"
+    )
+    assert abs(squares * point / linear - 1) < 1e-9, (
+        f"at your {point:g} tokens of width {width} the quadratic part of the cost is "
+        f"{squares * point / linear:.3f} times the linear one: set the two equal, and solve for the number of tokens"
+    )
 
 # %% [markdown] hints="06.8"
 # 1. Write down the two shapes of every matrix product. Which of them contain the number of tokens twice?

@@ -45,6 +45,37 @@ def time_embedding(t, dim, fastest=100.0):
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+# %% wrong="06.1" hint="with fastest = 17"
+def time_embedding(t, dim, fastest=100.0):
+    exponent = torch.linspace(0, 1, dim // 2, dtype=t.dtype)
+    angle = 2 * math.pi * t[:, None] * 100.0**exponent
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+# %% wrong="06.1" hint="changed in place"
+def time_embedding(t, dim, fastest=100.0):
+    t *= 2 * math.pi
+    angle = t[:, None] * fastest ** torch.linspace(0, 1, dim // 2, dtype=t.dtype)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+# %% wrong="06.1" hint="one time gives one row"
+def time_embedding(t, dim, fastest=100.0):
+    angle = 2 * math.pi * t[:, None] * fastest ** torch.linspace(0, 1, dim // 2, dtype=t.dtype)
+    return torch.cat([angle.sin(), angle.cos()], dim=1).squeeze()
+
+
+# %% wrong="06.1" hint="the answer calls TimeEmbedding"
+def time_embedding(t, dim, fastest=100.0):
+    angle = t[:, None] * embeddings.TimeEmbedding(8, dim, fastest).frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+# %% wrong="06.1" hint="NaN or infinite"
+def time_embedding(t, dim, fastest=100.0):
+    return torch.full((len(t), dim), float("nan"), dtype=t.dtype)
+
+
 # %% right="06.1" name="loops"
 def time_embedding(t, dim, fastest=100.0):
     half = dim // 2
@@ -69,6 +100,14 @@ def time_embedding(t, dim, fastest=100.0):
     out = torch.empty(len(t), dim)
     out[:, : dim // 2], out[:, dim // 2 :] = torch.sin(angle), torch.cos(angle)
     return out
+
+
+# %% right="06.1" name="geomspace powers"
+def time_embedding(t, dim, fastest=100.0):
+    m = dim // 2
+    r = fastest ** (1 / (m - 1))
+    cols = [torch.sin(2 * math.pi * r**k * t) for k in range(m)] + [torch.cos(2 * math.pi * r**k * t) for k in range(m)]
+    return torch.stack(cols, dim=-1)
 
 
 # %% wrong="06.2" hint="a scale of 0 must mean a factor of 1"
@@ -192,6 +231,103 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(h * (1 + scale) + shift))
 
 
+# %% wrong="06.2" hint="the answer calls ResidualBlock.__init__"
+class ResidualBlock(unet.ResidualBlock):
+    def __init__(self, channels, dim):
+        super().__init__(channels, channels, dim)
+
+
+# %% wrong="06.2" hint="with 8 groups"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(4, channels), nn.GroupNorm(4, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(h * (1 + scale) + shift))
+
+
+# %% wrong="06.2" hint="never called: ['norm2']"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm1(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(h * (1 + scale) + shift))
+
+
+# %% wrong="06.2" hint="nonlinearity before conv2"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(F.silu(self.conv1(F.silu(self.norm1(x)))))
+        return x + self.conv2(h * (1 + scale) + shift)
+
+
+# %% wrong="06.2" hint="is it another nonlinearity"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(F.relu(self.norm1(x))))
+        return x + self.conv2(F.relu(h * (1 + scale) + shift))
+
+
+# %% wrong="06.2" hint="changed in place"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        x += self.conv2(F.silu(h * (1 + scale) + shift))
+        return x
+
+
+# %% wrong="06.2" hint="no nonlinearity comes before it"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+
+    def forward(self, x, condition):
+        scale, shift = self.modulation(F.silu(condition))[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(h * (1 + scale) + shift))
+
+
 # %% right="06.2" name="addcmul, and zeros by hand"
 class ResidualBlock(nn.Module):
     def __init__(self, channels, dim):
@@ -234,10 +370,23 @@ class ResidualBlock(nn.Module):
         return torch.stack(outs)
 
 
-# %% right="06.2" name="the library's, by inheritance"
-class ResidualBlock(unet.ResidualBlock):
+# %% right="06.2" name="view and lerp free"
+class ResidualBlock(nn.Module):
     def __init__(self, channels, dim):
-        super().__init__(channels, channels, dim)
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight), nn.init.zeros_(self.conv2.bias)
+        self.modulation = nn.Linear(dim, 2 * channels)
+        nn.init.zeros_(self.modulation.weight), nn.init.zeros_(self.modulation.bias)
+        self.act = nn.SiLU()
+
+    def forward(self, x, condition):
+        m = self.modulation(condition).view(len(x), 2, -1, 1, 1)
+        h = self.norm2(self.conv1(self.act(self.norm1(x))))
+        h = h + h * m[:, 0] + m[:, 1]
+        return x + self.conv2(self.act(h))
 
 
 # %% wrong="06.3" hint="joining is concatenation"
@@ -369,6 +518,120 @@ class TinyUNet(nn.Module):
         return self.head(self.decoder(torch.cat([self.up(h.detach()), skip], 1), condition))
 
 
+# %% wrong="06.3" hint="`head` must read what `decoder`"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(self.stem(x), condition)
+        h = self.middle(self.down(skip), condition)
+        h = self.up(F.interpolate(h, scale_factor=2))
+        return self.head(F.silu(self.decoder(torch.cat([h, skip], dim=1), condition)))
+
+
+# %% wrong="06.3" hint="nearest-neighbour"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(self.stem(x), condition)
+        h = self.middle(self.down(skip), condition)
+        h = self.up(F.interpolate(h, scale_factor=2, mode="bilinear"))
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="at the start the output is x"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(self.stem(x), condition)
+        h = self.middle(self.down(skip), condition)
+        h = self.up(F.interpolate(h, scale_factor=2))
+        return x + self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="must be `up`'s output"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(self.stem(x), condition)
+        h = self.middle(self.down(skip), condition)
+        h = F.interpolate(self.up(h), scale_factor=2)
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="`down` must read what `encoder`"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = F.silu(self.encoder(self.stem(x), condition), inplace=True)
+        h = self.middle(self.down(skip), condition)
+        h = self.up(F.interpolate(h, scale_factor=2))
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="must each be given the condition"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(self.stem(x), condition)
+        h = self.middle(self.down(skip), torch.zeros_like(condition))
+        h = self.up(F.interpolate(h, scale_factor=2))
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
 # %% right="06.3" name="upsampling by repeats"
 class TinyUNet(nn.Module):
     def __init__(self, channels, dim):
@@ -441,6 +704,25 @@ class TinyUNet(nn.Module):
         return self.head(self.decoder(torch.hstack([self.up(h), skip]), condition))
 
 
+# %% right="06.3" name="condition by keyword"
+class TinyUNet(nn.Module):
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x, condition):
+        skip = self.encoder(x=self.stem(x), condition=condition)
+        h = self.middle(self.down(skip), condition=condition)
+        h = self.up(F.interpolate(h, scale_factor=2, mode="nearest-exact"))
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition=condition))
+
+
 # %% wrong="06.4" hint="a reshape alone cuts memory"
 def patchify(x, patch):
     return x.reshape(x.shape[0], -1, x.shape[1] * patch**2)
@@ -506,6 +788,55 @@ def unpatchify(tokens, patch, height, width):
     return F.fold(tokens, (height, width), patch, stride=patch)
 
 
+# %% wrong="06.4" hint="pixels a side stop with"
+def patchify(x, patch):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * 4)
+
+
+def unpatchify(tokens, patch, height, width):
+    z = tokens.reshape(len(tokens), height // 2, width // 2, -1, 2, 2)
+    return z.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, height, width)
+
+
+# %% wrong="06.4" hint="unpatchify transposes each patch"
+def patchify(x, patch):
+    return F.unfold(x, patch, stride=patch).transpose(1, 2)
+
+
+def unpatchify(tokens, patch, height, width):
+    grid = tokens.unflatten(2, (-1, patch, patch)).unflatten(1, (height // patch, width // patch))
+    return torch.einsum("bijcuv->bcivju", grid).flatten(4, 5).flatten(2, 3)
+
+
+# %% wrong="06.4" hint="unpatchify takes the pixels first"
+def patchify(x, patch):
+    return F.unfold(x, patch, stride=patch).transpose(1, 2)
+
+
+def unpatchify(tokens, patch, height, width):
+    grid = tokens.unflatten(2, (patch, patch, -1)).unflatten(1, (height // patch, width // patch))
+    return torch.einsum("bijuvc->bciujv", grid).flatten(4, 5).flatten(2, 3)
+
+
+# %% wrong="06.4" hint="the answer calls patchify"
+def patchify(x, patch):
+    return dit.patchify(x, patch)
+
+
+def unpatchify(tokens, patch, height, width):
+    return dit.unpatchify(tokens, patch, height, width)
+
+
+# %% wrong="06.4" hint="return a tensor"
+def patchify(x, patch):
+    print(F.unfold(x, patch, stride=patch).transpose(1, 2))
+
+
+def unpatchify(tokens, patch, height, width):
+    print(F.fold(tokens.transpose(1, 2), (height, width), patch, stride=patch))
+
+
 # %% right="06.4" name="unfold and fold"
 def patchify(x, patch):
     return F.unfold(x, patch, stride=patch).transpose(1, 2)
@@ -542,6 +873,17 @@ def patchify(x, patch):
 def unpatchify(tokens, patch, height, width):
     grid = tokens.transpose(1, 2).unflatten(2, (height // patch, width // patch))
     return F.pixel_shuffle(grid, patch)
+
+
+# %% right="06.4" name="unfold on tensor"
+def patchify(x, patch):
+    cells = x.unfold(2, patch, patch).unfold(3, patch, patch)
+    return cells.movedim(1, 3).flatten(3).flatten(1, 2)
+
+
+def unpatchify(tokens, patch, height, width):
+    grid = tokens.unflatten(2, (-1, patch, patch)).unflatten(1, (height // patch, width // patch))
+    return torch.einsum("bijcuv->bciujv", grid).flatten(4, 5).flatten(2, 3)
 
 
 # %% wrong="06.5" hint="must sum to 1 over the keys"
@@ -608,6 +950,54 @@ def self_attention(x, w_qkv, w_out, heads):
     return (weights @ v).transpose(1, 2).reshape(b, n, dim) @ w_out.T
 
 
+# %% wrong="06.5" hint="the answer calls scaled_dot"
+def self_attention(x, w_qkv, w_out, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in F.linear(x, w_qkv).chunk(3, 2))
+    return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), w_out)
+
+
+# %% wrong="06.5" hint="attention with one head"
+def self_attention(x, w_qkv, w_out, heads):
+    q, k, v = (x @ w_qkv.T).chunk(3, dim=-1)
+    w = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(x.shape[-1] // heads), -1)
+    return w @ v @ w_out.T
+
+
+# %% wrong="06.5" hint="check which columns belong"
+def self_attention(x, w_qkv, w_out, heads):
+    b, n, dim = x.shape
+    q, k, v = (p.reshape(b, n, dim // heads, heads).permute(0, 3, 1, 2) for p in (x @ w_qkv.T).chunk(3, dim=-1))
+    w = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(dim // heads), -1)
+    return (w @ v).permute(0, 2, 3, 1).reshape(b, n, dim) @ w_out.T
+
+
+# %% wrong="06.5" hint="read head by head"
+def self_attention(x, w_qkv, w_out, heads):
+    b, n, dim = x.shape
+    qkv = (x @ w_qkv.T).reshape(b, n, heads, 3, dim // heads)
+    q, k, v = (qkv[:, :, :, i].transpose(1, 2) for i in range(3))
+    w = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(dim // heads), -1)
+    return (w @ v).transpose(1, 2).reshape(b, n, dim) @ w_out.T
+
+
+# %% wrong="06.5" hint="no mask hides any"
+def self_attention(x, w_qkv, w_out, heads):
+    b, n, dim = x.shape
+    q, k, v = (p.reshape(b, n, heads, -1).transpose(1, 2) for p in (x @ w_qkv.T).chunk(3, dim=-1))
+    logits = q @ k.transpose(2, 3) / math.sqrt(dim // heads)
+    logits = logits.masked_fill(torch.ones(n, n).triu(1).bool(), -math.inf)
+    return (logits.softmax(-1) @ v).transpose(1, 2).reshape(b, n, dim) @ w_out.T
+
+
+# %% wrong="06.5" hint="must give float64"
+def self_attention(x, w_qkv, w_out, heads):
+    x, w_qkv, w_out = x.float(), w_qkv.float(), w_out.float()
+    b, n, dim = x.shape
+    q, k, v = (p.reshape(b, n, heads, -1).transpose(1, 2) for p in (x @ w_qkv.T).chunk(3, dim=-1))
+    logits = q @ k.transpose(2, 3) / math.sqrt(dim // heads)
+    return (logits.softmax(-1) @ v).transpose(1, 2).reshape(b, n, dim) @ w_out.T
+
+
 # %% right="06.5" name="einsum"
 def self_attention(x, w_qkv, w_out, heads):
     b, n, dim = x.shape
@@ -642,6 +1032,18 @@ def self_attention(x, w_qkv, w_out, heads):
         weights = ((q * (dim // heads) ** -0.5).transpose(1, 2) @ k).softmax(-1)
         out.append(w_out @ (v @ weights.transpose(1, 2)).reshape(dim, n))
     return torch.stack(out).transpose(1, 2)
+
+
+# %% right="06.5" name="baddbmm"
+def self_attention(x, w_qkv, w_out, heads):
+    b, n, dim = x.shape
+    d = dim // heads
+    qkv = F.linear(x, w_qkv).reshape(b, n, 3 * heads, d).permute(2, 0, 1, 3)
+    out = torch.zeros_like(x)
+    for h in range(heads):
+        w = F.softmax(torch.bmm(qkv[h], qkv[heads + h].mT).div(d**0.5), dim=-1)
+        out += torch.bmm(w, qkv[2 * heads + h]) @ w_out[:, h * d : (h + 1) * d].T
+    return out
 
 
 # %% wrong="06.6" hint="0 times 0 has no gradient"
@@ -792,6 +1194,107 @@ class AdaLNBlock(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
+# %% wrong="06.6" hint="eps=1e-6"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + c * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + f * self.mlp(self.norm2(x) * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="by tanh"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU(), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + c * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + f * self.mlp(self.norm2(x) * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="the modulation starts at zero, but x is changed"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + (1 + c) * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + (1 + f) * self.mlp(self.norm2(x) * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="in the wrong order or place"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + f * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + c * self.mlp(self.norm2(x) * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="plain transformer block"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + c * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + f * self.mlp(x * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="reads the condition as it is"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = embeddings.zero_init(nn.Linear(width, 6 * width))
+
+    def forward(self, x, condition):
+        a, b, c, d, e, f = self.modulation(F.silu(condition))[:, None].chunk(6, dim=2)
+        x = x + c * self.attention(self.norm1(x) * (1 + b) + a)
+        return x + f * self.mlp(self.norm2(x) * (1 + e) + d)
+
+
+# %% wrong="06.6" hint="the answer calls DiTBlock"
+class AdaLNBlock(dit.DiTBlock):
+    pass
+
+
 # %% right="06.6" name="one vector of six, indexed"
 class AdaLNBlock(nn.Module):
     def __init__(self, width, heads, expand):
@@ -851,6 +1354,25 @@ class AdaLNBlock(nn.Module):
         a, b, c, d, e, f = self.modulation(condition).tensor_split(6, dim=-1)
         x = x + c[:, None, :] * self.attention(modulate(self.norm1(x), a, b))
         x = x + f[:, None, :] * self.mlp(modulate(self.norm2(x), d, e))
+        return x
+
+
+# %% right="06.6" name="view by six"
+class AdaLNBlock(nn.Module):
+    def __init__(self, width, heads, expand):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
+        self.attention = SelfAttention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU("tanh"), nn.Linear(expand * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        self.modulation.weight.data *= 0
+        self.modulation.bias.data *= 0
+
+    def forward(self, x, condition):
+        p = self.modulation(condition).unflatten(1, (6, -1)).unsqueeze(2).unbind(1)
+        x = x + p[2] * self.attention((1 + p[1]) * self.norm1(x) + p[0])
+        x = x + p[5] * self.mlp((1 + p[4]) * self.norm2(x) + p[3])
         return x
 
 
@@ -998,6 +1520,163 @@ class Latents:
         return self.autoencoder.decode(z * self.scale)
 
 
+# %% wrong="06.7" hint="the answer calls latent_statistics"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, torch.tensor(1.0)
+
+    def fit(self, images):
+        self.scale = torch.tensor(1 / latent_statistics(self.autoencoder, images)[1])
+        return self.scale
+
+    def encode(self, images, noise):
+        mean, log_variance = self.autoencoder.encode(images)
+        return torch.addcmul(mean, (log_variance / 2).exp(), noise) * self.scale
+
+    def decode(self, z):
+        return self.autoencoder.decode(z * self.scale**-1)
+
+
+# %% wrong="06.7" hint="do not have standard deviation 1"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        m, lv = self.autoencoder.encode(images)
+        self.scale = float(1 / (m.std() + (0.5 * lv).exp().mean()))
+        return self.scale
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return self.scale * (m + (0.5 * lv).exp() * noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="two calls with the same noise"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        m, lv = self.autoencoder.encode(images)
+        self.scale = float((m.var() + lv.exp().mean()) ** -0.5)
+        return self.scale
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return self.scale * (m + (0.5 * lv).exp() * torch.randn_like(m))
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="keep the scale in self.scale"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        m, lv = self.autoencoder.encode(images)
+        return float((m.var() + lv.exp().mean()) ** -0.5)
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return self.scale * (m + (0.5 * lv).exp() * noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="not to be squared"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        m, lv = self.autoencoder.encode(images)
+        self.scale = float((m.var() + lv.exp().square().mean()) ** -0.5)
+        return self.scale
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return self.scale * (m + lv.exp() * noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="nothing subtracted"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        m, lv = self.autoencoder.encode(images)
+        self.center = m.mean()
+        self.scale = float((m.var() + lv.exp().mean()) ** -0.5)
+        return self.scale
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return self.scale * (m - self.center + (0.5 * lv).exp() * noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale + self.center)
+
+
+# %% wrong="06.7" hint="the scale is still 1"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        return self.scale
+
+    def encode(self, images, noise):
+        return self.scale * self.autoencoder.encode(images)[0]
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="the answer calls draw"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        mean, log_variance = self.autoencoder.encode(images)
+        self.scale = float((mean.var() + log_variance.exp().mean()) ** -0.5)
+        return self.scale
+
+    def encode(self, images, noise):
+        return self.scale * draw(*self.autoencoder.encode(images), noise=noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% wrong="06.7" hint="fit must read its argument"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        mean, log_variance = self.autoencoder.encode(digits)
+        self.scale = float((mean.var() + log_variance.exp().mean()) ** -0.5)
+        return self.scale
+
+    def encode(self, images, noise):
+        mean, log_variance = self.autoencoder.encode(images)
+        return self.scale * (mean + torch.exp(0.5 * log_variance) * noise)
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
 # %% right="06.7" name="second moments"
 class Latents:
     def __init__(self, autoencoder):
@@ -1015,23 +1694,6 @@ class Latents:
 
     def decode(self, z):
         return self.autoencoder.decode(z / self.scale)
-
-
-# %% right="06.7" name="the library's statistics, a tensor as the scale"
-class Latents:
-    def __init__(self, autoencoder):
-        self.autoencoder, self.scale = autoencoder, torch.tensor(1.0)
-
-    def fit(self, images):
-        self.scale = torch.tensor(1 / latent_statistics(self.autoencoder, images)[1])
-        return self.scale
-
-    def encode(self, images, noise):
-        mean, log_variance = self.autoencoder.encode(images)
-        return torch.addcmul(mean, (log_variance / 2).exp(), noise) * self.scale
-
-    def decode(self, z):
-        return self.autoencoder.decode(z * self.scale**-1)
 
 
 # %% right="06.7" name="image by image"
@@ -1053,6 +1715,26 @@ class Latents:
         mean, log_variance = self.autoencoder.encode(images)
         std = torch.exp(log_variance) ** 0.5
         return self.scale * mean + self.scale * std * noise
+
+    def decode(self, z):
+        return self.autoencoder.decode(z / self.scale)
+
+
+# %% right="06.7" name="numpy"
+class Latents:
+    def __init__(self, autoencoder):
+        self.autoencoder, self.scale = autoencoder, 1.0
+
+    def fit(self, images):
+        import numpy as np
+
+        m, lv = self.autoencoder.encode(images)
+        self.scale = 1 / np.sqrt(np.var(m.numpy()) + np.mean(np.exp(lv.numpy())))
+        return self.scale
+
+    def encode(self, images, noise):
+        m, lv = self.autoencoder.encode(images)
+        return torch.tensor(self.scale) * (m + torch.sqrt(torch.exp(lv)) * noise)
 
     def decode(self, z):
         return self.autoencoder.decode(z / self.scale)
@@ -1139,6 +1821,74 @@ def crossover(width, expand):
     return 6 * width
 
 
+# %% wrong="06.8" hint="the answer calls FlopCounterMode"
+def block_flops(tokens, width, expand):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        dit.DiTBlock(width, 1, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
+    return counter.get_total_flops()
+
+
+def crossover(width, expand):
+    n = 1
+    while 4 * n * n * width < (8 + 4 * expand) * n * width**2:
+        n += 1
+    return n
+
+
+# %% wrong="06.8" hint="three products, not one"
+def block_flops(tokens, width, expand):
+    return 2 * (tokens * width**2 * 2 + 2 * expand * tokens * width**2 + 2 * tokens**2 * width + 6 * width**2)
+
+
+def crossover(width, expand):
+    return (2 + expand) * width
+
+
+# %% wrong="06.8" hint="does not grow with the number"
+def block_flops(tokens, width, expand):
+    return (8 + 4 * expand) * tokens * width**2 + 4 * tokens**2 * width + 12 * width**2
+
+
+def crossover(width, expand):
+    return (5 + expand) * width
+
+
+# %% wrong="06.8" hint="the formula says 9,273"
+def block_flops(tokens, width, expand):
+    return (8 + 4 * expand) * tokens * width**2 + 4 * tokens**2 * width + 12 * width**2 + tokens**2
+
+
+def crossover(width, expand):
+    return (2 + expand) * width
+
+
+# %% wrong="06.8" hint="the formula says 69,312"
+def block_flops(tokens, width, expand):
+    return 24 * tokens * width**2 + 4 * tokens**2 * width + 12 * width**2
+
+
+def crossover(width, expand):
+    return (2 + expand) * width
+
+
+# %% wrong="06.8" hint="crossover must return a number"
+def block_flops(tokens, width, expand):
+    return (8 + 4 * expand) * tokens * width**2 + 4 * tokens**2 * width + 12 * width**2
+
+
+def crossover(width, expand):
+    print((2 + expand) * width)
+
+
+# %% wrong="06.8" hint="set the two equal"
+def block_flops(tokens, width, expand):
+    return (8 + 4 * expand) * tokens * width**2 + 4 * tokens**2 * width + 12 * width**2
+
+
+def crossover(width, expand):
+    return ((2 + expand) * width) ** 0.5
+
+
 # %% right="06.8" name="product by product"
 def block_flops(tokens, width, expand):
     def product(a, b, c):
@@ -1154,20 +1904,6 @@ def crossover(width, expand):
     return (8 + 4 * expand) * width**2 / (4 * width)
 
 
-# %% right="06.8" name="counted"
-def block_flops(tokens, width, expand):
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        dit.DiTBlock(width, 1, expand)(torch.zeros(1, tokens, width), torch.zeros(1, width))
-    return counter.get_total_flops()
-
-
-def crossover(width, expand):
-    n = 1
-    while 4 * n * n * width < (8 + 4 * expand) * n * width**2:
-        n += 1
-    return n
-
-
 # %% right="06.8" name="as floats, factored"
 def block_flops(tokens, width, expand):
     return 4.0 * width * (tokens * ((2 + expand) * width + tokens) + 3 * width)
@@ -1175,3 +1911,17 @@ def block_flops(tokens, width, expand):
 
 def crossover(width, expand):
     return 2.0 * width + expand * width
+
+
+# %% right="06.8" name="list of shapes"
+def block_flops(tokens, width, expand):
+    products = [(tokens, width, width)] * 4
+    products += [(tokens, width, tokens), (tokens, tokens, width)]
+    products += [(tokens, width, width)] * (2 * expand) + [(1, width, 6 * width)]
+    return sum(2 * a * b * c for a, b, c in products)
+
+
+def crossover(width, expand):
+    from fractions import Fraction
+
+    return float(Fraction(8 + 4 * expand, 4) * width)
