@@ -153,9 +153,10 @@ assert torch.allclose(time_embedding(t, 10, 17.0), torch.cat([angle.sin(), angle
 
 # %% tags=["demo"]
 times = torch.linspace(0, 1, 200)
-angle = times[:, None] * embeddings.TimeEmbedding(4, features=32).frequencies
+library = embeddings.TimeEmbedding(4, features=32)
+library.layers = nn.Identity()  # the features alone, without the network behind them
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-pictures = (time_embedding(times, 32), torch.cat([angle.sin(), angle.cos()], 1))
+pictures = (time_embedding(times, 32), library(times))
 for ax, picture, title in zip(axes, pictures, ("yours", "expected"), strict=True):
     ax.imshow(picture.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, extent=(0, 1, 32, 0), interpolation="nearest")
     ax.set(title=title, xlabel="time t", ylabel="feature")
@@ -980,7 +981,7 @@ latents = Latents(ToyAutoencoder())
 latents.fit(digits)
 noise = torch.randn(256, 1, 4, 8, generator=torch.Generator().manual_seed(1))
 mean, log_variance = latents.autoencoder.encode(digits)
-raw = mean + (0.5 * log_variance).exp() * noise
+raw = draw(mean, log_variance, noise=noise)
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
 for ax, values, title in (
     (axes[0], latents.encode(digits, noise), "yours"),

@@ -56,6 +56,38 @@ def tables(steps):
     return var, torch.cumprod(1 - var, dim=0)
 
 
+# %% wrong="07.1" hint="the answer calls Chain"
+def tables(steps):
+    c = Chain.linear(steps)
+    return c.var, c.abar
+
+
+# %% wrong="07.1" hint="all tensors are float64"
+def tables(steps):
+    var = torch.cat([torch.zeros(1), torch.linspace(1e-4, 0.02, steps) * 1000 / steps])
+    return var, torch.cumprod(1 - var, 0)
+
+
+# %% wrong="07.1" hint="rounded to float32"
+def tables(steps):
+    var = torch.cat([torch.zeros(1), torch.linspace(1e-4, 0.02, steps) * 1000 / steps]).double()
+    return var, torch.cumprod(1 - var, 0)
+
+
+# %% wrong="07.1" hint="and not their square roots"
+def tables(steps):
+    var = torch.linspace(1e-4**0.5, 0.02**0.5, steps, dtype=torch.float64) ** 2 * 1000 / steps
+    var = torch.cat([torch.zeros(1, dtype=torch.float64), var])
+    return var, torch.cumprod(1 - var, 0)
+
+
+# %% wrong="07.1" hint="expected two tables of 251"
+def tables(steps):
+    var = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    var = torch.cat([torch.zeros(1, dtype=torch.float64), var])
+    return var, torch.cumprod(1 - var, 0)
+
+
 # %% right="07.1" name="a loop"
 def tables(steps):
     var, abar = [0.0], [1.0]
@@ -80,6 +112,14 @@ def tables(steps):
     for k in range(1, steps + 1):
         abar[k] = abar[k - 1] * (1 - var[k])
     return [var, abar]
+
+
+# %% right="07.1" name="arange"
+def tables(steps):
+    i = torch.arange(steps + 1, dtype=torch.float64)
+    var = (1e-4 + (i - 1) / (steps - 1) * 0.0199) * 1000 / steps
+    var[0] = 0
+    return var, (1 - var).cumprod(0)
 
 
 # %% wrong="07.2" hint="from column to column"
@@ -123,6 +163,43 @@ def noised(x_0, abar, k, noise):
     return (1 - var).sqrt() * x_0 + var.sqrt() * noise
 
 
+# %% wrong="07.2" hint="the answer calls GaussianPath"
+def noised(x_0, abar, k, noise):
+    return GaussianPath(chain).sample(x_0, 1 - k / 100, noise)
+
+
+# %% wrong="07.2" hint="changed in place"
+def noised(x_0, abar, k, noise):
+    a = abar[k].view(-1, 1, 1, 1)
+    x_0 *= a.sqrt()
+    noise *= (1 - a).sqrt()
+    return x_0 + noise
+
+
+# %% wrong="07.2" hint="draw none"
+def noised(x_0, abar, k, noise):
+    a = abar[k].view(-1, 1, 1, 1)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * torch.randn_like(x_0)
+
+
+# %% wrong="07.2" hint="not the factors themselves"
+def noised(x_0, abar, k, noise):
+    a = abar[k].sqrt().view(-1, 1, 1, 1)
+    return a * x_0 + (1 - a) * noise
+
+
+# %% wrong="07.2" hint="at the image's own k"
+def noised(x_0, abar, k, noise):
+    a = abar[(k + 1).clamp(max=len(abar) - 1)].view(-1, 1, 1, 1)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+
+
+# %% wrong="07.2" hint="expected a tensor of shape (3, 1, 3, 3)"
+def noised(x_0, abar, k, noise):
+    a = abar[k].view(-1, 1, 1, 1)
+    return (a.sqrt() * x_0 + (1 - a).sqrt() * noise).squeeze()
+
+
 # %% right="07.2" name="view"
 def noised(x_0, abar, k, noise):
     signal, rest = abar[k].sqrt().view(-1, 1, 1, 1), (1 - abar[k]).sqrt().view(-1, 1, 1, 1)
@@ -137,6 +214,13 @@ def noised(x_0, abar, k, noise):
 # %% right="07.2" name="einsum"
 def noised(x_0, abar, k, noise):
     return torch.einsum("b,bchw->bchw", abar[k].sqrt(), x_0) + torch.einsum("b,bchw->bchw", (1 - abar[k]).sqrt(), noise)
+
+
+# %% right="07.2" name="movedim"
+def noised(x_0, abar, k, noise):
+    a = torch.gather(abar, 0, k)
+    x, e = x_0.movedim(0, -1), noise.movedim(0, -1)
+    return (x * a**0.5 + e * (1 - a) ** 0.5).movedim(-1, 0)
 
 
 # %% wrong="07.3" hint="not the standard deviation"
@@ -188,6 +272,51 @@ def posterior(x_k, x_0, abar, k, j):
     return (r * x_k / (1 - r**2) + abar[j].sqrt() * x_0 / (1 - abar[j])) / precision, 1 / precision
 
 
+# %% wrong="07.3" hint="the answer calls posterior"
+def posterior(x_k, x_0, abar, k, j):
+    return ddpm.posterior(chain, x_k, x_0, k, j)
+
+
+# %% wrong="07.3" hint="the mean's weight of x_k is wrong"
+def posterior(x_k, x_0, abar, k, j):
+    v = 1 - abar[k] / abar[j]
+    mean = abar[j].sqrt() * v / (1 - abar[k]) * x_0 + (1 - v) * (1 - abar[j]) / (1 - abar[k]) * x_k
+    return mean, v * (1 - abar[j]) / (1 - abar[k])
+
+
+# %% wrong="07.3" hint="the variance for j = k - 1"
+def posterior(x_k, x_0, abar, k, j):
+    v = 1 - abar[k] / abar[k - 1]
+    mean = abar[k - 1].sqrt() * v / (1 - abar[k]) * x_0 + (1 - v).sqrt() * (1 - abar[k - 1]) / (1 - abar[k]) * x_k
+    return mean, v * (1 - abar[k - 1]) / (1 - abar[k])
+
+
+# %% wrong="07.3" hint="the mean's weight of x_0 is wrong"
+def posterior(x_k, x_0, abar, k, j):
+    v = 1 - abar[k] / abar[j]
+    eps = (x_k - abar[k].sqrt() * x_0) / (1 - abar[k]).sqrt()
+    return abar[j].sqrt() * x_0 + (1 - abar[j]).sqrt() * eps, v * (1 - abar[j]) / (1 - abar[k])
+
+
+# %% wrong="07.3" hint="the mean must have the shape"
+def posterior(x_k, x_0, abar, k, j):
+    v = 1 - abar[k] / abar[j]
+    mean = abar[j].sqrt() * v / (1 - abar[k]) * x_0 + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x_k
+    return v * (1 - abar[j]) / (1 - abar[k]), mean
+
+
+# %% wrong="07.3" hint="not its logarithm"
+def posterior(x_k, x_0, abar, k, j):
+    v = 1 - abar[k] / abar[j]
+    mean = abar[j].sqrt() * v / (1 - abar[k]) * x_0 + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x_k
+    return mean, torch.log(v * (1 - abar[j]) / (1 - abar[k]))
+
+
+# %% wrong="07.3" hint="NaN or infinite"
+def posterior(x_k, x_0, abar, k, j):
+    return torch.full_like(x_k, float("nan")), 0.5
+
+
 # %% right="07.3" name="precisions"
 def posterior(x_k, x_0, abar, k, j):
     r = (abar[k] / abar[j]).sqrt()
@@ -208,6 +337,14 @@ def posterior(x_k, x_0, abar, k, j):
     a, b = float(abar[k]), float(abar[j])
     v = 1 - a / b
     return b**0.5 * v / (1 - a) * x_0 + (a / b) ** 0.5 * (1 - b) / (1 - a) * x_k, v * (1 - b) / (1 - a)
+
+
+# %% right="07.3" name="Kalman gain"
+def posterior(x_k, x_0, abar, k, j):
+    prior_mean, prior = abar[j].sqrt() * x_0, 1 - abar[j]
+    r = torch.sqrt(abar[k] / abar[j])
+    gain = prior * r / (r**2 * prior + 1 - r**2)
+    return prior_mean + gain * (x_k - r * prior_mean), prior * (1 - gain * r)
 
 
 # %% wrong="07.4" hint="a factor 1/2 is missing"
@@ -240,6 +377,35 @@ def noise_weight(abar, k):
     return (snr[k] / snr[k - 1] - 1) / 2
 
 
+# %% wrong="07.4" hint="for any numbers"
+def noise_weight(abar, k):
+    snr = abar / (1 - abar)
+    return (snr[k - 1] / snr[min(k + 1, len(abar) - 1)] - 1) / 2
+
+
+# %% wrong="07.4" hint="the weight of L_simple"
+def noise_weight(abar, k):
+    return torch.tensor(1.0)
+
+
+# %% wrong="07.4" hint="multiplied by the signal-to-noise"
+def noise_weight(abar, k):
+    snr = abar / (1 - abar)
+    return (snr[k - 1] - snr[k]) / 2 * snr[k]
+
+
+# %% wrong="07.4" hint="got shape (100,)"
+def noise_weight(abar, k):
+    snr = abar / (1 - abar)
+    return (snr[:-1] / snr[1:] - 1) / 2
+
+
+# %% wrong="07.4" hint="not bits"
+def noise_weight(abar, k):
+    snr = abar / (1 - abar)
+    return (snr[k - 1] / snr[k] - 1) / 2 / torch.log(torch.tensor(2.0))
+
+
 # %% right="07.4" name="means and variance of the posterior"
 def noise_weight(abar, k):
     v = 1 - abar[k] / abar[k - 1]
@@ -259,6 +425,12 @@ def noise_weight(abar, k):
 def noise_weight(abar, k):
     log_snr = torch.logit(abar[1:])
     return float(torch.expm1(log_snr[k - 2] - log_snr[k - 1])) / 2
+
+
+# %% right="07.4" name="floats"
+def noise_weight(abar, k):
+    a, b = abar[k].item(), abar[k - 1].item()
+    return 0.5 * (b - a) / (a * (1 - b))
 
 
 # %% wrong="07.5" hint="the one where it goes"
@@ -382,6 +554,68 @@ def ancestral(eps, abar, x, ks, large, generator):
     return x
 
 
+# %% wrong="07.5" hint="is a seed set inside"
+def ancestral(eps, abar, x, ks, large, generator):
+    generator = torch.Generator().manual_seed(0)
+    for k, j in pairwise(ks):
+        D = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v = 1 - abar[k] / abar[j]
+        m = abar[j].sqrt() * v / (1 - abar[k]) * D + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x
+        var = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x = m + (j > 0) * var.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% wrong="07.5" hint="both coordinates get"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k, j in pairwise(ks):
+        D = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v = 1 - abar[k] / abar[j]
+        m = abar[j].sqrt() * v / (1 - abar[k]) * D + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x
+        var = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x = m + (j > 0) * var.sqrt() * torch.randn(len(x), 1, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% wrong="07.5" hint="large=False must use"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k, j in pairwise(ks):
+        D = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v = 1 - abar[k] / abar[j]
+        m = abar[j].sqrt() * v / (1 - abar[k]) * D + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x
+        x = m + (j > 0) * v.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% wrong="07.5" hint="yours was asked at [100, 99"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k in range(len(abar) - 1, 0, -1):
+        j = k - 1
+        D = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v = 1 - abar[k] / abar[j]
+        m = abar[j].sqrt() * v / (1 - abar[k]) * D + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x
+        var = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x = m + (j > 0) * var.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% wrong="07.5" hint="changed in place"
+def ancestral(eps, abar, x, ks, large, generator):
+    for k, j in pairwise(ks):
+        D = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v = 1 - abar[k] / abar[j]
+        m = abar[j].sqrt() * v / (1 - abar[k]) * D + (1 - v).sqrt() * (1 - abar[j]) / (1 - abar[k]) * x
+        var = v if large else v * (1 - abar[j]) / (1 - abar[k])
+        x[:] = m + (j > 0) * var.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% wrong="07.5" hint="the answer calls sample_ancestral"
+def ancestral(eps, abar, x, ks, large, generator):
+    network = Network(eps)
+    return sample_ancestral(network, x, steps=ks, variance="large" if large else "small", generator=generator)
+
+
 # %% right="07.5" name="the paper's form of the mean"
 def ancestral(eps, abar, x, ks, large, generator):
     for k, j in pairwise(ks):
@@ -416,6 +650,23 @@ def ancestral(eps, abar, x, ks, large, generator):
         x = abar[j].sqrt() * data + (1 - abar[j] - small).clamp_min(0).sqrt() * noise
         if j > 0:
             x = x + (v if large else small).sqrt() * torch.empty_like(x).normal_(generator=generator)
+    return x
+
+
+# %% right="07.5" name="posterior of one's own"
+def ancestral(eps, abar, x, ks, large, generator):
+    def post(x, D, a, b):
+        v = 1 - a / b
+        return (b.sqrt() * v * D + (a / b).sqrt() * (1 - b) * x) / (1 - a), v, v * (1 - b) / (1 - a)
+
+    i = 0
+    while ks[i] > 0:
+        a, b = abar[ks[i]], abar[ks[i + 1]]
+        D = x / a.sqrt() - ((1 - a) / a).sqrt() * eps(x, ks[i])
+        m, big, small = post(x, D, a, b)
+        i += 1
+        noise = torch.normal(torch.zeros_like(x), 1.0, generator=generator) if ks[i] else 0.0
+        x = m + (big if large else small) ** 0.5 * noise
     return x
 
 
@@ -473,6 +724,59 @@ def ddim(eps, x, abar_k, abar_j, eta, noise):
     return abar_j.sqrt() * data + (1 - abar_j - variance).sqrt() * eps + variance.sqrt() * noise
 
 
+# %% wrong="07.6" hint="eta is not used"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt()
+    var = (1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k) * (eta > 0)
+    return abar_j.sqrt() * D + (1 - abar_j - var).sqrt() * eps + var.sqrt() * noise
+
+
+# %% wrong="07.6" hint="what is kept of eps"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt()
+    s = eta * ((1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)).sqrt()
+    return abar_j.sqrt() * D + ((1 - abar_j).sqrt() - s) * eps + s * noise
+
+
+# %% wrong="07.6" hint="D still contains"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = x / abar_k.sqrt()
+    s = eta * ((1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)).sqrt()
+    return abar_j.sqrt() * D + (1 - abar_j - s**2).sqrt() * eps + s * noise
+
+
+# %% wrong="07.6" hint="the two levels are exchanged"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = (x - (1 - abar_j).sqrt() * eps) / abar_j.sqrt()
+    s = eta * ((1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)).sqrt()
+    return abar_k.sqrt() * D + (1 - abar_k - s**2).sqrt() * eps + s * noise
+
+
+# %% wrong="07.6" hint="draw none"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt()
+    s = eta * ((1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)).sqrt()
+    return abar_j.sqrt() * D + (1 - abar_j - s**2).sqrt() * eps + s * torch.randn_like(x)
+
+
+# %% wrong="07.6" hint="there is no new noise"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    D = (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt()
+    s = ((1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)).sqrt() * (1 - eta)
+    return abar_j.sqrt() * D + (1 - abar_j - s**2).sqrt() * eps + s * noise
+
+
+# %% wrong="07.6" hint="the answer contains NaN"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    return x / 0
+
+
+# %% wrong="07.6" hint="the answer calls ddim_weights"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    signal, kept, new = ddim_weights(chain, chain.time(70), chain.time(40), eta)
+    return signal * (x - (1 - abar_k).sqrt() * eps) / abar_k.sqrt() + kept * eps + new * noise
+
+
 # %% right="07.6" name="standard deviations"
 def ddim(eps, x, abar_k, abar_j, eta, noise):
     sigma = eta * ((1 - abar_j) / (1 - abar_k)) ** 0.5 * (1 - abar_k / abar_j) ** 0.5
@@ -492,6 +796,13 @@ def ddim(eps, x, abar_k, abar_j, eta, noise):
     variance = eta**2 * (1 - abar_k / abar_j) * (1 - abar_j) / (1 - abar_k)
     scaled = x / abar_k.sqrt() + (((1 - abar_j - variance) / abar_j).sqrt() - ((1 - abar_k) / abar_k).sqrt()) * eps
     return abar_j.sqrt() * scaled + variance.sqrt() * noise
+
+
+# %% right="07.6" name="interpolated posterior"
+def ddim(eps, x, abar_k, abar_j, eta, noise):
+    z = (x - torch.sqrt(1 - abar_k) * eps) * torch.rsqrt(abar_k)
+    sigma = eta * torch.sqrt((1 - abar_j) * (abar_j - abar_k) / (abar_j * (1 - abar_k)))
+    return torch.sqrt(abar_j) * z + torch.sqrt((1 - abar_j) - sigma.square()) * eps + sigma * noise
 
 
 # %% wrong="07.7" hint="not at the step where it goes"
@@ -554,6 +865,63 @@ def encode(eps, abar, x, ks):
     return x
 
 
+# %% wrong="07.7" hint="changed in place"
+def encode(eps, abar, x, ks):
+    for j, k in pairwise(ks):
+        e = eps(x, j)
+        x -= (1 - abar[j]).sqrt() * e
+        x *= (abar[k] / abar[j]).sqrt()
+        x += (1 - abar[k]).sqrt() * e
+    return x
+
+
+# %% wrong="07.7" hint="yours was asked at [100]"
+def encode(eps, abar, x, ks):
+    k = ks[-1]
+    return abar[k].sqrt() * x + (1 - abar[k]).sqrt() * eps(x, k)
+
+
+# %% wrong="07.7" hint="yours was asked at [0]"
+def encode(eps, abar, x, ks):
+    e = eps(x, 0)
+    for j, k in pairwise(ks):
+        D = (x - (1 - abar[j]).sqrt() * e) / abar[j].sqrt()
+        x = abar[k].sqrt() * D + (1 - abar[k]).sqrt() * e
+    return x
+
+
+# %% wrong="07.7" hint="multiplied by its roots"
+def encode(eps, abar, x, ks):
+    for j, k in pairwise(ks):
+        e = eps(x, j)
+        D = (x - (1 - abar[j]) * e) / abar[j]
+        x = abar[k] * D + (1 - abar[k]) * e
+    return x
+
+
+# %% wrong="07.7" hint="yours was asked at [0, 5, 20]"
+def encode(eps, abar, x, ks):
+    for j, k in pairwise(ks[:-1]):
+        e = eps(x, j)
+        D = (x - (1 - abar[j]).sqrt() * e) / abar[j].sqrt()
+        x = abar[k].sqrt() * D + (1 - abar[k]).sqrt() * e
+    return x
+
+
+# %% wrong="07.7" hint="the answer calls encode_ddim"
+def encode(eps, abar, x, ks):
+    return encode_ddim(Network(eps), x, steps=100) * (1 - abar[-1]).sqrt()
+
+
+# %% wrong="07.7" hint="not divided by its noise level"
+def encode(eps, abar, x, ks):
+    for j, k in pairwise(ks):
+        noise = eps(x, j)
+        data = (x - (1 - abar[j]).sqrt() * noise) / abar[j].sqrt()
+        x = abar[k].sqrt() * data + (1 - abar[k]).sqrt() * noise
+    return x / (1 - abar[ks[-1]]).sqrt()
+
+
 # %% right="07.7" name="scaled coordinates"
 def encode(eps, abar, x, ks):
     sigma = ((1 - abar) / abar).sqrt()
@@ -581,6 +949,16 @@ def encode(eps, abar, x, ks):
     noise = eps(x, j)
     data = (x - torch.sqrt(1 - abar[j]) * noise) / torch.sqrt(abar[j])
     return encode(eps, abar, torch.sqrt(abar[k]) * data + torch.sqrt(1 - abar[k]) * noise, ks[1:])
+
+
+# %% right="07.7" name="enumerate"
+def encode(eps, abar, x, ks):
+    root, rest = abar.sqrt(), (1 - abar).sqrt()
+    for i, j in enumerate(ks[:-1]):
+        k = ks[i + 1]
+        e = eps(x, j)
+        x = root[k] / root[j] * x + (rest[k] - root[k] * rest[j] / root[j]) * e
+    return x
 
 
 # %% wrong="07.8" hint="where x_0 is known"
@@ -627,6 +1005,34 @@ def true_variance(abar, k, j, s):
     return v * (1 - abar[j]) / (1 - abar[k]) + c**2 / (1 / s**2 + abar[k] / (1 - abar[k]))
 
 
+# %% wrong="07.8" hint="not the standard deviation"
+def true_variance(abar, k, j, s):
+    r = abar[k] / abar[j]
+    V = abar[j] * s**2 + 1 - abar[j]
+    return (V * (1 - r) / (r * V + 1 - r)) ** 0.5
+
+
+# %% wrong="07.8" hint="its square is the variance"
+def true_variance(abar, k, j, s):
+    r = abar[k] / abar[j]
+    V = abar[j] * s + 1 - abar[j]
+    return V * (1 - r) / (r * V + 1 - r)
+
+
+# %% wrong="07.8" hint="jointly Gaussian"
+def true_variance(abar, k, j, s):
+    r = (abar[k] / abar[j]).sqrt()
+    V = abar[j] * s**2 + 1 - abar[j]
+    return 1 / (1 / V + r / (1 - r))
+
+
+# %% wrong="07.8" hint="that is the precision"
+def true_variance(abar, k, j, s):
+    r = abar[k] / abar[j]
+    V = abar[j] * s**2 + 1 - abar[j]
+    return 1 / V + r / (1 - r)
+
+
 # %% right="07.8" name="total variance"
 def true_variance(abar, k, j, s):
     v = 1 - abar[k] / abar[j]
@@ -647,3 +1053,15 @@ def true_variance(abar, k, j, s):
     first, second = b * s**2 + 1 - b, a * s**2 + 1 - a
     both = (a / b) ** 0.5 * first
     return first - both**2 / second
+
+
+# %% right="07.8" name="schur"
+def true_variance(abar, k, j, s):
+    a, b = abar[k], abar[j]
+    C = torch.stack(
+        [
+            torch.stack([b * s**2 + 1 - b, (a / b).sqrt() * (b * s**2 + 1 - b)]),
+            torch.stack([(a / b).sqrt() * (b * s**2 + 1 - b), a * s**2 + 1 - a]),
+        ]
+    )
+    return torch.linalg.det(C) / C[1, 1]
