@@ -13,18 +13,24 @@
 
 # %%
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA
 from torch import Tensor
 
-from flowlib import MixtureField
-from flowlib.course.notebook import exercise
+from flowlib import GaussianPath, MixtureField
+from flowlib.course.notebook import exercise, unaided
 from flowlib.data import load
 from flowlib.plotting import tile
 from flowlib.plotting.style import ACCENT, GREY, INK
+from flowlib.systems.denoiser import denoiser_score
+from flowlib.systems.dvae import gumbel_softmax
+from flowlib.systems.gan import discriminator_loss, generator_loss
+from flowlib.systems.vae import elbo_loss, kl_to_normal
 
 hint = exercise("09_autoencoders_and_gans").hint
 digits = load("digits").images.double()  # (1500, 1, 8, 8) in [-1, 1]
@@ -41,6 +47,31 @@ def near(found: Tensor, expected: Tensor, tolerance: float = 1e-8) -> bool:
     return found.shape == expected.shape and bool(((found - expected).abs() <= tolerance * (1 + expected.abs())).all())
 
 
+@contextmanager
+def untouched(*arguments: Tensor) -> Iterator[None]:
+    """While it lasts, none of these tensors may be changed in place."""
+    before = [argument.detach().clone() for argument in arguments]
+    yield
+    same = all(torch.equal(argument.detach(), copy) for argument, copy in zip(arguments, before, strict=True))
+    assert same, "an argument was changed in place: make a new tensor, the caller still needs the old one"
+
+
+def tensor(answer: object, shape: tuple[int, ...], why: str) -> Tensor:
+    """The answer, if it is a tensor of float64 of this shape without NaN or infinity; `why` says why it has it."""
+    assert isinstance(answer, Tensor), f"return a tensor, got {type(answer).__name__}"
+    assert answer.dtype == torch.float64, f"what comes in float64 goes out in float64, got {answer.dtype}"
+    assert answer.shape == shape, f"{why}: expected shape {shape}, got {tuple(answer.shape)}"
+    assert bool(answer.isfinite().all()), "the answer contains NaN or infinite numbers"
+    return answer
+
+
+def pair(answer: object, what: str) -> tuple[object, object]:
+    """The two parts of an answer."""
+    assert isinstance(answer, tuple | list), f"return two tensors: {what}"
+    assert len(answer) == 2, f"return two tensors: {what}"
+    return answer[0], answer[1]
+
+
 # %% [markdown]
 # ## 09.1 The best linear autoencoder (2 points, 12 minutes, easy)
 #
@@ -49,7 +80,9 @@ def near(found: Tensor, expected: Tensor, tolerance: float = 1e-8) -> bool:
 #
 # $$z = U^{\mathsf T}(x - m), \qquad \hat x = m + U z, \qquad U^{\mathsf T}U = I_k .$$
 #
-# No training: use `torch.linalg.eigh` or `torch.linalg.svd`.
+# No training: use `torch.linalg.eigh` or `torch.linalg.svd`. The columns may come in any order.
+#
+# **Without:** `torch.pca_lowrank`, and scikit-learn's `PCA`.
 
 
 # %% solution="09.1"
@@ -73,36 +106,55 @@ def linear_autoencoder(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 # %% check="09.1" points=2
 shear = torch.tensor([[3.0, 0, 0, 0], [1.0, 2, 0, 0], [0.5, 0.5, 1, 0], [0, 0.2, 0.3, 0.4]]).double()
 points = normal(400, 4, seed=1) @ shear.T + torch.tensor([4.0, -3, 2, 5]).double()
-made = linear_autoencoder(points, 2)
-assert isinstance(made, tuple | list), "return two tensors: the mean and U"
-assert len(made) == 2, "return two tensors: the mean and U"
-centre, directions = made
-assert centre.shape == (4,), f"the mean must have shape (4,), got {tuple(centre.shape)}"
+what = "the mean and U"
+with untouched(points), unaided(torch.pca_lowrank, PCA):
+    centre, directions = pair(linear_autoencoder(points, 2), what)
+    pairs = {k: pair(linear_autoencoder(points, k), what) for k in (1, 3, 4)}
+centre = tensor(centre, (4,), "the mean has one number for each coordinate")
 assert not near(centre, torch.zeros(4).double()), (
     "the mean is 0: without centring, one direction is spent on pointing at the data's mean"
 )
 assert near(centre, points.mean(0)), "m is not the mean of the data"
+assert isinstance(directions, Tensor), "U must be a tensor"
 assert directions.shape != (2, 4), (
     "U came as (k, D): the right singular vectors of x are the *rows* of what svd returns; U has them as columns"
 )
-assert directions.shape == (4, 2), f"U must have shape (4, 2), got {tuple(directions.shape)}"
+directions = tensor(directions, (4, 2), "U has k columns of D numbers")
 gram = directions.T @ directions
 assert near(gram, torch.diag(gram.diagonal())), "the columns of U are not orthogonal to each other"
 assert near(gram, torch.eye(2).double()), "the columns of U are orthogonal, but not of length 1"
 offset = points - points.mean(0)
 spectrum = torch.linalg.eigvalsh(offset.T @ offset / 400)  # in rising order
-missed = (offset - offset @ directions @ directions.T).square().sum(1).mean()
+
+
+def error_of(basis: Tensor) -> Tensor:
+    """The mean squared error of reconstructions from the coordinates along the columns of a basis."""
+    return (offset - offset @ basis @ basis.T).square().sum(1).mean()
+
+
+def axes_of(x: Tensor) -> Tensor:
+    """The two best directions by scikit-learn."""
+    return torch.tensor(PCA(2, svd_solver="full").fit(x.numpy()).components_.T)
+
+
+missed = error_of(directions)
 assert not near(missed, spectrum[2:].sum()), (
     "these are the *worst* directions: eigh sorts eigenvalues from the smallest to the largest"
 )
-raw = torch.linalg.eigh(points.T @ points)[1][:, -2:]
-assert not near(missed, (offset - offset @ raw @ raw.T).square().sum(1).mean()), (
+assert not near(missed, error_of(axes_of(torch.cat([points, -points])))), (
     "the directions are those of the second moment of x: take the mean off before looking for them"
 )
 assert not near(missed, offset[:, 2:].square().sum(1).mean()), "these are two coordinate axes: look at the covariance"
+assert not near(missed, error_of(axes_of(points / points.std(0)))), (
+    "the coordinates were divided by their standard deviations: the error is measured in x as it is"
+)
 assert near(missed, spectrum[:2].sum()), (
     "another U reconstructs better: the error must be the sum of the small eigenvalues"
 )
+for k, (_, basis) in pairs.items():
+    basis = tensor(basis, (4, k), f"U has k columns of D numbers, for k = {k}")
+    assert near(basis.T @ basis, torch.eye(k).double()), f"for k = {k} the columns of U are not orthonormal"
+    assert near(error_of(basis), spectrum[: 4 - k].sum()), f"right for k = 2, wrong for k = {k}"
 ### BEGIN HIDDEN TESTS
 flat = digits.flatten(1)
 centre, directions = linear_autoencoder(flat, 7)
@@ -123,8 +175,7 @@ assert near((offset - offset @ directions @ directions.T).square().sum(1).mean()
 # %% tags=["demo"]
 flat = digits.flatten(1)
 centre, directions = linear_autoencoder(flat, 8)
-covariance = torch.cov(flat.T)
-best = torch.linalg.eigh(covariance)[1][:, -8:]
+best = torch.tensor(PCA(8, svd_solver="full").fit(flat.numpy()).components_.T)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 for axes, basis, name in ((left, directions, "yours"), (right, best, "expected")):
     shown = flat[:8], flat.mean(0) + (flat[:8] - flat.mean(0)) @ basis @ basis.T
@@ -137,6 +188,8 @@ plt.show()
 #
 # A denoising autoencoder $r$ has been trained on $x = z + \sigma\varepsilon$ until it could not become better:
 # $r(x) = \mathbb E[z\mid x]$. Read from it the score $\nabla\log p_\sigma(x)$ of the noised data.
+#
+# **Without:** `denoiser_score`, `GaussianPath.convert`.
 
 
 # %% solution="09.2"
@@ -154,25 +207,27 @@ corners = MixtureField(torch.tensor([[1.0, 1], [-1, 0.5], [0, -1.5]]).double(), 
 def best_denoiser(std: float) -> Callable[[Tensor], Tensor]:
     """E[z | z + std eps] of three Gaussians: x / (1 + std) is a sample of the linear path at t = 1 / (1 + std)."""
     now = 1 / (1 + std)
-    return lambda x: corners.data(now * x, now)
+    return lambda x: corners.pair(now * x, now)[0]
 
 
 x, std = normal(6, 2, seed=2), 0.6
 now = 1 / (1 + std)
 right = now * corners.s(now * x, now)
-found = score_from_denoiser(best_denoiser(std), x, std)
-assert isinstance(found, Tensor), "return a tensor"
-assert found.shape == x.shape, f"the score must have the shape of x, {tuple(x.shape)}, got {tuple(found.shape)}"
+with untouched(x), unaided(denoiser_score, GaussianPath.convert):
+    found = tensor(score_from_denoiser(best_denoiser(std), x, std), (6, 2), "the score must have the shape of x")
 assert not near(found, -right), "the sign is wrong: the score points from the noised point *towards* the data"
+assert not near(found, right * std / 2), "divided by twice the standard deviation, and not by the variance"
+assert not near(found, right / 2), "divided by 2 sigma^2: that is in the exponent, its gradient has no 2"
+assert not near(found, right * std**4), "multiplied by the variance, where Tweedie's formula divides by it"
 assert not near(found, right * std), "divided by the standard deviation, where Tweedie's formula has the variance"
 assert not near(found, right * std**2), "this is how far the denoiser moves x: a score is that per variance"
 assert not near(found, best_denoiser(std)(x)), "this is the repaired point itself, not the score"
 assert not near(found, best_denoiser(std)(x) / std**2), "x was not taken off: what counts is what the denoiser changes"
 assert near(found, right), "not the score: write E[z|x] = x + std^2 * score and solve for it"
-### BEGIN HIDDEN TESTS
-now = 1 / 3
-assert near(score_from_denoiser(best_denoiser(2.0), x, 2.0), now * corners.s(now * x, now)), "wrong at std = 2"
-### END HIDDEN TESTS
+for count, std in ((1, 2.0), (3, 1.0)):
+    x, now = normal(count, 2, seed=3), 1 / (1 + std)
+    found = tensor(score_from_denoiser(best_denoiser(std), x, std), (count, 2), "the score must have the shape of x")
+    assert near(found, now * corners.s(now * x, now)), f"right at std = 0.6, wrong at std = {std} for {count} points"
 
 # %% [markdown] hints="09.2"
 # 1. Tweedie's formula of lecture 02, for $\alpha = 1$ and $\beta = \sigma$.
@@ -190,7 +245,10 @@ assert near(score_from_denoiser(best_denoiser(2.0), x, 2.0), now * corners.s(now
 # $$\mathrm{ELBO}(x) = \mathbb E_{q}\big[\log p(x\mid z)\big] - \mathrm{KL}\big(q(z\mid x)\,\|\,N(0, I)\big).$$
 #
 # The expectation is estimated by one draw $z = m + \sqrt v\,\varepsilon$ with the noise that is given; the KL term is
-# exact. In nats, **with all constants**: with them the number is a bound on a log-density.
+# exact. In nats, **with all constants**: with them the number is a bound on a log-density. Encoder and decoder learn by
+# it: it must be differentiable in $m$, in $\log v$ and through `decode`.
+#
+# **Without:** `elbo_loss`, `kl_to_normal`.
 
 
 # %% solution="09.3"
@@ -219,58 +277,83 @@ def elbo(
 
 
 # %% check="09.3" points=2
-weight = normal(3, 2, seed=4)
+def waves(*shape: int, speed: float) -> Tensor:
+    """Numbers in [-1, 1] that are the same on every machine."""
+    return torch.sin(speed * torch.arange(1, 1 + math.prod(shape), dtype=torch.float64)).reshape(shape)
+
+
+weight = waves(3, 2, speed=2.0)
 
 
 def decoder(z: Tensor) -> Tensor:
     return z @ weight.T
 
 
-x, mean, log_variance, noise, std = normal(5, 3), normal(5, 2, seed=5), normal(5, 2, seed=6), normal(5, 2, seed=7), 0.4
-found = elbo(x, mean, log_variance, decoder, std, noise)
-assert isinstance(found, Tensor), "return a tensor"
-assert found.shape == (5,), f"one number for each sample is asked for, shape (5,), got {tuple(found.shape)}"
-posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
-prior = torch.distributions.Normal(torch.zeros(2).double(), 1.0)
-kl = torch.distributions.kl_divergence(posterior, prior).sum(1)
-
-
-def fit(scale: Tensor) -> Tensor:
-    """log p(x|z) at z = mean + scale noise."""
-    return torch.distributions.Normal(decoder(mean + scale * noise), std).log_prob(x).sum(1)
-
-
-likelihood = fit((log_variance / 2).exp())
-constant = 3 * math.log(std * math.sqrt(2 * math.pi))
-z = mean + (log_variance / 2).exp() * noise
+x, mean, log_variance = waves(5, 3, speed=0.7), waves(5, 2, speed=1.3), waves(5, 2, speed=2.9)
+noise, std = waves(5, 2, speed=4.1), 0.4
+with untouched(x, mean, log_variance, noise), unaided(elbo_loss, kl_to_normal):
+    found = tensor(elbo(x, mean, log_variance, decoder, std, noise), (5,), "one number for each sample is asked for")
+# Computed beforehand: log p(x|z) at the right draw, and at draws whose noise is scaled by v and by log v.
+likelihood = torch.tensor(
+    [-15.4494510937, -16.0010468118, -21.7294704836, -6.8197893855, -29.1269114712], dtype=torch.float64
+)
+by_variance = torch.tensor(
+    [-13.8395126776, -16.0298216001, -39.0656344630, -8.0559557330, -42.0697438832], dtype=torch.float64
+)
+by_log = torch.tensor(
+    [-9.4143884704, -9.7737709008, -19.1144923169, -23.7516067408, -22.3938444619], dtype=torch.float64
+)
+estimate = torch.tensor(
+    [-0.1315983714, -1.2508907274, -1.2714483286, 0.5097551666, -1.3973916814], dtype=torch.float64
+)  # of minus the KL term, from the draw
+kl, constant = kl_to_normal(mean, log_variance), 3 * math.log(std * math.sqrt(2 * math.pi))
 assert not near(found, likelihood + kl), "the KL term is *added*: it is the price of an encoder that is not the prior"
 assert not near(found, kl - likelihood), "this is -ELBO, the loss; asked is the bound itself"
 assert not near(found, likelihood), "only the reconstruction: the KL term is missing"
+assert not near(found, elbo(x, mean, log_variance, decoder, std, 0 * noise)), (
+    "the noise has no effect: the reconstruction is that of a draw from q, not of its mean"
+)
+assert not near(found, (likelihood - kl) / math.log(2)), "these are bits; nats are asked for"
+assert not near(found, likelihood - kl - log_variance.sum(1)), "log v has the wrong sign in the KL term"
+assert not near(found, likelihood + constant / 3 - kl), (
+    "the constant of the Gaussian decoder counts the D components of x, not the K of z"
+)
+assert not near(found, -kl), "only the KL term: the reconstruction is missing"
 assert not near(found, likelihood + constant - kl), (
     "the constant of the Gaussian decoder is missing: a density of D dimensions has D log(sigma sqrt(2 pi))"
 )
 assert not near(found, likelihood + constant * 2 / 3 - kl), (
     "the constant of the Gaussian decoder is there once, where each of the D components has its own"
 )
-assert not near(found, likelihood + (prior.log_prob(z) - posterior.log_prob(z)).sum(1)), (
-    "the KL term is estimated from the draw: here it is to be exact"
-)
-assert not near(found, fit(log_variance.exp()) - kl), (
+assert not near(found, likelihood + 2 * constant - kl), "the constant of the Gaussian decoder has the wrong sign"
+assert not near(found, likelihood + 3 * math.log(std) - kl), "log sigma is missing in the constant of the decoder"
+assert not near(found, likelihood + estimate), "the KL term is estimated from the draw: here it is to be exact"
+assert not near(found, by_variance - kl), (
     "the noise is scaled by the variance exp(log v), where a draw needs the standard deviation"
 )
-assert not near(found, fit(log_variance) - kl), "the noise is scaled by log v: turn it into a standard deviation first"
-assert not near(found, fit((log_variance / 2).exp()) - 2 * kl), "the KL term is twice too large: it has a factor 1/2"
+assert not near(found, by_log - kl), "the noise is scaled by log v: turn it into a standard deviation first"
+assert not near(found, likelihood - 2 * kl), "the KL term is twice too large: it has a factor 1/2"
 assert not near(found, likelihood / 3 - kl / 2), (
     "means over the components, where sums are needed: independent components *multiply* their densities"
 )
 assert not near(found, 2 * (likelihood + constant) - constant - kl), (
     "the squared error is divided by sigma^2, not by 2 sigma^2"
 )
+assert near(found, elbo(x, mean, log_variance, decoder, std, noise)), "two equal calls differ: the noise is given"
 assert near(found, likelihood - kl), "not the ELBO: check the reconstruction and the KL term one by one"
+inputs = [part.clone().requires_grad_() for part in (mean, log_variance, weight)]
+steep = torch.autograd.gradcheck(
+    lambda m, log_v, w: elbo(x, m, log_v, lambda z: z @ w.T, std, noise), inputs, raise_exception=False
+)
+assert steep, "the value is right, but not its gradient in m, log v or through the decoder: is something detached?"
 ### BEGIN HIDDEN TESTS
 found = elbo(x, 0 * mean, 0 * log_variance, lambda z: torch.zeros(len(z), 3).double(), 1.0, noise)
 expected = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
 assert near(found, expected), "with q = prior and a decoder that ignores z, the ELBO must be log N(x; 0, I)"
+found = elbo(x[:1, :1], mean[:1], log_variance[:1], lambda z: z[:, :1], 2.0, noise[:1])
+z = mean[:1, :1] + (log_variance[:1, :1] / 2).exp() * noise[:1, :1]
+expected = torch.distributions.Normal(z, 2.0).log_prob(x[:1, :1]).sum(1) - kl_to_normal(mean[:1], log_variance[:1])
+assert near(found, expected), "wrong for one sample with D = 1 and K = 2"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="09.3"
@@ -346,15 +429,18 @@ def trained(eigenvalues: Tensor, std: float, beta: float) -> tuple[Tensor, Tenso
 
 
 values, std, beta = torch.tensor([4.0, 1.7, 0.9, 0.3, 0.05, 0.0]).double(), 0.7, 1.5
-made = rate_distortion(values, std, beta)
-assert isinstance(made, tuple | list), "return two tensors: rates and distortions"
-assert len(made) == 2, "return two tensors: rates and distortions"
-rate, distortion = made
+with untouched(values):
+    rate, distortion = pair(rate_distortion(values, std, beta), "rates and distortions")
 for name, value in (("rates", rate), ("distortions", distortion)):
     assert isinstance(value, Tensor), f"the {name} must be a tensor"
     assert value.shape == (6,), f"the {name} must have shape (6,), got {tuple(value.shape)}"
 right_rate, right_distortion, of_mean = trained(values, std, beta)
+cheap = trained(values, std, 1.0)
 used = right_rate > 1e-4
+assert not (near(rate, right_distortion, 1e-5) and near(distortion, right_rate, 1e-5)), (
+    "rates and distortions are exchanged: the rates come first"
+)
+assert not bool((rate.isnan() | distortion.isnan())[:-1].any()), "NaN, and not only for the eigenvalue of 0"
 assert bool((rate >= -1e-9)[:-1].all()), "a negative rate: a latent not worth its price is off, and costs nothing"
 assert bool(torch.isfinite(rate).all() & torch.isfinite(distortion).all()), (
     "not finite for an eigenvalue of 0: such a direction has no rate and no distortion"
@@ -363,7 +449,7 @@ for wrong, why in (
     (2 * right_rate, "twice the rate: a 1/2 is lost"),
     (right_rate / math.log(2), "these are bits; the rate is asked for in nats"),
     (beta * right_rate, "this is beta times the rate: the price paid for it, not the rate itself"),
-    (trained(values, std, 1.0)[0], "the rate of beta = 1: a dearer KL term changes the optimum"),
+    (cheap[0], "the rate of beta = 1: a dearer KL term changes the optimum"),
     (trained(values, std, 1 / beta)[0], "beta acts the wrong way round: a dearer rate is a smaller one"),
     (trained(values, std**0.5, beta)[0], "the eigenvalues are compared with sigma, where they are variances"),
     (trained(values, beta * std, 1.0)[0], "beta is squared: it weighs the KL term, and does not multiply sigma"),
@@ -378,10 +464,16 @@ assert not near(distortion, of_mean, 1e-5), (
     "this is the error of decoding the *mean* of q; asked is that of a draw, whose own variance adds to it"
 )
 assert not near(distortion, torch.where(used, 0, values)), "the directions that are used are not free of error"
-assert not near(distortion, trained(values, std, 1.0)[1], 1e-5), "the rates feel beta, the distortions do not"
+assert not near(distortion, cheap[1], 1e-5), "the rates feel beta, the distortions do not"
 assert near(distortion, right_distortion, 1e-5), (
     "the distortions are wrong: add the squared bias (1 - w a)^2 lambda and the variance w^2 v"
 )
+others = torch.tensor([0.2, 3.0, 0.0, 1.1]).double()  # in no order
+for found, right in zip(rate_distortion(others, 0.9, 0.5), trained(others, 0.9, 0.5)[:2], strict=True):
+    assert near(found, right, 1e-5), "right for falling eigenvalues, wrong for others in another order"
+found = rate_distortion(torch.tensor([0.5]).double(), 2.0, 1.0)
+assert near(found[0], torch.zeros(1).double()), "where no direction is worth it, all rates are 0"
+assert near(found[1], torch.tensor([0.5]).double()), "where no direction is worth it, the distortions are the variances"
 ### BEGIN HIDDEN TESTS
 for std, beta in ((0.1, 2.0), (3.0, 0.2), (0.7, 1.0)):
     for found, right in zip(rate_distortion(values, std, beta), trained(values, std, beta)[:2], strict=True):
@@ -418,6 +510,8 @@ plt.show()
 #
 # and return a tensor whose *value* is the one-hot vector at the largest entry of $s$, and whose *gradient* in $\ell$
 # is that of $s$.
+#
+# **Without:** `gumbel_softmax`, neither the library's nor `F.gumbel_softmax`.
 
 
 # %% solution="09.5"
@@ -445,47 +539,62 @@ def instance(*shape: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return normal(*shape, seed=seed).requires_grad_(), uniform, normal(*shape, seed=seed + 1)
 
 
-def expected_draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The one-hot vector and the relaxed draw."""
-    soft = ((logits - (-uniform.log()).log()) / temperature).softmax(1)
-    return F.one_hot(soft.argmax(1), logits.shape[1]).movedim(-1, 1).double(), soft
+def gumbel(uniform: Tensor) -> Tensor:
+    return -torch.log(-torch.log(uniform))
 
 
 logits, uniform, probe = instance(64, 5, seed=8)
-drawn = straight_through(logits, uniform, 0.5)
-one_hot, soft = expected_draw(logits, uniform, 0.5)
-assert isinstance(drawn, Tensor), "return a tensor"
-assert drawn.shape == logits.shape, f"the draw must have the shape of the logits, got {tuple(drawn.shape)}"
+with untouched(logits, uniform), unaided(gumbel_softmax, F.gumbel_softmax):
+    drawn = straight_through(logits, uniform, 0.5)
+drawn = tensor(drawn, (64, 5), "the draw must have the shape of the logits")
+assert near(drawn, straight_through(logits, uniform, 0.5)), "two equal calls differ: the uniform numbers are given"
+soft = gumbel_softmax(logits, 0.5, noise=gumbel(uniform))
 assert not near(drawn, soft.detach()), "this is the relaxed draw: its value must be one-hot"
-greedy = F.one_hot(logits.argmax(1), 5).double()
-assert not near(drawn, greedy), "always the most probable token: the Gumbel noise is missing"
-wrong = F.one_hot((logits - uniform.log()).argmax(1), 5).double()
-assert not near(drawn, wrong), "-log U is exponential, not Gumbel: one more logarithm, and a sign"
-flipped = F.one_hot((logits + (-uniform.log()).log()).argmax(1), 5).double()
-assert not near(drawn, flipped), "the sign of the noise is wrong: g = -log(-log U), which is *added*"
-half = F.one_hot((logits / 0.5 - (-uniform.log()).log()).argmax(1), 5).double()
-assert not near(drawn, half), (
+
+
+def corner(logits: Tensor, noise: Tensor) -> Tensor:
+    """The one-hot vector of a draw with this noise."""
+    return gumbel_softmax(logits.detach(), 0.5, hard=True, noise=noise)
+
+
+assert not near(drawn, corner(logits, 0 * uniform)), "always the most probable token: the Gumbel noise is missing"
+assert not near(drawn, corner(logits, uniform)), "the uniform numbers were added as they are: make Gumbel noise of them"
+assert not near(drawn, corner(logits, -uniform.log())), (
+    "-log U is exponential, not Gumbel: one more logarithm, and a sign"
+)
+assert not near(drawn, corner(logits, -gumbel(uniform))), "the sign of the noise is wrong: g = -log(-log U) is *added*"
+assert not near(drawn, corner(logits, 0.5 * gumbel(uniform))), (
     "only the logits are divided by the temperature: then the temperature changes the probabilities, not the softness"
 )
-assert near(drawn, one_hot), "the value is not the one-hot vector at the largest entry of the relaxed draw"
-assert drawn.requires_grad, "no gradient at all: one-hot + soft - soft.detach(), with the soft part not detached"
+assert not near(drawn, corner(-logits, -gumbel(uniform))), "this is the smallest entry, not the largest"
+assert near(drawn, corner(logits, gumbel(uniform))), (
+    "the value is not the one-hot vector at the largest entry of the relaxed draw"
+)
+assert drawn.requires_grad, "no gradient at all: a one-hot vector has none of its own"
 (gradient,) = torch.autograd.grad((drawn * probe).sum(), logits, retain_graph=True)
 (right,) = torch.autograd.grad((soft * probe).sum(), logits)
 assert not near(gradient, 0 * right), "the gradient is 0: soft is there twice, and must be detached once"
 assert not near(gradient, -right), "the gradient has the wrong sign: the *subtracted* copy must be the detached one"
 sharp = torch.autograd.grad((logits.softmax(1) * probe).sum(), logits)[0]
 assert not near(gradient, sharp), "the gradient is that of softmax(logits): it must be that of the relaxed draw"
+assert not near(gradient, probe), "the gradient is handed on as it comes: it must go through the softmax"
+(warm,) = torch.autograd.grad((gumbel_softmax(logits, 1.0, noise=gumbel(uniform)) * probe).sum(), logits)
+assert not near(gradient, warm), "the gradient is that of the temperature 1: use the argument"
+(upside,) = torch.autograd.grad((gumbel_softmax(logits, 2.0, noise=gumbel(uniform)) * probe).sum(), logits)
+assert not near(gradient, upside), "multiplied by the temperature, and not divided: a low one makes the draw sharper"
 assert near(gradient, right), "the gradient is not that of the relaxed draw"
 logits, uniform, probe = instance(2, 3, 4, 4, seed=9)
 drawn = straight_through(logits, uniform, 1.3)
-one_hot, soft = expected_draw(logits, uniform, 1.3)
+soft = gumbel_softmax(logits, 1.3, noise=gumbel(uniform))
 assert drawn.shape == logits.shape, "the shape is lost for a grid of tokens (B, K, h, w)"
-assert near(drawn, one_hot), (
+assert near(drawn, corner(logits, gumbel(uniform))), (
     "right for (B, K), wrong for a grid (B, K, h, w): the tokens lie along axis 1, not along the last"
 )
 (gradient,) = torch.autograd.grad((drawn * probe).sum(), logits)
 (right,) = torch.autograd.grad((soft * probe).sum(), logits)
 assert near(gradient, right), "on a grid (B, K, h, w) only the value is right: along which axis is the softmax taken?"
+logits, uniform, _ = instance(1, 2, seed=10)
+assert near(straight_through(logits, uniform, 2.0), corner(logits, gumbel(uniform))), "wrong for one draw of two tokens"
 
 # %% [markdown] hints="09.5"
 # 1. Three parts: the noise, the relaxed draw `soft`, the one-hot vector `hard`. How does one add numbers whose value
@@ -502,7 +611,9 @@ assert near(gradient, right), "on a grid (B, K, h, w) only the value is right: a
 # From the discriminator's *logits* $\ell$, with $D = \mathrm{sigmoid}(\ell)$, on data and on samples, return the
 # discriminator's loss $-\mathbb E\log D(x) - \mathbb E\log(1 - D(G(\varepsilon)))$ and the generator's
 # **non-saturating** loss. Both must be finite, and right, for any logit in $[-10^4, 10^4]$. Real and generated samples
-# may differ in number.
+# may differ in number. Both networks learn by them: the losses must be differentiable in the logits.
+#
+# **Without:** `discriminator_loss`, `generator_loss`.
 
 
 # %% solution="09.6"
@@ -515,32 +626,59 @@ def gan_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 # %% check="09.6" points=1
 real, fake = 2 * normal(30, seed=10) + 1, 2 * normal(20, seed=11) - 1
-made = gan_losses(real, fake)
-assert isinstance(made, tuple | list), "return two tensors: the discriminator's loss and the generator's"
-assert len(made) == 2, "return two tensors: the discriminator's loss and the generator's"
-for name, value in zip(("discriminator's", "generator's"), made, strict=True):
-    assert isinstance(value, Tensor), f"the {name} loss must be a tensor"
-    assert value.shape == (), f"the {name} loss must be a scalar, got shape {tuple(value.shape)}"
-judge = -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
-maker = -fake.sigmoid().log().mean()
+real, fake = real.requires_grad_(), fake.requires_grad_()
+
+
+def losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """The answer, two scalars."""
+    with untouched(real, fake), unaided(discriminator_loss, generator_loss):
+        answer = gan_losses(real, fake)
+    made = pair(answer, "the discriminator's loss and the generator's")
+    for name, value in zip(("discriminator's", "generator's"), made, strict=True):
+        assert isinstance(value, Tensor), f"the {name} loss must be a tensor"
+        assert value.shape == (), f"the {name} loss must be a scalar, got shape {tuple(value.shape)}"
+    return made
+
+
+made = losses(real, fake)
+judge, maker = discriminator_loss(real, fake).detach(), generator_loss(fake).detach()
+sure = torch.tensor([1e4]).double()
+of_real, of_fake = discriminator_loss(real, -sure).detach(), discriminator_loss(sure, fake).detach()
+assert not (near(made[0], maker) and near(made[1], judge)), "the two losses are exchanged: the discriminator's is first"
 assert not near(made[0], -judge), "the discriminator's loss has the wrong sign: it is to be *minimised*"
 assert not near(made[0], judge / 2), "the discriminator's loss is halved: its two means are added, not averaged"
-assert not near(made[0], -real.sigmoid().log().sum() - (1 - fake.sigmoid()).log().sum()), (
-    "sums over samples, where the expectations are means"
+assert not near(made[0], 30 * of_real + 20 * of_fake), "sums over samples, where the expectations are means"
+assert not near(made[0], (30 * of_real + 20 * of_fake) / 50), (
+    "one mean over all 50 logits: the data's expectation and the samples' are two means, which are added"
 )
-assert not near(made[0], -fake.sigmoid().log().mean() - (1 - real.sigmoid()).log().mean()), (
+assert not near(made[0], discriminator_loss(fake, real).detach()), (
     "data and samples are exchanged in the discriminator's loss"
 )
+assert not near(made[0], of_real), "the discriminator's loss sees the data alone: it has a second term, of the samples"
+assert not near(made[0], of_fake), "the discriminator's loss sees the samples alone: it has a first term, of the data"
 assert near(made[0], judge), "the discriminator's loss is wrong"
-assert not near(made[1], (1 - fake.sigmoid()).log().mean()), (
+assert not near(made[1], generator_loss(fake, saturating=True).detach()), (
     "this generator's loss saturates: where the discriminator is sure of a fake, its gradient vanishes"
 )
-assert not near(made[1], -(1 - fake.sigmoid()).log().mean()), (
+assert not near(made[1], -generator_loss(fake, saturating=True).detach()), (
     "this generator is rewarded for being caught: it must *raise* D on its samples"
 )
+assert not near(made[1], generator_loss(real).detach()), "the generator's loss is of its samples, not of the data"
+assert not near(made[1], -maker), "the generator's loss has the wrong sign: it is to be *minimised*"
 assert near(made[1], maker), "the generator's loss is wrong: -E log D of its samples"
+expected = discriminator_loss(real, fake), generator_loss(fake)
+for loss, right, inputs, name in (
+    (made[0], expected[0], [real, fake], "discriminator's"),
+    (made[1], expected[1], [fake], "generator's"),
+):
+    assert loss.requires_grad, f"the {name} loss has no gradient: is something detached?"
+    slopes = torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True)
+    for slope, exact in zip(slopes, torch.autograd.grad(right, inputs), strict=True):
+        assert slope is not None, f"some logits get no gradient from the {name} loss: are they detached?"
+        assert near(slope, exact), f"the {name} loss has a wrong gradient: is something detached?"
 for real, fake in ((-1e4, 1e4), (1e4, -1e4)):
-    far = gan_losses(torch.full((3,), real).double(), torch.full((3,), fake).double())
+    ends = [torch.full((count,), value, dtype=torch.float64) for count, value in ((3, real), (1, fake))]
+    far = losses(*ends)
     assert all(bool(torch.isfinite(value)) for value in far), (
         "not finite for large logits: sigmoid rounds to 0 or 1 there, whose log is infinite. Do not go through D"
     )
@@ -549,6 +687,12 @@ for real, fake in ((-1e4, 1e4), (1e4, -1e4)):
     )
     assert near(far[1], torch.tensor(1e4 if fake < 0 else 0.0).double()), (
         "the generator's loss is cut off where it is large: there its gradient is 0, and it is needed most"
+    )
+    ends = [end.requires_grad_() for end in ends]
+    slopes = torch.autograd.grad(sum(losses(*ends)), ends)
+    right = torch.autograd.grad(discriminator_loss(*ends) + generator_loss(ends[1]), ends)
+    assert all(near(slope, exact) for slope, exact in zip(slopes, right, strict=True)), (
+        "the values are right at logits of 10^4, but not their gradients: is something cut off?"
     )
 
 # %% [markdown] hints="09.6"
@@ -564,9 +708,13 @@ for real, fake in ((-1e4, 1e4), (1e4, -1e4)):
 logit = torch.linspace(-6, 6, 200).double()
 figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
 yours = [gan_losses(logit[:1], value[None])[1] for value in logit]
-for axes, curve, name in ((panels[0], yours, "yours"), (panels[1], F.softplus(-logit), "expected")):
+for axes, curve, name in (
+    (panels[0], yours, "yours"),
+    (panels[1], [generator_loss(value) for value in logit], "expected"),
+):
     axes.plot(logit, torch.as_tensor(curve), color=ACCENT, label="generator's loss")
-    axes.plot(logit, -F.softplus(logit), color=GREY, label="the one that saturates")
+    saturating = [generator_loss(value, saturating=True) for value in logit]
+    axes.plot(logit, saturating, color=GREY, label="the one that saturates")
     axes.axhline(0, color=INK, linewidth=0.5)
     axes.set(title=name, xlabel="logit of a sample")
 panels[0].legend()

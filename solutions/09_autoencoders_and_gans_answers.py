@@ -33,6 +33,56 @@ def linear_autoencoder(x, k):
     return x.mean(0), torch.eye(x.shape[1], dtype=x.dtype)[:, order]
 
 
+# %% wrong="09.1" hint="divided by their standard deviations"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    return m, torch.linalg.eigh(torch.corrcoef(x.T))[1][:, -k:]
+
+
+# %% wrong="09.1" hint="another U reconstructs better"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    v = torch.linalg.eigh(torch.cov(x.T))[1]
+    return m, v[-k:].T
+
+
+# %% wrong="09.1" hint="got (4, 3)"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    v = torch.linalg.eigh(torch.cov(x.T))[1]
+    return m, v[:, -(k + 1) :]
+
+
+# %% wrong="09.1" hint="changed in place"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    x -= m
+    return m, torch.linalg.svd(x, full_matrices=False)[2][:k].T
+
+
+# %% wrong="09.1" hint="m is not the mean"
+def linear_autoencoder(x, k):
+    m = x.median(0).values
+    return m, torch.linalg.svd(x - m, full_matrices=False)[2][:k].T
+
+
+# %% wrong="09.1" hint="the answer calls pca_lowrank"
+def linear_autoencoder(x, k):
+    return x.mean(0), torch.pca_lowrank(x, k)[2]
+
+
+# %% wrong="09.1" hint="for k = 1"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    v = torch.linalg.eigh(torch.cov(x.T))[1]
+    return m, v[:, -2:]
+
+
+# %% wrong="09.1" hint="NaN or infinite"
+def linear_autoencoder(x, k):
+    return x.mean(0) / 0, torch.eye(x.shape[1], dtype=x.dtype)[:, :k]
+
+
 # %% right="09.1" name="svd"
 def linear_autoencoder(x, k):
     mean = x.mean(0)
@@ -51,6 +101,15 @@ def linear_autoencoder(x, k):
     mean = x.mean(dim=0)
     u, _, _ = torch.linalg.svd((x - mean).T, full_matrices=False)
     return [mean, u[:, :k]]
+
+
+# %% right="09.1" name="eig of gram"
+def linear_autoencoder(x, k):
+    m = x.mean(0)
+    d = x - m
+    value, vector = torch.linalg.eigh(d.T.matmul(d))
+    best = torch.topk(value, k).indices
+    return m, torch.index_select(vector, 1, best)
 
 
 # %% wrong="09.2" hint="the sign is wrong"
@@ -78,13 +137,7 @@ def score_from_denoiser(denoiser, x, std):
     return denoiser(x)
 
 
-# %% right="09.2" name="through the noise"
-def score_from_denoiser(denoiser, x, std):
-    eps = (x - denoiser(x)) / std
-    return -eps / std
-
-
-# %% right="09.2" name="the library's conversion"
+# %% wrong="09.2" hint="the answer calls GaussianPath.convert"
 def score_from_denoiser(denoiser, x, std):
     from flowlib import GaussianPath, Linear
 
@@ -92,9 +145,59 @@ def score_from_denoiser(denoiser, x, std):
     return t * GaussianPath(Linear()).convert(denoiser(x), t * x, t, "data", "score")
 
 
+# %% wrong="09.2" hint="the answer calls denoiser_score"
+def score_from_denoiser(denoiser, x, std):
+    return denoiser_score(denoiser, x, std)
+
+
+# %% wrong="09.2" hint="divided by 2 sigma^2"
+def score_from_denoiser(denoiser, x, std):
+    return (denoiser(x) - x) / (2 * std**2)
+
+
+# %% wrong="09.2" hint="multiplied by the variance"
+def score_from_denoiser(denoiser, x, std):
+    return (denoiser(x) - x) * std**2
+
+
+# %% wrong="09.2" hint="solve for it"
+def score_from_denoiser(denoiser, x, std):
+    return -x / std**2
+
+
+# %% wrong="09.2" hint="changed in place"
+def score_from_denoiser(denoiser, x, std):
+    r = denoiser(x)
+    x.sub_(r)
+    return -x / std**2
+
+
+# %% wrong="09.2" hint="got torch.float32"
+def score_from_denoiser(denoiser, x, std):
+    return ((denoiser(x) - x) / std**2).float()
+
+
+# %% right="09.2" name="through the noise"
+def score_from_denoiser(denoiser, x, std):
+    eps = (x - denoiser(x)) / std
+    return -eps / std
+
+
 # %% right="09.2" name="a loop over samples"
 def score_from_denoiser(denoiser, x, std):
     return torch.stack([(denoiser(row[None])[0] - row) / (std * std) for row in x])
+
+
+# %% right="09.2" name="variance first"
+def score_from_denoiser(denoiser, x, std):
+    precision = std**-2
+    return precision * denoiser(x) - precision * x
+
+
+# %% right="09.2" name="in two divisions"
+def score_from_denoiser(denoiser, x, std):
+    step = denoiser(x).sub(x)
+    return step.div(std).div(std)
 
 
 # %% wrong="09.3" hint="KL term is *added*"
@@ -170,6 +273,89 @@ def elbo(x, mean, log_variance, decode, std, noise):
     return fit + (p.log_prob(z) - q.log_prob(z)).sum(1)
 
 
+# %% wrong="09.3" hint="one by one"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(2 * log_variance) * noise
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="two equal calls differ"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="the noise has no effect"
+def elbo(x, mean, log_variance, decode, std, noise):
+    d = ((x - decode(mean)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="is something detached"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean.detach() + torch.exp(log_variance / 2).detach() * noise
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="log v has the wrong sign"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 + log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="not the K of z"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    return (
+        -d
+        - mean.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+
+
+# %% wrong="09.3" hint="nats are asked for"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    d = ((x - decode(z)) ** 2).sum(1) / (2 * std**2)
+    e = (
+        -d
+        - x.shape[1] * math.log(std * (2 * math.pi) ** 0.5)
+        - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    )
+    return e / math.log(2)
+
+
+# %% wrong="09.3" hint="the answer calls kl_to_normal"
+def elbo(x, mean, log_variance, decode, std, noise):
+    z = mean + torch.exp(log_variance / 2) * noise
+    return torch.distributions.Normal(decode(z), std).log_prob(x).sum(1) - kl_to_normal(mean, log_variance)
+
+
 # %% right="09.3" name="torch.distributions"
 def elbo(x, mean, log_variance, decode, std, noise):
     q = torch.distributions.Normal(mean, log_variance.mul(0.5).exp())
@@ -195,6 +381,16 @@ def elbo(x, mean, log_variance, decode, std, noise):
     out = decode(mean + torch.exp(0.5 * log_variance) * noise)
     nll = F.gaussian_nll_loss(out, x, torch.full_like(x, std**2), full=True, reduction="none").sum(1)
     return -nll + 0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp(), dim=1)
+
+
+# %% right="09.3" name="MultivariateNormal"
+def elbo(x, mean, log_variance, decode, std, noise):
+    from torch.distributions import Independent, Normal, kl_divergence
+
+    q = Independent(Normal(mean, torch.exp(log_variance / 2)), 1)
+    p = Independent(Normal(torch.zeros_like(mean), 1.0), 1)
+    z = mean + torch.exp(log_variance / 2) * noise
+    return Independent(Normal(decode(z), std), 1).log_prob(x) - kl_divergence(q, p)
 
 
 # %% wrong="09.4" hint="a negative rate"
@@ -285,6 +481,37 @@ def rate_distortion(eigenvalues, std, beta):
     return 0.5 * torch.log(eigenvalues / level).clamp(min=0), error
 
 
+# %% wrong="09.4" hint="find the ELBO that it becomes"
+def rate_distortion(eigenvalues, std, beta):
+    level = 2 * beta * std**2
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), eigenvalues.clamp(max=level)
+
+
+# %% wrong="09.4" hint="are exchanged"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return eigenvalues.clamp(max=level), 0.5 * torch.log(eigenvalues / level).clamp(min=0)
+
+
+# %% wrong="09.4" hint="the rates must have shape"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0).sum(), eigenvalues.clamp(max=level).sum()
+
+
+# %% wrong="09.4" hint="add the squared bias"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    return 0.5 * torch.log(eigenvalues / level).clamp(min=0), (eigenvalues - level).clamp(min=0)
+
+
+# %% wrong="09.4" hint="changed in place"
+def rate_distortion(eigenvalues, std, beta):
+    level = beta * std**2
+    rate = 0.5 * torch.log(eigenvalues / level).clamp(min=0)
+    return rate, eigenvalues.clamp_(max=level)
+
+
 # %% right="09.4" name="from the moments"
 def rate_distortion(eigenvalues, std, beta):
     level = beta * std**2
@@ -311,6 +538,13 @@ def rate_distortion(eigenvalues, std, beta):
         rates.append(0.5 * math.log(value / level) if value > level else 0.0)
         errors.append(min(value, level))
     return [torch.tensor(rates).double(), torch.tensor(errors, dtype=torch.float64)]
+
+
+# %% right="09.4" name="maximum"
+def rate_distortion(eigenvalues, std, beta):
+    level = torch.tensor(beta * std * std, dtype=eigenvalues.dtype)
+    kept = torch.maximum(eigenvalues, level)
+    return torch.log(torch.sqrt(kept / level)), torch.minimum(eigenvalues, level)
 
 
 # %% wrong="09.5" hint="this is the relaxed draw"
@@ -381,6 +615,50 @@ def straight_through(logits, uniform, temperature):
     return hard + soft - soft.detach()
 
 
+# %% wrong="09.5" hint="the answer calls gumbel_softmax"
+def straight_through(logits, uniform, temperature):
+    return gumbel_softmax(logits, temperature, hard=True, noise=-torch.log(-torch.log(uniform)))
+
+
+# %% wrong="09.5" hint="two equal calls differ"
+def straight_through(logits, uniform, temperature):
+    g = -torch.log(-torch.log(torch.rand_like(logits)))
+    s = ((logits + g) / temperature).softmax(1)
+    h = F.one_hot(s.argmax(1), s.shape[1]).movedim(-1, 1)
+    return h + s - s.detach()
+
+
+# %% wrong="09.5" hint="multiplied by the temperature"
+def straight_through(logits, uniform, temperature):
+    g = -torch.log(-torch.log(uniform))
+    s = ((logits + g) * temperature).softmax(1)
+    h = F.one_hot(s.argmax(1), s.shape[1]).movedim(-1, 1)
+    return h + s - s.detach()
+
+
+# %% wrong="09.5" hint="handed on as it comes"
+def straight_through(logits, uniform, temperature):
+    g = -torch.log(-torch.log(uniform))
+    s = ((logits + g) / temperature).softmax(1)
+    h = F.one_hot(s.argmax(1), s.shape[1]).movedim(-1, 1)
+    return h + logits - logits.detach()
+
+
+# %% wrong="09.5" hint="that of the temperature 1"
+def straight_through(logits, uniform, temperature):
+    g = -torch.log(-torch.log(uniform))
+    s = (logits + g).softmax(1)
+    h = F.one_hot(s.argmax(1), s.shape[1]).movedim(-1, 1)
+    return h + s - s.detach()
+
+
+# %% wrong="09.5" hint="were added as they are"
+def straight_through(logits, uniform, temperature):
+    s = ((logits + uniform) / temperature).softmax(1)
+    h = F.one_hot(s.argmax(1), s.shape[1]).movedim(-1, 1)
+    return h + s - s.detach()
+
+
 # %% right="09.5" name="one_hot"
 def straight_through(logits, uniform, temperature):
     g = -torch.log(-torch.log(uniform))
@@ -411,6 +689,17 @@ def straight_through(logits, uniform, temperature):
     hard = torch.zeros_like(soft)
     hard.scatter_(1, arrival.argmin(1, keepdim=True), 1.0)
     return hard + soft - soft.detach()
+
+
+# %% right="09.5" name="where largest"
+def straight_through(logits, uniform, temperature):
+    e = torch.log(-torch.log(uniform))
+    s = torch.exp(torch.log_softmax((logits - e) / temperature, dim=1))
+    with torch.no_grad():
+        top = s.max(dim=1, keepdim=True).indices
+        delta = torch.arange(s.shape[1]).reshape(-1, *[1] * (s.ndim - 2)) == top
+        delta = delta.to(s.dtype) - s
+    return s + delta
 
 
 # %% wrong="09.6" hint="this generator's loss saturates"
@@ -460,6 +749,37 @@ def gan_losses(real, fake):
     return judge, -fake.sigmoid().clamp(min=1e-12).log().mean()
 
 
+# %% wrong="09.6" hint="the answer calls discriminator_loss"
+def gan_losses(real, fake):
+    return discriminator_loss(real, fake), generator_loss(fake)
+
+
+# %% wrong="09.6" hint="one mean over all 50"
+def gan_losses(real, fake):
+    d = torch.cat([F.softplus(-real), F.softplus(fake)]).mean()
+    return d, F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="the generator's loss has no gradient"
+def gan_losses(real, fake):
+    return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake.detach()).mean()
+
+
+# %% wrong="09.6" hint="the discriminator's loss is wrong"
+def gan_losses(real, fake):
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
+
+
+# %% wrong="09.6" hint="the two losses are exchanged"
+def gan_losses(real, fake):
+    return F.softplus(-fake).mean(), F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+# %% wrong="09.6" hint="sees the samples alone"
+def gan_losses(real, fake):
+    return F.softplus(fake).mean(), F.softplus(-fake).mean()
+
+
 # %% right="09.6" name="binary cross-entropy"
 def gan_losses(real, fake):
     bce = F.binary_cross_entropy_with_logits
@@ -477,3 +797,17 @@ def gan_losses(real, fake):
     zero = torch.zeros((), dtype=real.dtype)
     judge = torch.logaddexp(zero, -real).mean() + torch.logaddexp(zero, fake).mean()
     return judge, torch.logaddexp(zero, -fake).mean()
+
+
+# %% right="09.6" name="relu plus log1p"
+def gan_losses(real, fake):
+    def cost(a):
+        return (F.relu(a) + torch.log1p(torch.exp(-a.abs()))).mean()
+
+    return cost(-real) + cost(fake), cost(-fake)
+
+
+# %% right="09.6" name="both from one softplus"
+def gan_losses(real, fake):
+    caught = F.softplus(fake)
+    return F.softplus(-real).mean() + caught.mean(), (caught - fake).mean()
