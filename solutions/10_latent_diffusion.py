@@ -13,15 +13,20 @@
 
 # %%
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from flowlib import MixtureField
-from flowlib.course.notebook import exercise
+from flowlib import ClassifierFreeGuidance, GaussianPath, MixtureField
+from flowlib.course.notebook import exercise, unaided
 from flowlib.data import load
+from flowlib.field import Field
+from flowlib.nets.attention import Attention
+from flowlib.nets.codebook import Codebook
 from flowlib.plotting import tile
 from flowlib.plotting.style import ACCENT, GREY, INK
 
@@ -46,12 +51,28 @@ def near(found: object, expected: Tensor, tolerance: float = 1e-6) -> bool:
     return bool(torch.allclose(found.detach().double(), expected.detach().double(), atol=tolerance, rtol=0))
 
 
+def finite(found: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity."""
+    return bool(found.isfinite().all())
+
+
+@contextmanager
+def untouched(*arguments: Tensor) -> Iterator[None]:
+    """While it lasts, none of these tensors may be changed in place."""
+    before = [argument.detach().clone() for argument in arguments]
+    yield
+    same = all(torch.equal(argument.detach(), copy) for argument, copy in zip(arguments, before, strict=True))
+    assert same, "an argument was changed in place: make a new tensor, the caller still needs the old one"
+
+
 # %% [markdown]
 # ## 10.1 Straight through (2 points, 12 minutes, medium)
 #
 # Move each point to the nearest vector of a codebook (in Euclidean distance), and let the gradient go straight through:
 # the value returned is the codebook's vector, the gradient with respect to the points is that of the identity, and the
 # codebook gets none, because it learns from a loss of its own.
+#
+# **Without:** `Codebook`.
 
 
 # %% solution="10.1"
@@ -77,28 +98,47 @@ z = torch.randn(40, 3, generator=generator, dtype=torch.float64).requires_grad_(
 codebook = torch.randn(6, 3, generator=generator, dtype=torch.float64)
 codebook[0] *= 6  # a long vector: large dot products, and far from nearly everything
 codebook.requires_grad_()
-result = quantise(z, codebook)
-assert two(result), "return two things: the vectors and their indices"
-e, index = result
-assert shaped(e, 40, 3), "the vectors must have the shape of z, one for each point"
-assert shaped(index, 40), "the indices must have shape (B,), one for each point"
+
+
+def nearest(z: Tensor, codebook: Tensor) -> Tensor:
+    """The library's indices, (B,)."""
+    library = Codebook(*codebook.shape).to(codebook.dtype)
+    library.load_state_dict({"codebook": codebook})
+    return library.nearest(z.detach()[:, :, None, None]).flatten()
+
+
+def quantised(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """The answer: vectors like z, and an index for each."""
+    with untouched(z, codebook), unaided(Codebook):
+        result = quantise(z, codebook)
+    assert two(result), "return two things: the vectors and their indices"
+    assert shaped(result[0], *z.shape), f"the vectors must have the shape of z, {tuple(z.shape)}, one for each point"
+    assert shaped(result[1], len(z)), "the indices must have shape (B,), one for each point"
+    assert result[1].dtype == torch.long, f"the indices must be integers, got {result[1].dtype}"
+    assert finite(result[0]), "the vectors contain NaN or infinite numbers"
+    return result
+
+
+e, index = quantised(z, codebook)
 distance = (z[:, None] - codebook).square().sum(2).detach()
 assert not torch.equal(index, distance.argmax(1)), "these are the farthest vectors: the nearest has the least distance"
 assert not torch.equal(index, (z @ codebook.T).argmax(1)), (
     "the largest dot product is not the least distance: a long vector wins it from far away"
 )
-assert torch.equal(index, distance.argmin(1)), "the index must be that of the nearest vector in Euclidean distance"
+assert torch.equal(index, nearest(z, codebook)), "the index must be that of the nearest vector in Euclidean distance"
 assert not near(e, z), "the value returned is z itself: only its gradient is z's, the value is the vector's"
 assert near(e, codebook[index]), "the value returned must be codebook[index]"
 weight = torch.randn(e.shape, generator=generator, dtype=torch.float64)
 assert e.requires_grad, "no gradient reaches z at all: what has been detached has to be joined to z again"
 to_z, to_book = torch.autograd.grad((e * weight).sum(), (z, codebook), allow_unused=True)
 assert to_z is not None, "indexing a codebook has no derivative with respect to z: the encoder would learn nothing"
-assert bool(to_z.any()), "z's gradient cancels: in e = z + (e - z) one of the two z's must be detached"
+assert bool(to_z.any()), "z's gradient cancels: z is added and taken away again, and both copies let it through"
 assert near(to_z, weight), "the gradient with respect to z must be that of the identity"
 assert to_book is None or not bool(to_book.any()), (
-    "the codebook gets the decoder's gradient too: here it should get none, so its vector must be detached"
+    "the codebook gets the decoder's gradient too: here it should get none, it learns from a loss of its own"
 )
+point, single = torch.randn(1, 5, generator=generator), torch.randn(2, 5, generator=generator)
+assert torch.equal(quantised(point, single)[1], nearest(point, single)), "one point with D = 5 and two vectors go wrong"
 
 # %% [markdown] hints="10.1"
 # 1. Distances first: (B, K), then the index of the smallest in each row.
@@ -111,7 +151,7 @@ assert to_book is None or not bool(to_book.any()), (
 mesh = torch.stack(torch.meshgrid(torch.linspace(-2, 2, 120), torch.linspace(-2, 2, 120), indexing="xy"), dim=2)
 book = torch.randn(9, 2, generator=torch.Generator().manual_seed(3))
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
-cells = (quantise(mesh.reshape(-1, 2), book)[1], torch.cdist(mesh.reshape(-1, 2), book).argmin(1))
+cells = (quantise(mesh.reshape(-1, 2), book)[1], nearest(mesh.reshape(-1, 2), book))
 for ax, cell, title in zip(axes, cells, ("yours", "expected"), strict=True):
     ax.imshow(cell.reshape(120, 120), extent=(-2, 2, -2, 2), origin="lower", cmap="Pastel1", interpolation="nearest")
     ax.scatter(*book.T, marker="*", s=80, color=ACCENT)
@@ -124,6 +164,8 @@ plt.show()
 # Write the two last terms of the VQ loss,
 # $$\lVert \mathrm{sg}[z] - e \rVert^2 + \beta\, \lVert z - \mathrm{sg}[e] \rVert^2,$$
 # as a mean over all components. The first term moves only the codebook's vectors, the second only the points.
+#
+# **Without:** `Codebook`.
 
 
 # %% solution="10.2"
@@ -145,14 +187,22 @@ def codebook_loss(z: Tensor, e: Tensor, commitment: float = 0.25) -> Tensor:
 generator = torch.Generator().manual_seed(1)
 z = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
 e = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
-gap = (z - e).detach()
-loss = codebook_loss(z, e, 0.3)
+with untouched(z, e), unaided(Codebook):
+    loss = codebook_loss(z, e, 0.3)
 assert isinstance(loss, Tensor), "return a tensor: a number has no gradient"
 assert shaped(loss), "the loss must be a scalar"
-assert not near(loss, 1.3 * gap.square().sum()), "take the mean over all components, not their sum"
-assert not near(loss, 1.3 * gap.square().sum(1).mean()), "take the mean over all components, not over the points alone"
-assert not near(loss, 1.25 * gap.square().mean()), "beta is an argument: use it as it comes"
-assert near(loss, 1.3 * gap.square().mean()), "its value must be (1 + beta) times the mean squared difference"
+assert finite(loss), "the loss is NaN or infinite"
+square = F.mse_loss(z, e)  # the mean over all components, 20 of them
+assert not near(loss, 1.3 * square * 20), "take the mean over all components, not their sum"
+assert not near(loss, 1.3 * square * 4), "take the mean over all components, not over the points alone"
+assert not near(loss, 1.25 * square), "beta is an argument: use it as it comes"
+assert not near(loss, 1.3 * square / 2), "there is no factor 1/2 in the squares"
+assert not near(loss, 0.3 * square), "the first term is missing: nothing moves the codebook's vectors"
+assert not near(loss, square), (
+    "both terms together are (1 + beta) times the mean square, yours is 1 times: is the commitment missing, or was "
+    "beta taken off the first term?"
+)
+assert near(loss, 1.3 * square), "its value must be (1 + beta) times the mean squared difference"
 assert loss.requires_grad, "nothing gets a gradient: in each term one side alone is to be detached"
 to_z, to_e = torch.autograd.grad(loss, (z, e), allow_unused=True)
 assert bool(torch.zeros_like(e).add(0 if to_e is None else to_e).any()), (
@@ -161,13 +211,14 @@ assert bool(torch.zeros_like(e).add(0 if to_e is None else to_e).any()), (
 assert bool(torch.zeros_like(z).add(0 if to_z is None else to_z).any()), (
     "the points get no gradient: nothing commits them to their vectors"
 )
-unit = 2 * gap / gap.numel()
+(unit,) = torch.autograd.grad(square, z)
 assert not (near(to_z, 1.3 * unit) and near(to_e, -1.3 * unit)), (
     "both terms move both sides: in each of them one side has to be detached"
 )
 assert not (near(to_z, unit) and near(to_e, -0.3 * unit)), "the sides are exchanged: beta belongs to the points"
 assert near(to_z, 0.3 * unit), "the points' gradient should be 2 beta (z - e) / n, from the second term alone"
 assert near(to_e, -unit), "the vectors' gradient should be 2 (e - z) / n, from the first term alone"
+assert near(codebook_loss(z[:1], e[:1]), 1.25 * F.mse_loss(z[:1], e[:1])), "one point with the default beta goes wrong"
 
 # %% [markdown] hints="10.2"
 # 1. `.detach()` is $\mathrm{sg}$.
@@ -205,7 +256,8 @@ def matched_times(unit_times: Tensor, c: float) -> tuple[Tensor, Tensor]:
 # %% check="10.3" points=2
 unit_times = torch.linspace(0, 1, 9, dtype=torch.float64)
 for c in (0.2, 7.0):
-    result = matched_times(unit_times, c)
+    with untouched(unit_times):
+        result = matched_times(unit_times, c)
     assert two(result), "return two tensors: t and s"
     t, s = result
     assert shaped(t, 9), "t must have the shape of the times given"
@@ -214,11 +266,15 @@ for c in (0.2, 7.0):
     assert not near(t, c * unit_times / (1 - unit_times + c * unit_times)), (
         "that is the way from t to t': here t' is given, so solve t' = c t / (1 - t + c t) for t"
     )
-    assert bool(((t >= 0) & (t <= 1)).all()), "t must lie in [0, 1]: dividing by c alone does not keep the ends"
+    assert not (shaped(s, 9) and near(c * s / (1 - s + c * s), unit_times)), "t and s are exchanged: t comes first"
+    assert bool(((t >= 0) & (t <= 1)).all()), "t must lie in [0, 1], as t' does"
+    assert near(t[[0, -1]], unit_times[[0, -1]]), "0 and 1 must stay where they are, whatever c is"
     assert not near(c**2 * t / (1 - t + c**2 * t), unit_times), "c is the ratio of standard deviations: no square"
     assert near(c * t / (1 - t + c * t), unit_times), "check the algebra: is t' = c t / (1 - t + c t)?"
     assert t.dtype == torch.float64, "the times came in double precision: keep it"
     assert shaped(s, 9), "s must have the shape of the times given"
+    assert finite(s), "s is not finite somewhere"
+    assert not near(s, c / (1 - t + c * t)), "s is not c divided by what it should be: s = 1 - t + c t"
     assert not near(s, 1 / (1 - t + c * t)), "s is upside down: it multiplies the unit data's state"
     assert not near(s, 1 - unit_times + c * unit_times), "s is 1 - t + c t with the new t, not with t'"
     assert near(s, 1 - t + c * t), "s must be 1 - t + c t"
@@ -229,6 +285,11 @@ for c in (0.2, 7.0):
     assert near(scaled_field.data(s[:, None] * x, t) / c, unit_field.data(x, unit_times), 1e-9), (
         "at the matched times the scaled field must say c times what the unit field says"
     )
+    mixed = unit_times[[7, 0, 3]]  # in no order, and not evenly spread
+    assert near(matched_times(mixed, c)[0], t[[7, 0, 3]]), "each time has its own t, whatever stands beside it"
+assert near(matched_times(torch.tensor([0.25]).double(), 1.0)[0], torch.tensor([0.25]).double()), (
+    "for c = 1 each time is its own"
+)
 
 # %% [markdown] hints="10.3"
 # 1. Divide $t' = ct/(1 - t + ct)$ by $1 - t' = (1-t)/(1 - t + ct)$: what is left?
@@ -259,6 +320,8 @@ plt.show()
 # $d = D / \text{heads}$. In each head every pixel takes the mean of the values with weights
 # $$A_{ij} = \frac{m_j\, e^{q_i \cdot k_j/\sqrt d}}{\sum_l m_l\, e^{q_i \cdot k_l/\sqrt d}},$$
 # where $m_j$ is 1 for a word and 0 for padding. Return the heads' results side by side.
+#
+# **Without:** `F.scaled_dot_product_attention`, `nn.MultiheadAttention`, `F.multi_head_attention_forward`, `Attention`.
 
 
 # %% solution="10.4"
@@ -295,47 +358,83 @@ h, context, w_q, w_k, w_v = random(2, 5, 8), random(2, 5, 6), random(8, 8), rand
 mask = torch.tensor([[True, True, False, True, False], [True, False, False, False, False]])
 
 
-def reference(mask: Tensor, heads: int, root: float | None = None, axis: int = 3, interleaved: bool = False) -> Tensor:
-    def split(part: Tensor) -> Tensor:
-        if interleaved:
-            return part.unflatten(2, (-1, heads)).permute(0, 3, 1, 2)
-        return part.unflatten(2, (heads, -1)).transpose(1, 2)
+def reference(
+    mask: Tensor, heads: int, h: Tensor = h, context: Tensor = context, weights: tuple[Tensor, ...] = (w_q, w_k, w_v)
+) -> Tensor:
+    """What the library's layer says with these weights, without biases, and nothing after the heads."""
+    layer = Attention(h.shape[2], heads, context.shape[2]).double()
+    state = {name: torch.zeros_like(value) for name, value in layer.state_dict().items()}
+    state |= {"q.weight": weights[0].T, "kv.weight": torch.cat(weights[1:], 1).T}
+    layer.load_state_dict(state | {"out.weight": torch.eye(h.shape[2])})
+    with torch.no_grad():
+        return layer(h, context, mask)
 
-    q, k, v = split(h @ w_q), split(context @ w_k), split(context @ w_v)
-    logits = q @ k.transpose(2, 3) / (math.sqrt(q.shape[3]) if root is None else root)
-    weights = logits.masked_fill(~mask[:, None, None], -math.inf).softmax(axis).nan_to_num()
-    mixed = weights @ v
-    return mixed.permute(0, 2, 3, 1).flatten(2) if interleaved else mixed.transpose(1, 2).flatten(2)
+
+def attend(mask: Tensor, heads: int, h: Tensor = h, context: Tensor = context, w_v: Tensor = w_v) -> Tensor:
+    """The answer, shaped like h."""
+    with untouched(h, context, mask, w_q, w_k, w_v), unaided(
+        F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, Attention
+    ):  # fmt: skip
+        out = cross_attention(h, context, mask, w_q, w_k, w_v, heads)
+    assert shaped(out, *h.shape), f"one row for each pixel, heads side by side: expected {tuple(h.shape)}"
+    assert out.dtype == torch.float64, f"what comes in float64 goes out in float64, got {out.dtype}"
+    assert finite(out), "the result is not finite: the softmax goes over the words, of which some count"
+    return out
 
 
-out = cross_attention(h, context, mask, w_q, w_k, w_v, 2)
-everything = torch.ones_like(mask)
-assert shaped(out, 2, 5, 8), f"one row for each pixel, heads side by side: expected {tuple(h.shape)}"
-assert bool(torch.isfinite(out).all()), "the result is not finite: which places got the minus infinity?"
+out = attend(mask, 2)
+everything, kept = torch.ones_like(mask), mask[:, :, None]
 assert not near(out, reference(~mask, 2)), "the mask is the wrong way round: true means a word that counts"
+on_pixels = torch.where(kept, reference(everything, 2), reference(everything, 2, weights=(0 * w_q, w_k, w_v)))
+assert not near(out, on_pixels), "the mask lies on the pixels: it belongs to the words, the last axis of the logits"
 assert not near(out, reference(everything, 2)), "the mask has no effect: padding is read like words"
-q, k, v = (p.unflatten(2, (2, 4)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
-logits = q @ k.transpose(2, 3) / 2
-after = ((logits.softmax(3) * mask[:, None, None]) @ v).transpose(1, 2).flatten(2)
-assert not near(out, after), "the weights no longer sum to one: mask the logits, before the softmax"
-zeroed = ((logits * mask[:, None, None]).softmax(3) @ v).transpose(1, 2).flatten(2)
-added = ((logits + mask[:, None, None]).softmax(3) @ v).transpose(1, 2).flatten(2)
-for silent in (zeroed, added):
-    assert not near(out, silent), "a logit of 0 or 1 is no zero weight: exp(0) = 1. Which logit has exp = 0?"
-assert not near(out, reference(mask, 2, axis=2)), "each pixel's weights must sum to one over the words, not the reverse"
-assert not near(out, reference(mask, 2, root=math.sqrt(8))), "divide by the root of a head's width D/heads, not of D"
-assert not near(out, reference(mask, 2, root=1.0)), "the logits must be divided by the root of d"
-assert not near(out, reference(mask, 2, interleaved=True)), (
-    "head a works on neighbouring columns a d ... (a + 1) d - 1, not on every heads-th"
+turned = torch.arange(5).flip(0)
+assert near(attend(mask, 2, h=h[:, turned]), out[:, turned]), (
+    "reordering the pixels must reorder the result and nothing else: were pixels and heads mixed in a reshape?"
 )
-assert not near(out, reference(mask, 1)), "there is one head where two were asked for"
-assert near(out, reference(mask, 2)), "queries come from h, keys and values from the context: check each product"
-### BEGIN HIDDEN TESTS
-for heads in (1, 4, 8):
-    assert near(cross_attention(h, context, mask, w_q, w_k, w_v, heads), reference(mask, heads)), (
-        "the function must use `heads` as it comes"
+# The library reads keys from the first six numbers of these words, and values from the last six.
+apart = w_q, torch.cat([w_k, 0 * w_k]), torch.cat([0 * w_v, w_v])
+after = reference(everything, 2, context=torch.cat([context, context * kept], 2), weights=apart)
+assert not near(out, after), "the weights no longer sum to one: mask the logits, before the softmax"
+zeroed = reference(everything, 2, context=torch.cat([context * kept, context], 2), weights=apart)
+assert not near(out, zeroed), "a logit of 0 is no zero weight: exp(0) = 1. Which logit has exp = 0?"
+assert not near(out, reference(everything, 2, context=context * kept)), (
+    "padding was set to zero, and is still read: its logit is 0, and exp(0) = 1. Which logit has exp = 0?"
+)
+assert near(out, attend(mask, 2, context=context + ~kept)), (
+    "what stands in the padding changes the result: its weights are small, but not zero. Which logit has exp = 0?"
+)
+assert not near(out, reference(mask, 2, weights=(w_q * math.sqrt(0.5), w_k, w_v))), (
+    "divide by the root of a head's width D/heads, not of D"
+)
+assert not near(out, reference(mask, 2, weights=(w_q * 2, w_k, w_v))), "the logits must be divided by the root of d"
+assert not near(out, reference(mask, 2, weights=(w_q / 2, w_k, w_v))), (
+    "the logits are divided by d, where its root is asked for"
+)
+order = torch.arange(8).reshape(4, 2).T.flatten()  # even columns, then odd ones
+comb = reference(mask, 2, weights=(w_q[:, order], w_k[:, order], w_v[:, order]))
+for shown in (comb, comb[:, :, order.argsort()]):
+    assert not near(out, shown), "head a works on neighbouring columns a d ... (a + 1) d - 1, not on every heads-th"
+for root in (1.0, math.sqrt(2)):
+    assert not near(out, reference(mask, 1, weights=(w_q * root, w_k, w_v))), (
+        "there is one head where two were asked for"
     )
-### END HIDDEN TESTS
+assert not near(out, reference(mask, 2, weights=(w_q, w_v, w_k))), "keys and values are exchanged"
+alike = context.clone()
+alike[:, :, 0] = 1
+constant = torch.zeros_like(w_v)
+constant[0] = 1  # values read only the number in which all words agree
+assert near(attend(mask, 2, context=alike, w_v=constant), torch.ones_like(out)), (
+    "where all values are 1 the result is not: a pixel's weights must sum to one over the words, and the values come "
+    "from the context"
+)
+assert near(out, reference(mask, 2)), "queries come from h, keys and values from the context: check each product"
+for heads in (1, 4, 8):
+    assert near(attend(mask, heads), reference(mask, heads)), "the function must use `heads` as it comes"
+few, words, last = random(1, 3, 8), random(1, 4, 6), torch.tensor([[False, False, True, True]])
+assert near(attend(last, 2, few, words), reference(last, 2, few, words)), (
+    "one sample of 3 pixels and 4 words goes wrong"
+)
 
 # %% [markdown] hints="10.4"
 # 1. Give the heads an axis of their own: (B, N, D) to (B, heads, N, d). Then all is matrix products.
@@ -350,7 +449,9 @@ for heads in (1, 4, 8):
 # ## 10.5 Guidance with the empty text (1 point, 8 minutes, easy)
 #
 # Guide a network by texts: $\tilde u = (1 - w)\, u(x, t, \varnothing) + w\, u(x, t, y)$, **in one call** of the network
-# with a batch of 2B. The null guide is one sequence of tokens, the empty text, for all samples.
+# with a batch of 2B, whatever $w$ is. The null guide is one sequence of tokens, the empty text, for all samples.
+#
+# **Without:** `ClassifierFreeGuidance`.
 
 
 # %% solution="10.5"
@@ -375,6 +476,7 @@ def guided(net, x: Tensor, t: Tensor, y: Tensor, null: Tensor, w: float) -> Tens
 generator = torch.Generator().manual_seed(0)
 x, t = torch.randn(3, 1, 2, 2, generator=generator).double(), torch.tensor([0.1, 0.5, 0.8]).double()
 y, null = torch.tensor([[1, 4, 2], [1, 3, 0], [1, 2, 5]]), torch.tensor([1, 0, 0])
+images, moments, texts = x, t, y
 said = torch.tensor([0.0, 0.3, 1.0, -2.0, 4.0, 7.0]).double()
 calls = []
 
@@ -383,19 +485,51 @@ def stub(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
     assert shaped(x, len(x), 1, 2, 2), "the network must be given images like x"
     assert shaped(t, len(x)), "the network wants a time for each sample: double t as well"
     assert shaped(y, len(x), 3), "the network wants a text for each sample, null repeated"
+    assert not y.is_floating_point(), "the network wants tokens, which are integers"
+    for image, time, text in zip(x, t, y, strict=True):
+        own = int((moments == time).nonzero()[0])  # all times differ
+        assert torch.equal(image, images[own]), "an image got another one's time: both are doubled in the same order"
+        assert any(torch.equal(text, right) for right in (texts[own], null)), (
+            "an image was given a text that is neither its own nor the empty one"
+        )
     calls.append(len(x))
     return x * t[:, None, None, None] + said[y].sum(1)[:, None, None, None]
 
 
-out = guided(stub, x, t, y, null, 2.5)
-assert len(calls) == 1, f"one call of the network, with both guides in one batch: there were {len(calls)}"
-assert calls == [6], f"the one call should be for 2 B = 6 samples, it was for {calls[0]}"
-free = x * t[:, None, None, None] + 0.3
-conditional = x * t[:, None, None, None] + said[y].sum(1)[:, None, None, None]
-assert not near(out, 2.5 * free - 1.5 * conditional), "the halves are exchanged: which came first in the batch?"
-assert not near(out, conditional + 2.5 * (conditional - free)), "that is 1 + w: here w = 1 means no extra guidance"
-assert not near(out, free + conditional * 2.5), "the weights must sum to one: (1 - w) and w"
-assert near(out, free + 2.5 * (conditional - free)), "expected (1 - w) u(null) + w u(y)"
+class Told(Field):
+    """The network as a field, for the library's guidance."""
+
+    path, predicts, null = GaussianPath(), "velocity", null
+
+    def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return stub(x, t, self.null.expand(len(x), -1) if y is None else y)
+
+
+def expected(w: float, count: int = 3) -> Tensor:
+    return ClassifierFreeGuidance(Told(), w).predict(x[:count], t[:count], y[:count])
+
+
+def ask(w: float, count: int = 3) -> Tensor:
+    """The answer, shaped like x, in one call of the network."""
+    calls.clear()
+    with untouched(x, t, y, null), unaided(ClassifierFreeGuidance):
+        out = guided(stub, x[:count], t[:count], y[:count], null, w)
+    assert len(calls) == 1, f"one call of the network, with both guides in one batch: there were {len(calls)}"
+    assert calls == [2 * count], f"the one call should be for 2 B = {2 * count} samples, it was for {calls[0]}"
+    assert shaped(out, count, 1, 2, 2), "return the guided velocity, shaped like x, and not both halves"
+    assert finite(out), "the guided velocity is NaN or infinite"
+    return out
+
+
+out = ask(2.5)
+assert not near(out, expected(-1.5)), "the halves are exchanged: which came first in the batch?"
+assert not near(out, expected(3.5)), "that is 1 + w: here w = 1 means no extra guidance"
+assert not near(out, expected(1.0)), "w has no effect: this is the velocity for the text"
+assert not near(out, expected(0.0)), "w has no effect: this is the velocity for the empty text"
+assert near(ask(1.0), expected(1.0)), "at w = 1 it must be u(y) alone: the weights must sum to one, (1 - w) and w"
+assert near(ask(0.0), expected(0.0)), "at w = 0 it must be u(null) alone"
+assert near(out, expected(2.5)), "expected (1 - w) u(null) + w u(y)"
+assert near(ask(-0.5, 1), expected(-0.5, 1)), "one sample with w = -0.5 goes wrong"
 
 # %% [markdown] hints="10.5"
 # 1. Everything that goes in has to be doubled: images, times, texts.
@@ -410,6 +544,8 @@ assert near(out, free + 2.5 * (conditional - free)), "expected (1 - w) u(null) +
 # The network reads the noised image **and**, as further channels, the known pixels (0 where unknown) and the mask, in
 # this order. It is to learn the velocity of the linear path, $z - \varepsilon$, of the **whole** image, all of which is
 # noised. Return what goes in and what should come out.
+#
+# **Without:** `GaussianPath`.
 
 
 # %% solution="10.6"
@@ -434,29 +570,48 @@ generator = torch.Generator().manual_seed(0)
 z, noise = torch.randn(2, 4, 2, 6, 4, generator=generator).double()  # 4 samples, 4 pixels wide: t may land on either
 known = (torch.rand(4, 1, 6, 4, generator=generator) > 0.4).double()
 t = torch.tensor([0.1, 0.4, 0.7, 0.9]).double()
-result = inpainting_pair(z, known, t, noise)
+with untouched(z, known, t, noise), unaided(GaussianPath):
+    result = inpainting_pair(z, known, t, noise)
 assert two(result), "return two tensors: input and target"
 given, target = result
 assert isinstance(given, Tensor), "the input must be a tensor (B, 2 C + 1, H, W)"
 assert not shaped(given, 4, 4, 6, 4), "5 channels for C = 2: the mask goes in too, or a hole looks like a grey region"
 assert shaped(given, 4, 5, 6, 4), f"the input must be (B, 2 C + 1, H, W), (4, 5, 6, 4) here, got {tuple(given.shape)}"
-time = t[:, None, None, None]
-x = time * z + (1 - time) * noise
+assert given.dtype == torch.float64, f"what comes in float64 goes out in float64, got {given.dtype}"
+assert finite(given), "the input contains NaN or infinite numbers"
+path = GaussianPath()
+x = path.sample(z, t, noise)
 noised, seen, flag = given[:, :2], given[:, 2:4], given[:, 4:]
-assert not near(noised, t * z + (1 - t) * noise), "t has landed on the width: each sample has a time of its own"
-assert not near(noised, (1 - time) * z + time * noise), "t = 1 is the data and t = 0 the noise, not the reverse"
-assert not near(noised, known * z + (1 - known) * x), (
-    "the whole image is noised, known pixels too: those come beside it"
+across = path.sample(z.transpose(0, 3), t, noise.transpose(0, 3)).transpose(0, 3)
+assert not near(noised, across), "t has landed on the width: each sample has a time of its own"
+assert not near(noised, path.sample(z, 1 - t, noise)), "t = 1 is the data and t = 0 the noise, not the reverse"
+assert not near(given[:, :1], known), "the mask comes last, after the noised image and the known pixels"
+shown = z.masked_fill(known == 0, 0.0)
+assert not near(noised, shown), "the noised image comes first, the known pixels after it"
+assert not near(noised, x.masked_fill(known == 0, 0.0)), "the whole image is noised and given, unknown pixels too"
+assert not near(noised, z.where(known > 0, x)), "the whole image is noised, known pixels too: those come beside it"
+assert near(noised, x), "the first channels must be the noised image of the linear path"
+assert not near(seen, z), "the unknown pixels are given away: where the mask is 0 nothing may be seen"
+assert not near(seen, z.masked_fill(known == 1, 0.0)), (
+    "known is 1 where a pixel is known: here the unknown ones are shown"
 )
-assert near(noised, x), "the first channels must be the noised image t z + (1 - t) noise"
-assert not near(seen, z), "the unknown pixels are given away: multiply by the mask"
-assert not near(seen, z * (1 - known)), "known is 1 where a pixel is known: here the unknown ones are shown"
-assert not near(seen, x * known), "the known pixels are known without noise"
-assert near(seen, z * known), "after the noised image come the known pixels, 0 where unknown"
+assert not near(seen, x.masked_fill(known == 0, 0.0)), "the known pixels are known without noise"
+assert near(seen, shown), "after the noised image come the known pixels, 0 where unknown"
+assert not near(flag, 1 - known), "the mask is the wrong way round: 1 where a pixel is known"
 assert near(flag, known), "the last channel must be the mask"
 assert shaped(target, 4, 2, 6, 4), "the target must have the shape of z"
-assert not near(target, noise - z), "the velocity of t z + (1 - t) noise is z - noise: check the sign"
-assert near(target, z - noise), "the target is the velocity z - noise of the whole image"
+velocity = path.velocity(x, z, t)
+assert not near(target, -velocity), "the velocity points from the noise to the data: check the sign"
+assert not near(target, z), "the target is a velocity, and not the image itself"
+assert not near(target, noise), "the target is a velocity, and not the noise itself"
+assert not near(target, velocity.masked_fill(known == 1, 0.0)), (
+    "the target is the velocity of the whole image: known pixels have one too"
+)
+assert near(target, velocity), "the target is the velocity of the linear path, of the whole image"
+given, target = inpainting_pair(z[:1, :1], known[:1], t[:1], noise[:1, :1])
+assert shaped(given, 1, 3, 6, 4), f"one image with C = 1 must give (1, 3, 6, 4), got {tuple(given.shape)}"
+assert near(given, torch.cat([x[:1, :1], shown[:1, :1], known[:1]], 1)), "one image with one channel goes wrong"
+assert near(target, velocity[:1, :1]), "the target of one image with one channel is wrong"
 
 # %% [markdown] hints="10.6"
 # 1. `t` has shape (B,), images (B, C, H, W): give it three more axes.
@@ -471,7 +626,8 @@ known = torch.ones(8, 1, 8, 8)
 known[:, :, 2:6, 2:6] = 0
 eps = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 given, _ = inpainting_pair(digits[:8], known, torch.full((8,), 0.6), eps)
-expected = torch.cat([0.6 * digits[:8] + 0.4 * eps, digits[:8] * known, known], dim=1)
+noised = GaussianPath().sample(digits[:8], 0.6, eps)
+expected = torch.cat([noised, digits[:8].masked_fill(known == 0, 0.0), known], dim=1)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 for ax, shown, title in zip(axes, (given, expected), ("yours", "expected"), strict=True):
     ax.imshow(tile(shown.transpose(0, 1).reshape(-1, 1, 8, 8), 8).numpy(), cmap="gray_r", vmin=0, vmax=1)
@@ -484,7 +640,7 @@ plt.show()
 #
 # On pixels a sample takes N calls of cost C. In latents with f times fewer pixels a side, the same network costs
 # $C/f^2$ a call, and the decoder D is paid once. Find the smallest whole number of calls N from which the latent sample
-# is strictly cheaper. It must be exact, also where both cost the same.
+# is strictly cheaper. It must be exact, also where both cost the same, for whole numbers of any size.
 
 
 # %% solution="10.7"
@@ -510,11 +666,16 @@ assert found != 13, "pixels go down by f along both sides: a call costs C / f^2"
 assert found != 1, "the decoder has to be paid for: with D = 9 C a single call cannot pay"
 assert found != 9, "a latent call is not free: N calls save N C (1 - 1/f^2), which must exceed D"
 assert found == 10, "N C (1 - 1/16) > 9 C holds from N = 10 on"
+assert break_even(7, 20, 3) != 3, "a call saves C (1 - 1/f^2), 7 * 8/9 here, which is no whole number: was it rounded?"
 assert break_even(3, 9, 2) == 5, "at N = 4 both cost 12: strictly cheaper is the next"
 assert break_even(5, 0, 2) == 1, "with a free decoder the first call already pays"
 for call, decoder, factor, right in ((9, 1080, 5, 126), (11, 264, 3, 28)):
     assert break_even(call, decoder, factor) == right, (
         f"right above, wrong for C = {call}, D = {decoder}, f = {factor}: 1 / f^2 is rounded, whole numbers are not"
+    )
+for call, decoder, factor, right in ((10**9 + 1, 5_250_000_005, 2, 7), (10**18 + 1, 5_250_000_000_000_000_005, 2, 7)):
+    assert break_even(call, decoder, factor) == right, (
+        f"wrong for C = {call}, D = {decoder}, f = {factor}: a float has 16 digits; whole numbers have all of theirs"
     )
 ### BEGIN HIDDEN TESTS
 for call, decoder, factor in ((7, 1000, 8), (1, 48, 7), (10**9, 5 * 10**9, 2), (11, 1320, 11)):

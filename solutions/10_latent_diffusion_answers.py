@@ -45,6 +45,48 @@ def quantise(z, codebook):
     return z + (e - e), index
 
 
+# %% wrong="10.1" hint="the answer calls Codebook"
+def quantise(z, codebook):
+    b = Codebook(*codebook.shape).to(codebook.dtype)
+    b.codebook.data = codebook.detach()
+    e, _, i = b(z[:, :, None, None])
+    return e[:, :, 0, 0], i.flatten()
+
+
+# %% wrong="10.1" hint="in Euclidean distance"
+def quantise(z, codebook):
+    index = (z[:, None] - codebook).abs().sum(2).argmin(1)
+    e = codebook[index]
+    return z + (e - z).detach(), index
+
+
+# %% wrong="10.1" hint="the indices must have shape (B,)"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1, keepdim=True)
+    e = codebook[index[:, 0]]
+    return z + (e - z).detach(), index
+
+
+# %% wrong="10.1" hint="that of the identity"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    e = codebook[index].detach()
+    return e + 2 * z - 2 * z.detach(), index
+
+
+# %% wrong="10.1" hint="NaN or infinite"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    return z * float("nan"), index
+
+
+# %% wrong="10.1" hint="changed in place"
+def quantise(z, codebook):
+    index = torch.cdist(z, codebook).argmin(1)
+    z.data.copy_(codebook[index])
+    return z + 0, index
+
+
 # %% right="10.1" name="by the expanded square"
 def quantise(z, codebook):
     index = (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
@@ -72,6 +114,15 @@ class _Through(torch.autograd.Function):
 def quantise(z, codebook):
     index = (z[:, None] - codebook[None]).norm(dim=2).min(dim=1).indices
     return _Through.apply(z, codebook[index]), index
+
+
+# %% right="10.1" name="topk, lerp"
+def quantise(z, codebook):
+    with torch.no_grad():
+        d = torch.stack([torch.linalg.vector_norm(z - v, dim=1) for v in codebook], dim=1)
+        index = d.topk(1, largest=False).indices.squeeze(1)
+        step = codebook.index_select(0, index) - z
+    return z + step, index
 
 
 # %% wrong="10.2" hint="both terms move both sides"
@@ -130,6 +181,26 @@ def codebook_loss(z, e, commitment=0.25):
     return float(F.mse_loss(e, z.detach()) + commitment * F.mse_loss(z, e.detach()))
 
 
+# %% wrong="10.2" hint="no factor 1/2"
+def codebook_loss(z, e, commitment=0.25):
+    return 0.5 * (F.mse_loss(e, z.detach()) + commitment * F.mse_loss(z, e.detach()))
+
+
+# %% wrong="10.2" hint="taken off the first term"
+def codebook_loss(z, e, commitment=0.25):
+    return (1 - commitment) * F.mse_loss(e, z.detach()) + commitment * F.mse_loss(z, e.detach())
+
+
+# %% wrong="10.2" hint="the default beta"
+def codebook_loss(z, e, commitment=1.0):
+    return F.mse_loss(e, z.detach()) + commitment * F.mse_loss(z, e.detach())
+
+
+# %% wrong="10.2" hint="the first term is missing"
+def codebook_loss(z, e, commitment=0.25):
+    return commitment * F.mse_loss(z, e.detach())
+
+
 # %% right="10.2" name="squares and means"
 def codebook_loss(z, e, commitment=0.25):
     return ((z.detach() - e) ** 2).mean() + commitment * ((z - e.detach()) ** 2).mean()
@@ -150,6 +221,13 @@ def codebook_loss(z, e, commitment=0.25):
     return value + slope - slope.detach()
 
 
+# %% right="10.2" name="stacked"
+def codebook_loss(z, e, commitment=0.25):
+    a = torch.sub(e, z.detach()).pow(2)
+    b = torch.sub(z, e.detach()).pow(2)
+    return torch.mean(a + commitment * b)
+
+
 # %% wrong="10.3" hint="the way from t to t'"
 def matched_times(unit_times, c):
     t = c * unit_times / (1 - unit_times + c * unit_times)
@@ -161,7 +239,7 @@ def matched_times(unit_times, c):
     return unit_times, 1 - unit_times + c * unit_times
 
 
-# %% wrong="10.3" hint="dividing by c alone"
+# %% wrong="10.3" hint="as t' does"
 def matched_times(unit_times, c):
     t = unit_times / c
     return t, 1 - t + c * t
@@ -199,6 +277,43 @@ def matched_times(unit_times, c):
     return t, 1 - t + c * t
 
 
+# %% wrong="10.3" hint="not c divided by"
+def matched_times(unit_times, c):
+    t = unit_times / (unit_times + c * (1 - unit_times))
+    return t, c / (1 - t + c * t)
+
+
+# %% wrong="10.3" hint="t and s are exchanged"
+def matched_times(unit_times, c):
+    t = unit_times / (unit_times + c * (1 - unit_times))
+    return 1 - t + c * t, t
+
+
+# %% wrong="10.3" hint="must stay where they are, whatever"
+def matched_times(unit_times, c):
+    u = unit_times.clamp(1e-3, 1 - 1e-3)
+    t = u / (u + c * (1 - u))
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="changed in place"
+def matched_times(unit_times, c):
+    t = unit_times.div_(unit_times + c * (1 - unit_times))
+    return t, 1 - t + c * t
+
+
+# %% wrong="10.3" hint="return two tensors"
+def matched_times(unit_times, c):
+    return unit_times / (unit_times + c * (1 - unit_times))
+
+
+# %% wrong="10.3" hint="whatever stands beside it"
+def matched_times(unit_times, c):
+    u = torch.linspace(0, 1, len(unit_times), dtype=unit_times.dtype)
+    t = u / (u + c * (1 - u))
+    return t, 1 - t + c * t
+
+
 # %% right="10.3" name="odds, from both sides"
 def matched_times(unit_times, c):
     t = torch.sigmoid(torch.logit(unit_times) - math.log(c))
@@ -229,6 +344,13 @@ def matched_times(unit_times, c):
     return torch.tensor(t, dtype=torch.float64), torch.tensor([1 - v + c * v for v in t], dtype=torch.float64)
 
 
+# %% right="10.3" name="lerp"
+def matched_times(unit_times, c):
+    one = torch.ones_like(unit_times)
+    t = unit_times / torch.lerp(c * one, one, unit_times)
+    return t, torch.lerp(one, c * one, t)
+
+
 # %% wrong="10.4" hint="the mask has no effect"
 def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
@@ -242,7 +364,7 @@ def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     return (weights @ v).transpose(1, 2).flatten(2)
 
 
-# %% wrong="10.4" hint="Which logit has exp = 0"
+# %% wrong="10.4" hint="a logit of 0 is no zero weight"
 def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
     logits = q @ k.mT / math.sqrt(q.shape[3]) * mask[:, None, None]
@@ -283,17 +405,78 @@ def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     return (logits.softmax(3) @ v).permute(0, 2, 3, 1).flatten(2)
 
 
-# %% wrong="10.4" hint="check each product"
+# %% wrong="10.4" hint="keys and values are exchanged"
 def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_v, context @ w_k))
     logits = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
     return (logits.softmax(3) @ v).transpose(1, 2).flatten(2)
 
 
-# %% right="10.4" name="torch's own kernel"
+# %% wrong="10.4" hint="the answer calls scaled_dot"
 def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None]).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="the answer calls Attention"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    layer = Attention(h.shape[2], heads, context.shape[2]).double()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.zero_()
+        layer.q.weight.copy_(w_q.T)
+        layer.kv.weight.copy_(torch.cat([w_k, w_v], 1).T)
+        layer.out.weight.copy_(torch.eye(h.shape[2]))
+    return layer(h, context, mask).detach()
+
+
+# %% wrong="10.4" hint="must sum to one over the words"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
+    lo = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
+    return (lo.softmax(2).nan_to_num() @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="the mask lies on the pixels"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
+    lo = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, :, None], -1e9)
+    return (lo.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="its weights are small"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
+    lo = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -10.0)
+    return (lo.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="mixed in a reshape"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
+    lo = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
+    return (lo.softmax(3) @ v).reshape(h.shape)
+
+
+# %% wrong="10.4" hint="where its root is asked for"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (p.unflatten(2, (heads, -1)).transpose(1, 2) for p in (h @ w_q, context @ w_k, context @ w_v))
+    lo = (q @ k.mT / q.shape[3]).masked_fill(~mask[:, None, None], -math.inf)
+    return (lo.softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="padding was set to zero"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    context = context * mask[:, :, None]
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    return ((q @ k.mT / math.sqrt(q.shape[3])).softmax(3) @ v).transpose(1, 2).flatten(2)
+
+
+# %% wrong="10.4" hint="the result is not finite"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (h @ w_q, context @ w_k, context @ w_v))
+    logits = (q @ k.mT / math.sqrt(q.shape[3])).masked_fill(~mask[:, None, None], -math.inf)
+    return (logits.softmax(2) @ v).transpose(1, 2).flatten(2)
 
 
 # %% right="10.4" name="head by head, with the formula's own mask"
@@ -316,6 +499,26 @@ def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
         q, k, v = ((part).split(d, dim=1) for part in (pixels @ w_q, words @ w_k, words @ w_v))
         rows.append(torch.cat([(a @ b.T / d**0.5).softmax(1) @ c for a, b, c in zip(q, k, v, strict=True)], dim=1))
     return torch.stack(rows)
+
+
+# %% right="10.4" name="einsum with -inf bias"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    B, N, D = h.shape
+    q = (h @ w_q).view(B, N, heads, -1)
+    k = (context @ w_k).view(B, -1, heads, D // heads)
+    v = (context @ w_v).view(B, -1, heads, D // heads)
+    a = torch.einsum("bnhd,bmhd->bhnm", q, k) * (D // heads) ** -0.5
+    bias = torch.zeros(mask.shape, dtype=h.dtype).masked_fill(~mask, float("-inf"))
+    return torch.einsum("bhnm,bmhd->bnhd", torch.softmax(a + bias[:, None, None, :], -1), v).reshape(B, N, D)
+
+
+# %% right="10.4" name="weights by exp"
+def cross_attention(h, context, mask, w_q, w_k, w_v, heads):
+    parts = [(h @ w_q), (context @ w_k), (context @ w_v)]
+    q, k, v = (torch.stack(part.chunk(heads, dim=2), dim=1) for part in parts)
+    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    logits = torch.where(mask[:, None, None, :], logits, torch.tensor(-1e300, dtype=logits.dtype))
+    return torch.cat((logits.softmax(-1) @ v).unbind(1), dim=-1)
 
 
 # %% wrong="10.5" hint="there were 2"
@@ -358,6 +561,59 @@ def guided(net, x, t, y, null, w):
     return free + w * conditional
 
 
+# %% wrong="10.5" hint="the answer calls ClassifierFreeGuidance"
+def guided(net, x, t, y, null, w):
+    class N(Field):
+        path, predicts = GaussianPath(), "velocity"
+
+        def predict(self, x, t, y=None):
+            return net(x, t, y)
+
+    N.null = null
+    return ClassifierFreeGuidance(N(), w).predict(x, t, y)
+
+
+# %% wrong="10.5" hint="neither its own nor the empty"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.zeros_like(y)]))
+    c, f = both.chunk(2)
+    return (1 - w) * f + w * c
+
+
+# %% wrong="10.5" hint="and not both halves"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    return both * w
+
+
+# %% wrong="10.5" hint="got another one's time"
+def guided(net, x, t, y, null, w):
+    both = net(x.repeat_interleave(2, 0), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    c, f = both.chunk(2)
+    return (1 - w) * f + w * c
+
+
+# %% wrong="10.5" hint="at w = 0"
+def guided(net, x, t, y, null, w):
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    c, f = both.chunk(2)
+    return f + max(w, 1.0) * (c - f)
+
+
+# %% wrong="10.5" hint="it was for 3"
+def guided(net, x, t, y, null, w):
+    if w == 1:
+        return net(x, t, y)
+    both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))
+    c, f = both.chunk(2)
+    return f + w * (c - f)
+
+
+# %% wrong="10.5" hint="the velocity for the text"
+def guided(net, x, t, y, null, w):
+    return net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))[: len(x)]
+
+
 # %% right="10.5" name="null first"
 def guided(net, x, t, y, null, w):
     both = net(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([null.repeat(len(y), 1), y]))
@@ -376,6 +632,13 @@ def guided(net, x, t, y, null, w):
     both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.stack([null] * len(y))]))
     weights = torch.tensor([w, 1 - w], dtype=x.dtype)
     return torch.einsum("k,k...->...", weights, both.unflatten(0, (2, -1)))
+
+
+# %% right="10.5" name="tile"
+def guided(net, x, t, y, null, w):
+    n = x.shape[0]
+    out = net(torch.tile(x, (2, 1, 1, 1)), torch.tile(t, (2,)), torch.vstack([y, null.unsqueeze(0).expand(n, -1)]))
+    return w * out[:n] - (w - 1) * out[n:]
 
 
 # %% wrong="10.6" hint="the unknown pixels are given away"
@@ -426,6 +689,51 @@ def inpainting_pair(z, known, t, noise):
     return torch.cat([time * z + (1 - time) * noise, z * known, known], dim=1), (z - noise) * (1 - known)
 
 
+# %% wrong="10.6" hint="the answer calls GaussianPath"
+def inpainting_pair(z, known, t, noise):
+    x = GaussianPath().sample(z, t, noise)
+    return torch.cat([x, z * known, known], 1), z - noise
+
+
+# %% wrong="10.6" hint="after the noised image come"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    return torch.cat([a * z + (1 - a) * noise, known, z * known], 1), z - noise
+
+
+# %% wrong="10.6" hint="not the image itself"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    return torch.cat([a * z + (1 - a) * noise, z * known, known], 1), z
+
+
+# %% wrong="10.6" hint="the mask is the wrong way round"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    return torch.cat([a * z + (1 - a) * noise, z * known, 1 - known], 1), z - noise
+
+
+# %% wrong="10.6" hint="changed in place"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    x = a * z + (1 - a) * noise
+    v = z - noise
+    z *= known
+    return torch.cat([x, z, known], 1), v
+
+
+# %% wrong="10.6" hint="the noised image of the linear path"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    return torch.cat([a.sqrt() * z + (1 - a).sqrt() * noise, z * known, known], 1), z - noise
+
+
+# %% wrong="10.6" hint="got (4, 6, 6, 4)"
+def inpainting_pair(z, known, t, noise):
+    a = t.view(-1, 1, 1, 1)
+    return torch.cat([a * z + (1 - a) * noise, z * known, known.expand_as(z)], 1), z - noise
+
+
 # %% right="10.6" name="lerp"
 def inpainting_pair(z, known, t, noise):
     x = torch.lerp(noise, z, t.reshape(-1, 1, 1, 1))
@@ -448,6 +756,13 @@ def inpainting_pair(z, known, t, noise):
     given[:, :channels] = torch.einsum("b,bchw->bchw", t, z) + torch.einsum("b,bchw->bchw", 1 - t, noise)
     given[:, channels:-1], given[:, -1:] = z * known, known
     return given, z - noise
+
+
+# %% right="10.6" name="noise plus velocity"
+def inpainting_pair(z, known, t, noise):
+    v = z - noise
+    x = noise + v * t[:, None, None, None]
+    return torch.hstack([x, torch.where(known.bool(), z, torch.zeros_like(z)), known]), v
 
 
 # %% wrong="10.7" hint="along both sides"
@@ -478,6 +793,16 @@ def break_even(call, decoder, factor):
 # %% wrong="10.7" hint="is rounded, whole numbers are not"
 def break_even(call, decoder, factor):
     return int(decoder / (call - call / factor**2)) + 1
+
+
+# %% wrong="10.7" hint="whole numbers have all of theirs"
+def break_even(call, decoder, factor):
+    return math.floor(decoder * factor**2 / (call * (factor**2 - 1))) + 1
+
+
+# %% wrong="10.7" hint="was it rounded"
+def break_even(call, decoder, factor):
+    return decoder // (call - call // factor**2) + 1
 
 
 # %% right="10.7" name="a search, one by one"
@@ -515,3 +840,10 @@ def break_even(call, decoder, factor):
     saved = call * (factor * factor - 1)
     whole, _ = divmod(decoder * factor * factor, saved)
     return int(whole + 1)
+
+
+# %% right="10.7" name="ceil plus correction"
+def break_even(call, decoder, factor):
+    saving, cost = call * factor**2 - call, decoder * factor**2
+    n = -(-cost // saving)
+    return n + 1 if n * saving == cost else n
