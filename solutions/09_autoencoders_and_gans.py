@@ -407,7 +407,7 @@ def trained(eigenvalues: Tensor, std: float, beta: float) -> tuple[Tensor, Tenso
     start = torch.stack([torch.ones_like(eigenvalues), 0.5 * torch.ones_like(eigenvalues), 0 * eigenvalues])
     weights = start.requires_grad_()
     search = torch.optim.LBFGS(
-        [weights], max_iter=500, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe"
+        [weights], max_iter=200, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def parts() -> tuple[Tensor, Tensor, Tensor]:
