@@ -227,6 +227,8 @@ assert not bool((signal.flatten(1).std(1) > 1e-9).any()), (
 assert not (near(signal, right_signal**2) and near(rest, right_rest**2)), (
     "abar is a share of variances: signal and noise are multiplied by square roots"
 )
+assert not near(rest, 0 * rest), "the noise does not enter"
+assert not near(rest, -right_rest), "the noise is taken off, and not added"
 assert not near(rest, right_rest**2), "the noise's factor is the root of 1 - abar"
 assert not near(signal, right_signal**2), "the signal's factor is the root of abar"
 assert not near(signal, right_rest), "signal and noise are exchanged: abar is the signal"
@@ -555,7 +557,7 @@ for large in (False, True):
         again = len(drawn) > 1 and abs(float((drawn[-1] * drawn[-2]).mean())) > 0.5
         assert not again, "each step needs new noise: yours is the same again"
         assert width > 1e-9 or not near(rest, torch.zeros(count, 2), 1e-6), (
-            "no noise was added: draw each state from a Gaussian and do not only take its mean"
+            f"no noise was added from k = {k} to {j}: draw each state from a Gaussian and do not only take its mean"
         )
         assert width < 1e-9 or abs(float(torch.corrcoef(rest.T)[0, 1])) < 0.5, (
             "both coordinates get the same noise: draw it in the shape of x"
