@@ -259,6 +259,9 @@ with torch.no_grad():
     assert not torch.allclose(block(x, condition) - x, branch, atol=1e-3), (
         "tripling all features changes nothing: a norm that comes after the modulation takes the scale out again"
     )
+    tripled = block(x, condition)
+    nn.init.constant_(block.modulation.bias[16:], 2.0)
+    assert not torch.allclose(block(x, condition), tripled, atol=1e-3), "a shift of 2 changes nothing: it is not added"
     randomise(block)
     reference.load_state_dict(block.state_dict())
     out = block(x, condition)
@@ -629,7 +632,12 @@ assert torch.allclose(mean, torch.ones_like(mean)), (
     "keys, the values come from the last third of w_qkv's rows, and nothing is added"
 )
 # Longer queries stand for another scale of the logits.
-for times, name in ((0.5, "1/d"), (2.0, "1"), (heads**-0.5, "1/sqrt(dim)")):
+for times, name in (
+    (0.5, "1/d"),
+    (2.0, "1"),
+    (heads**-0.5, "1/sqrt(dim)"),
+    ((dim / heads / count) ** 0.5, "1/sqrt(N)"),
+):
     longer = torch.cat([times * w_qkv[:dim], w_qkv[dim:]])
     assert not torch.allclose(out, torch_attention(x, longer, w_out, heads)), (
         f"the logits are scaled by {name}; a dot product of d = dim / heads terms has the standard deviation sqrt(d)"

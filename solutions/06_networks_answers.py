@@ -328,6 +328,54 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(h * (1 + scale) + shift))
 
 
+# %% wrong="06.2" hint="x itself"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.norm1(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+
+
+# %% wrong="06.2" hint="a shift of 2 changes nothing"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, _ = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h) * (1 + scale)))
+
+
+# %% wrong="06.2" hint="is one detached"
+class ResidualBlock(nn.Module):
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = embeddings.zero_init(nn.Linear(dim, 2 * channels))
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = embeddings.zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition.detach())[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+
+
 # %% right="06.2" name="addcmul, and zeros by hand"
 class ResidualBlock(nn.Module):
     def __init__(self, channels, dim):
@@ -629,6 +677,44 @@ class TinyUNet(nn.Module):
         skip = self.encoder(self.stem(x), condition)
         h = self.middle(self.down(skip), torch.zeros_like(condition))
         h = self.up(F.interpolate(h, scale_factor=2))
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="3 x 3 convolutions"
+class TinyUNet(nn.Module):
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        skip = self.encoder(self.stem(x), condition)  # (B, channels, H, W)
+        h = self.middle(self.down(skip), condition)  # (B, 2 channels, H / 2, W / 2)
+        h = self.up(F.interpolate(h, scale_factor=2, mode="nearest"))  # (B, channels, H, W)
+        return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
+
+
+# %% wrong="06.3" hint="only the head starts at zero"
+class TinyUNet(nn.Module):
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.encoder = unet.ResidualBlock(channels, channels, dim)
+        self.down = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+        self.middle = unet.ResidualBlock(2 * channels, 2 * channels, dim)
+        self.up = embeddings.zero_init(nn.Conv2d(2 * channels, channels, 3, padding=1))
+        self.decoder = unet.ResidualBlock(2 * channels, channels, dim)
+        self.head = embeddings.zero_init(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        skip = self.encoder(self.stem(x), condition)  # (B, channels, H, W)
+        h = self.middle(self.down(skip), condition)  # (B, 2 channels, H / 2, W / 2)
+        h = self.up(F.interpolate(h, scale_factor=2, mode="nearest"))  # (B, channels, H, W)
         return self.head(self.decoder(torch.cat([h, skip], dim=1), condition))
 
 
@@ -996,6 +1082,17 @@ def self_attention(x, w_qkv, w_out, heads):
     q, k, v = (p.reshape(b, n, heads, -1).transpose(1, 2) for p in (x @ w_qkv.T).chunk(3, dim=-1))
     logits = q @ k.transpose(2, 3) / math.sqrt(dim // heads)
     return (logits.softmax(-1) @ v).transpose(1, 2).reshape(b, n, dim) @ w_out.T
+
+
+# %% wrong="06.5" hint="scaled by 1/sqrt(N);"
+def self_attention(x: Tensor, w_qkv: Tensor, w_out: Tensor, heads: int) -> Tensor:
+    batch, count, dim = x.shape
+    q, k, v = (
+        part.reshape(batch, count, heads, dim // heads).transpose(1, 2)  # (B, heads, N, dim / heads)
+        for part in (x @ w_qkv.T).chunk(3, dim=2)
+    )
+    weights = (q @ k.transpose(2, 3) / math.sqrt(count)).softmax(dim=3)  # (B, heads, N, N): query, key
+    return (weights @ v).transpose(1, 2).reshape(batch, count, dim) @ w_out.T
 
 
 # %% right="06.5" name="einsum"

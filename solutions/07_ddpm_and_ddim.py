@@ -153,6 +153,7 @@ for T in (1000, 250, 37):
     assert not near(var[1:].sqrt().diff().diff(), torch.zeros(T - 2), 1e-9), (
         "the variances must rise in equal steps, and not their square roots"
     )
+    assert near(var[[1, -1]], right.var[[1, -1]], 1e-9), "the line ends elsewhere: it runs from 10^-4 to 0.02, scaled"
     assert near(var, right.var, 1e-9), (
         "the variances must rise in equal steps, var[1] the smallest and var[T] the largest"
     )
@@ -161,6 +162,8 @@ for T in (1000, 250, 37):
     assert not near(abar, right.abar.sqrt(), 1e-6), "abar itself is a share of the variance: no square root here"
     assert not near(abar[1:], right.abar[:-1], 1e-6), "abar[k] must include the step k itself: yours is one step late"
     assert not near(abar, 1 - var, 1e-6), "abar[k] is what is left after all k steps: multiply them up"
+    assert not near(abar, right.abar**2, 1e-6), "abar is squared: each factor 1 - v counts once"
+    assert not near(abar, 1 - right.var.cumsum(0), 1e-6), "abar is a product of the 1 - v, not 1 minus the sum of the v"
     assert near(abar, right.abar), "abar[k] must be the product of 1 - var[i] for i = 1 ... k"
 ### BEGIN HIDDEN TESTS
 assert near(tables(50)[1], Chain.linear(50).abar), "for T = 50 the table is wrong"
@@ -318,6 +321,7 @@ for k, j in ((60, 59), (80, 30)):
     variance = number(variance, "the variance")
     assert bool(mean.isfinite().all() & variance.isfinite()), "the mean or the variance is NaN or infinite"
     assert not near(variance, right.log()), "return the variance and not its logarithm"
+    assert not bool(variance < -1e-12), "a variance is not negative: which of abar_k and abar_j is the smaller one?"
     nearest = ddpm.posterior(chain, x_k, x_0, k, k - 1)[1]
     assert j == k - 1 or not near(variance, nearest), "that is the variance for j = k - 1: use j as it comes"
     assert not near(variance, right.sqrt()), "return the variance and not the standard deviation"
@@ -438,6 +442,7 @@ for k, right in known.items():
     )
     assert not near(weight, right / (1 + 2 * right)), "the quotient of the two ratios is upside down"
     assert not near(weight, right / math.log(2), 1e-6), "nats are asked for, not bits: natural logarithms"
+    assert not near(weight, right + 0.5), "the -1 is missing: between equal signal-to-noise ratios nothing is lost"
     assert not near(weight, 1), "that is the weight of L_simple, which leaves w_k away"
     assert float(weight) > 0, "a divergence is not negative, so neither is its weight"
     assert near(weight, right), (

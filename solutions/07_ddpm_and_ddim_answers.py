@@ -88,6 +88,27 @@ def tables(steps):
     return var, torch.cumprod(1 - var, 0)
 
 
+# %% wrong="07.1" hint="abar is squared"
+def tables(steps: int) -> tuple[Tensor, Tensor]:
+    var = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * (1000 / steps)
+    var = torch.cat([torch.zeros(1, dtype=torch.float64), var])
+    return var, torch.cumprod((1 - var) ** 2, dim=0)
+
+
+# %% wrong="07.1" hint="1 minus the sum"
+def tables(steps: int) -> tuple[Tensor, Tensor]:
+    var = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * (1000 / steps)
+    var = torch.cat([torch.zeros(1, dtype=torch.float64), var])
+    return var, 1 - torch.cumsum(var, dim=0)
+
+
+# %% wrong="07.1" hint="the line ends elsewhere"
+def tables(steps: int) -> tuple[Tensor, Tensor]:
+    var = torch.linspace(1e-4, 0.002, steps, dtype=torch.float64) * (1000 / steps)
+    var = torch.cat([torch.zeros(1, dtype=torch.float64), var])
+    return var, torch.cumprod(1 - var, dim=0)
+
+
 # %% right="07.1" name="a loop"
 def tables(steps):
     var, abar = [0.0], [1.0]
@@ -198,6 +219,18 @@ def noised(x_0, abar, k, noise):
 def noised(x_0, abar, k, noise):
     a = abar[k].view(-1, 1, 1, 1)
     return (a.sqrt() * x_0 + (1 - a).sqrt() * noise).squeeze()
+
+
+# %% wrong="07.2" hint="the noise does not enter"
+def noised(x_0: Tensor, abar: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+    level = abar[k][:, None, None, None]
+    return level.sqrt() * x_0
+
+
+# %% wrong="07.2" hint="the noise is taken off"
+def noised(x_0: Tensor, abar: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+    level = abar[k][:, None, None, None]
+    return level.sqrt() * x_0 - (1 - level).sqrt() * noise
 
 
 # %% right="07.2" name="view"
@@ -317,6 +350,13 @@ def posterior(x_k, x_0, abar, k, j):
     return torch.full_like(x_k, float("nan")), 0.5
 
 
+# %% wrong="07.3" hint="a variance is not negative"
+def posterior(x_k: Tensor, x_0: Tensor, abar: Tensor, k: int, j: int) -> tuple[Tensor, Tensor]:
+    ratio = abar[j] / abar[k]
+    mean = (abar[j].sqrt() * (1 - ratio) * x_0 + ratio.sqrt() * (1 - abar[j]) * x_k) / (1 - abar[k])
+    return mean, (1 - ratio) * (1 - abar[j]) / (1 - abar[k])
+
+
 # %% right="07.3" name="precisions"
 def posterior(x_k, x_0, abar, k, j):
     r = (abar[k] / abar[j]).sqrt()
@@ -404,6 +444,12 @@ def noise_weight(abar, k):
 def noise_weight(abar, k):
     snr = abar / (1 - abar)
     return (snr[k - 1] / snr[k] - 1) / 2 / torch.log(torch.tensor(2.0))
+
+
+# %% wrong="07.4" hint="the -1 is missing"
+def noise_weight(abar: Tensor, k: int) -> Tensor:
+    snr = abar[k - 1 : k + 1] / (1 - abar[k - 1 : k + 1])
+    return snr[0] / snr[1] / 2
 
 
 # %% right="07.4" name="means and variance of the posterior"
@@ -512,7 +558,7 @@ def ancestral(eps, abar, x, ks, large, generator):
     return x
 
 
-# %% wrong="07.5" hint="no noise was added"
+# %% wrong="07.5" hint="from k = 100 to 80: draw"
 def ancestral(eps, abar, x, ks, large, generator):
     for k, j in pairwise(ks):
         data = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
@@ -614,6 +660,25 @@ def ancestral(eps, abar, x, ks, large, generator):
 def ancestral(eps, abar, x, ks, large, generator):
     network = Network(eps)
     return sample_ancestral(network, x, steps=ks, variance="large" if large else "small", generator=generator)
+
+
+# %% wrong="07.5" hint="from k = 30 to 10: draw"
+def ancestral(
+    eps: Callable[[Tensor, int], Tensor],
+    abar: Tensor,
+    x: Tensor,
+    ks: list[int],
+    large: bool,
+    generator: torch.Generator,
+) -> Tensor:
+    for k, j in pairwise(ks):
+        data = (x - (1 - abar[k]).sqrt() * eps(x, k)) / abar[k].sqrt()
+        v, left = 1 - abar[k] / abar[j], 1 - abar[k]
+        mean = (abar[j].sqrt() * v * data + (abar[k] / abar[j]).sqrt() * (1 - abar[j]) * x) / left
+        variance = v if large else v * (1 - abar[j]) / left
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = mean + variance.sqrt() * noise if j > 10 else mean
+    return x
 
 
 # %% right="07.5" name="the paper's form of the mean"
