@@ -115,6 +115,9 @@ assert not near(found.flip(0), right, 1e-6), "the variances are in reverse order
 assert bool((found > 0).all()), (
     "a variance is not negative: abar falls, so which of two neighbours is divided by which?"
 )
+assert not near(found[:-1], -torch.log1p(-right[:-1]), 1e-6), (
+    "the variance is the share that is lost, not its logarithm"
+)
 assert near(found[-1:], right[-1:], 1e-7) or not near(found[:-1], right[:-1], 1e-7), (
     "only the last variance is wrong: it is clipped at 0.999"
 )
@@ -201,6 +204,7 @@ for (abar_k, abar_j, error), right in known.items():
     assert not same(found, b + c * error), "the means differ by c (x_0 - D), so its square has c squared"
     assert not same(found, b + other**2 * error), "D stands where x_0 does: its factor, not that of x_k"
     assert not same(found, v + right - b), "the divergence is from the posterior: its variance is b, not v"
+    assert not same(found, 2 * b - right), "the error of D makes the variance larger, not smaller"
     assert not same(found, right - b), "this is the error of the mean alone: the posterior has a variance of its own"
     assert not same(found, (b**0.5 + (right - b) ** 0.5) ** 2), "variances add, standard deviations do not"
     assert not same(found, b + (right - b) * abar_j), "the factor of x_0 in the mean has the square root of abar_j"

@@ -95,6 +95,13 @@ def cosine_variances(steps, offset=0.008):
     return torch.full((steps,), float("nan"), dtype=torch.float64)
 
 
+# %% wrong="08.1" hint="not its logarithm"
+def cosine_variances(steps: int, offset: float = 0.008) -> Tensor:
+    k = torch.arange(steps + 1, dtype=torch.float64)
+    f = torch.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (-torch.log(f[1:] / f[:-1])).clamp(max=0.999)
+
+
 # %% right="08.1" name="a loop"
 def cosine_variances(steps, offset=0.008):
     def abar(u):
@@ -186,6 +193,14 @@ def best_variance(abar_k, abar_j, error):
     v = 1 - abar_k / abar_j
     c = abar_j**0.5 * v / (1 - abar_k)
     return (v * (1 - abar_j) / (1 - abar_k) + c**2 * error) ** 0.5
+
+
+# %% wrong="08.2" hint="makes the variance larger"
+def best_variance(abar_k: float, abar_j: float, error: float) -> float:
+    v = 1 - abar_k / abar_j
+    b = v * (1 - abar_j) / (1 - abar_k)
+    c = math.sqrt(abar_j) * v / (1 - abar_k)
+    return b - c**2 * error
 
 
 # %% right="08.2" name="one fraction"
