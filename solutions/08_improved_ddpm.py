@@ -115,7 +115,7 @@ assert not near(found.flip(0), right, 1e-6), "the variances are in reverse order
 assert bool((found > 0).all()), (
     "a variance is not negative: abar falls, so which of two neighbours is divided by which?"
 )
-assert not near(found[:-1], -torch.log1p(-right[:-1]), 1e-6), (
+assert not near(found[:50], -torch.log1p(-right[:50]), 1e-6), (
     "the variance is the share that is lost, not its logarithm"
 )
 assert near(found[-1:], right[-1:], 1e-7) or not near(found[:-1], right[:-1], 1e-7), (
