@@ -332,6 +332,8 @@ assert not near(found, by_variance - kl), (
     "the noise is scaled by the variance exp(log v), where a draw needs the standard deviation"
 )
 assert not near(found, by_log - kl), "the noise is scaled by log v: turn it into a standard deviation first"
+assert not near(found, likelihood - kl_to_normal(0 * mean, log_variance)), "the mean is missing in the KL term"
+assert not near(found, likelihood - kl / 2), "the KL term is halved twice"
 assert not near(found, likelihood - 2 * kl), "the KL term is twice too large: it has a factor 1/2"
 assert not near(found, likelihood / 3 - kl / 2), (
     "means over the components, where sums are needed: independent components *multiply* their densities"
@@ -566,6 +568,10 @@ assert not near(drawn, corner(logits, -gumbel(uniform))), "the sign of the noise
 assert not near(drawn, corner(logits, 0.5 * gumbel(uniform))), (
     "only the logits are divided by the temperature: then the temperature changes the probabilities, not the softness"
 )
+assert not near(drawn, corner(logits, gumbel(uniform)) + soft.detach()), (
+    "the relaxed draw is there in value too: the value must be the one-hot vector alone"
+)
+assert not near(drawn, corner(logits, gumbel(1 - uniform))), "the noise is made of 1 - U, where it is to be made of U"
 assert not near(drawn, corner(-logits, -gumbel(uniform))), "this is the smallest entry, not the largest"
 assert near(drawn, corner(logits, gumbel(uniform))), (
     "the value is not the one-hot vector at the largest entry of the relaxed draw"
@@ -656,6 +662,7 @@ assert not near(made[0], discriminator_loss(fake, real).detach()), (
 )
 assert not near(made[0], of_real), "the discriminator's loss sees the data alone: it has a second term, of the samples"
 assert not near(made[0], of_fake), "the discriminator's loss sees the samples alone: it has a first term, of the data"
+assert not near(made[0], of_real - of_fake), "the discriminator's second term has the wrong sign: both are costs"
 assert near(made[0], judge), "the discriminator's loss is wrong"
 assert not near(made[1], generator_loss(fake, saturating=True).detach()), (
     "this generator's loss saturates: where the discriminator is sure of a fake, its gradient vanishes"

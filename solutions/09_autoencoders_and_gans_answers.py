@@ -356,6 +356,28 @@ def elbo(x, mean, log_variance, decode, std, noise):
     return torch.distributions.Normal(decode(z), std).log_prob(x).sum(1) - kl_to_normal(mean, log_variance)
 
 
+# %% wrong="09.3" hint="the mean is missing"
+def elbo(
+    x: Tensor, mean: Tensor, log_variance: Tensor, decode: Callable[[Tensor], Tensor], std: float, noise: Tensor
+) -> Tensor:
+    z = mean + torch.exp(log_variance / 2) * noise
+    square = (x - decode(z)).square().sum(1)
+    log_likelihood = -square / (2 * std**2) - x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    divergence = 0.5 * (log_variance.exp() - 1 - log_variance).sum(1)
+    return log_likelihood - divergence
+
+
+# %% wrong="09.3" hint="halved twice"
+def elbo(
+    x: Tensor, mean: Tensor, log_variance: Tensor, decode: Callable[[Tensor], Tensor], std: float, noise: Tensor
+) -> Tensor:
+    z = mean + torch.exp(log_variance / 2) * noise
+    square = (x - decode(z)).square().sum(1)
+    log_likelihood = -square / (2 * std**2) - x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    return log_likelihood - 0.5 * divergence
+
+
 # %% right="09.3" name="torch.distributions"
 def elbo(x, mean, log_variance, decode, std, noise):
     q = torch.distributions.Normal(mean, log_variance.mul(0.5).exp())
@@ -659,6 +681,20 @@ def straight_through(logits, uniform, temperature):
     return h + s - s.detach()
 
 
+# %% wrong="09.5" hint="is there in value too"
+def straight_through(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    soft = torch.softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft
+
+
+# %% wrong="09.5" hint="made of 1 - U"
+def straight_through(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    soft = torch.softmax((logits - torch.log(-torch.log(1 - uniform))) / temperature, dim=1)
+    hard = torch.zeros_like(soft).scatter(1, soft.argmax(1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
 # %% right="09.5" name="one_hot"
 def straight_through(logits, uniform, temperature):
     g = -torch.log(-torch.log(uniform))
@@ -778,6 +814,16 @@ def gan_losses(real, fake):
 # %% wrong="09.6" hint="sees the samples alone"
 def gan_losses(real, fake):
     return F.softplus(fake).mean(), F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="second term has the wrong sign"
+def gan_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    return F.softplus(-real).mean() - F.softplus(fake).mean(), F.softplus(-fake).mean()
+
+
+# %% wrong="09.6" hint="from the discriminator's loss"
+def gan_losses(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    return F.softplus(-real.detach()).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
 
 
 # %% right="09.6" name="binary cross-entropy"
