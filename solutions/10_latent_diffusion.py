@@ -202,6 +202,7 @@ assert not near(loss, square), (
     "both terms together are (1 + beta) times the mean square, yours is 1 times: is the commitment missing, or was "
     "beta taken off the first term?"
 )
+assert not near(loss, 1.09 * square), "beta enters as it is, not squared"
 assert near(loss, 1.3 * square), "its value must be (1 + beta) times the mean squared difference"
 assert loss.requires_grad, "nothing gets a gradient: in each term one side alone is to be detached"
 to_z, to_e = torch.autograd.grad(loss, (z, e), allow_unused=True)
@@ -586,6 +587,7 @@ noised, seen, flag = given[:, :2], given[:, 2:4], given[:, 4:]
 across = path.sample(z.transpose(0, 3), t, noise.transpose(0, 3)).transpose(0, 3)
 assert not near(noised, across), "t has landed on the width: each sample has a time of its own"
 assert not near(noised, path.sample(z, 1 - t, noise)), "t = 1 is the data and t = 0 the noise, not the reverse"
+assert not near(noised, path.sample(z, t[:1].expand(4), noise)), "all samples got the first one's time"
 assert not near(given[:, :1], known), "the mask comes last, after the noised image and the known pixels"
 shown = z.masked_fill(known == 0, 0.0)
 assert not near(noised, shown), "the noised image comes first, the known pixels after it"
@@ -608,6 +610,8 @@ assert not near(target, noise), "the target is a velocity, and not the noise its
 assert not near(target, velocity.masked_fill(known == 1, 0.0)), (
     "the target is the velocity of the whole image: known pixels have one too"
 )
+assert not near(target, shown - noise), "the target is the velocity of the whole image: unknown pixels have one too"
+assert not near(target, x - noise), "the target is the velocity itself, not how far x has come by the time t"
 assert near(target, velocity), "the target is the velocity of the linear path, of the whole image"
 given, target = inpainting_pair(z[:1, :1], known[:1], t[:1], noise[:1, :1])
 assert shaped(given, 1, 3, 6, 4), f"one image with C = 1 must give (1, 3, 6, 4), got {tuple(given.shape)}"

@@ -87,6 +87,13 @@ def quantise(z, codebook):
     return z + 0, index
 
 
+# %% wrong="10.1" hint="must be integers"
+def quantise(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    index = torch.cdist(z, codebook).argmin(dim=1)
+    e = codebook[index]
+    return e.detach() + (z - z.detach()), index.double()
+
+
 # %% right="10.1" name="by the expanded square"
 def quantise(z, codebook):
     index = (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
@@ -199,6 +206,11 @@ def codebook_loss(z, e, commitment=1.0):
 # %% wrong="10.2" hint="the first term is missing"
 def codebook_loss(z, e, commitment=0.25):
     return commitment * F.mse_loss(z, e.detach())
+
+
+# %% wrong="10.2" hint="not squared"
+def codebook_loss(z: Tensor, e: Tensor, commitment: float = 0.25) -> Tensor:
+    return F.mse_loss(e, z.detach()) + commitment**2 * F.mse_loss(z, e.detach())
 
 
 # %% right="10.2" name="squares and means"
@@ -614,6 +626,13 @@ def guided(net, x, t, y, null, w):
     return net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null.expand_as(y)]))[: len(x)]
 
 
+# %% wrong="10.5" hint="times that are no image's"
+def guided(net, x: Tensor, t: Tensor, y: Tensor, null: Tensor, w: float) -> Tensor:
+    both = net(torch.cat([x, x]), torch.cat([t, 0 * t]), torch.cat([y, null.expand_as(y)]))
+    conditional, free = both.chunk(2)
+    return (1 - w) * free + w * conditional
+
+
 # %% right="10.5" name="null first"
 def guided(net, x, t, y, null, w):
     both = net(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([null.repeat(len(y), 1), y]))
@@ -734,6 +753,27 @@ def inpainting_pair(z, known, t, noise):
     return torch.cat([a * z + (1 - a) * noise, z * known, known.expand_as(z)], 1), z - noise
 
 
+# %% wrong="10.6" hint="unknown pixels have one too"
+def inpainting_pair(z: Tensor, known: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    time = t[:, None, None, None]
+    x = time * z + (1 - time) * noise
+    return torch.cat([x, z * known, known], dim=1), z * known - noise
+
+
+# %% wrong="10.6" hint="by the time t"
+def inpainting_pair(z: Tensor, known: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    time = t[:, None, None, None]
+    x = time * z + (1 - time) * noise
+    return torch.cat([x, z * known, known], dim=1), x - noise
+
+
+# %% wrong="10.6" hint="the first one's time"
+def inpainting_pair(z: Tensor, known: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    time = t[0]
+    x = time * z + (1 - time) * noise
+    return torch.cat([x, z * known, known], dim=1), z - noise
+
+
 # %% right="10.6" name="lerp"
 def inpainting_pair(z, known, t, noise):
     x = torch.lerp(noise, z, t.reshape(-1, 1, 1, 1))
@@ -803,6 +843,12 @@ def break_even(call, decoder, factor):
 # %% wrong="10.7" hint="was it rounded"
 def break_even(call, decoder, factor):
     return decoder // (call - call // factor**2) + 1
+
+
+# %% wrong="10.7" hint="one more is needed"
+def break_even(call: int, decoder: int, factor: int) -> int:
+    # N C (f^2 - 1) > D f^2, in whole numbers, so that no rounding can tip an equality.
+    return decoder * factor**2 // (call * (factor**2 - 1))
 
 
 # %% right="10.7" name="a search, one by one"
