@@ -610,7 +610,9 @@ assert not near(target, noise), "the target is a velocity, and not the noise its
 assert not near(target, velocity.masked_fill(known == 1, 0.0)), (
     "the target is the velocity of the whole image: known pixels have one too"
 )
-assert not near(target, shown - noise), "the target is the velocity of the whole image: unknown pixels have one too"
+assert not near(target, shown - noise), (
+    "the target is made of known pixels alone: the velocity of the whole image is asked for"
+)
 assert not near(target, x - noise), "the target is the velocity itself, not how far x has come by the time t"
 assert near(target, velocity), "the target is the velocity of the linear path, of the whole image"
 given, target = inpainting_pair(z[:1, :1], known[:1], t[:1], noise[:1, :1])

@@ -702,7 +702,7 @@ def inpainting_pair(z, known, t, noise):
     return torch.cat([time * z + (1 - time) * noise, z * (1 - known), known], dim=1), z - noise
 
 
-# %% wrong="10.6" hint="of the whole image"
+# %% wrong="10.6" hint="known pixels have one too"
 def inpainting_pair(z, known, t, noise):
     time = t[:, None, None, None]
     return torch.cat([time * z + (1 - time) * noise, z * known, known], dim=1), (z - noise) * (1 - known)
@@ -753,7 +753,7 @@ def inpainting_pair(z, known, t, noise):
     return torch.cat([a * z + (1 - a) * noise, z * known, known.expand_as(z)], 1), z - noise
 
 
-# %% wrong="10.6" hint="unknown pixels have one too"
+# %% wrong="10.6" hint="made of known pixels alone"
 def inpainting_pair(z: Tensor, known: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     time = t[:, None, None, None]
     x = time * z + (1 - time) * noise
