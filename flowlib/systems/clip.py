@@ -139,6 +139,9 @@ class CLIPSystem:
 
     def __post_init__(self) -> None:
         check_choice("encoder", self.encoder, ("vit", "conv"))
+        # JSON, from which a run's recipe comes back, knows lists only.
+        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in self.image_args.items()}
+        object.__setattr__(self, "image_args", sizes)
         for name in ("width", "depth", "heads", "embedding"):
             check_count(name, getattr(self, name))
         check_number("dropout", self.dropout, 0, 1)

@@ -1,5 +1,6 @@
 """CLIP: its loss is the definition's, it learns pairs, reads labels in words, and trains on two processes as on one."""
 
+import json
 import math
 import os
 import subprocess
@@ -15,7 +16,7 @@ from flowlib.cli import main
 from flowlib.data import Dataset, Scenes
 from flowlib.data.pixels import read_picture
 from flowlib.plotting import picture_grid, save_figure
-from flowlib.recipes import change, find_recipe
+from flowlib.recipes import change, find_recipe, from_dict, to_dict
 from flowlib.runs import evaluate_run, load_run, train
 from flowlib.systems.clip import CaptionedCLIP, CLIPSystem, contrastive_loss
 from flowlib.systems.zero_shot import classify, retrieval, zero_shot
@@ -202,6 +203,12 @@ def test_a_picture_is_read_in_the_shape_that_is_asked_for(tmp_path: Path) -> Non
 def test_bad_settings_are_named(settings: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         CLIPSystem(**settings)
+
+
+@pytest.mark.parametrize("name", ["clip-vit", "clip-conv", "clip-noised", "scenes-text", "scenes", "judge", "judge-32"])
+def test_a_recipe_comes_back_from_json_as_it_was(name: str) -> None:
+    recipe = find_recipe(name)
+    assert from_dict(json.loads(json.dumps(to_dict(recipe)))) == recipe
 
 
 def test_data_without_captions_are_refused() -> None:
