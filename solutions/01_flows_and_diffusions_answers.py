@@ -68,13 +68,57 @@ def euler_path(f, x, times):
     return torch.stack(states)
 
 
-# %% wrong="01.1" hint="all states are the same tensor"
+# %% wrong="01.1" hint="all states are equal"
 def euler_path(f, x, times):
     x = x.clone()
     states = [x]
     for t, s in pairwise(times):
         x += (s - t) * f(x, t)
         states.append(x)
+    return torch.stack(states)
+
+
+# %% wrong="01.1" hint="the answer calls euler"
+def euler_path(f, x, times):
+    states = [x]
+    for t, s in pairwise(times):
+        states.append(STEPS["euler"](f, states[-1], t, s - t))
+    return torch.stack(states)
+
+
+# %% wrong="01.1" hint="the answer calls odeint"
+def euler_path(f, x, times):
+    return odeint(lambda t, x: f(x, t), x, times, method="euler")
+
+
+# %% wrong="01.1" hint="all tensors are float64"
+def euler_path(f, x, times):
+    states = torch.zeros(len(times), *x.shape)
+    states[0] = x
+    for n in range(len(times) - 1):
+        states[n + 1] = states[n] + (times[n + 1] - times[n]) * f(states[n].double(), times[n])
+    return states
+
+
+# %% wrong="01.1" hint="some values are NaN"
+def euler_path(f, x, times):
+    return torch.full((len(times), *x.shape), math.nan, dtype=torch.float64)
+
+
+# %% wrong="01.1" hint="expected a tensor of shape (3, 1, 3)"
+def euler_path(f, x, times):
+    states = [x]
+    for t, s in pairwise(times):
+        states.append(states[-1] + (s - t) * f(states[-1], t))
+    return torch.stack(states).squeeze()
+
+
+# %% wrong="01.1" hint="use the times as they come"
+def euler_path(f, x, times):
+    states, now = [x], torch.zeros((), dtype=x.dtype)
+    for s in times[1:]:
+        states.append(states[-1] + (s - now) * f(states[-1], now))
+        now = s
     return torch.stack(states)
 
 
@@ -92,6 +136,17 @@ def euler_path(f, x, times):
     for t, s in pairwise(times):
         states.append(states[-1] + (s - t) * f(t, states[-1]))
     return torch.stack(states)
+
+
+# %% right="01.1" name="in place on a copy, from the back of the list"
+def euler_path(f, x, times):
+    states = torch.empty(len(times), *x.shape, dtype=torch.float64)
+    state = x.clone()
+    for n, t in enumerate(times):
+        states[n] = state
+        if n + 1 < len(times):
+            state += (times[n + 1] - t) * f(state, t)
+    return states
 
 
 # %% right="01.1" name="written into a tensor"
@@ -174,6 +229,47 @@ def second_order_step(f, x, t, h, c):
     return x + h * (k1 + f(x + c * h * k1, t + c * h) / (2 * c))
 
 
+# %% wrong="01.2" hint="the answer calls adams_bashforth"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    first, second = solvers.adams_bashforth(torch.tensor([0.0, c]).double(), torch.tensor(1.0).double())
+    return x + h * (first * k1 + second * k2)
+
+
+# %% wrong="01.2" hint="`x` has been changed in place"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    x += h * ((1 - 1 / (2 * c)) * k1 + k2 / (2 * c))
+    return x
+
+
+# %% wrong="01.2" hint="`t` has been changed in place"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    t += c * h
+    return x + h * ((1 - 1 / (2 * c)) * k1 + f(x + c * h * k1, t) / (2 * c))
+
+
+# %% wrong="01.2" hint="the state has not moved"
+def second_order_step(f, x, t, h, c):
+    f(x + c * h * f(x, t), t + c * h)
+    return x
+
+
+# %% wrong="01.2" hint="x or h is missing"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    return h * ((1 - 1 / (2 * c)) * k1 + k2 / (2 * c))
+
+
+# %% wrong="01.2" hint="some values are NaN"
+def second_order_step(f, x, t, h, c):
+    return math.nan * f(x + c * h * f(x, t), t + c * h)
+
+
 # %% wrong="01.2" hint="two evaluations of f, yours has 1"
 def second_order_step(f, x, t, h, c):
     return x + h * f(x, t)
@@ -203,7 +299,38 @@ def second_order_step(f, x, t, h, c):
     return torch.add(x, w[0] * first + w[1] * second, alpha=h)
 
 
-# %% wrong="01.3" hint="so standard deviation sqrt(h), not h"
+# %% wrong="01.3" hint="the paths never move"
+def brownian(times, paths, generator):
+    return torch.zeros(len(times), paths, dtype=torch.float64)
+
+
+# %% wrong="01.3" hint="mirror images"
+def brownian(times, paths, generator):
+    noise = torch.randn(len(times) - 1, (paths + 1) // 2, generator=generator, dtype=torch.float64)
+    noise = torch.cat([noise, -noise], dim=1)[:, :paths]
+    return torch.cat([torch.zeros(1, paths).double(), (times.diff().sqrt()[:, None] * noise).cumsum(0)])
+
+
+# %% wrong="01.3" hint="the time at which it ends"
+def brownian(times, paths, generator):
+    noise = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
+    return torch.cat([torch.zeros(1, paths).double(), (times[1:].sqrt()[:, None] * noise).cumsum(0)])
+
+
+# %% wrong="01.3" hint="all tensors are float64"
+def brownian(times, paths, generator):
+    noise = torch.randn(len(times) - 1, paths, generator=generator)
+    return torch.cat([torch.zeros(1, paths), (times.diff().sqrt()[:, None].float() * noise).cumsum(0)])
+
+
+# %% wrong="01.3" hint="expected a tensor of shape (2, 1)"
+def brownian(times, paths, generator):
+    noise = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
+    W = torch.cat([torch.zeros(1, paths).double(), (times.diff().sqrt()[:, None] * noise).cumsum(0)])
+    return W.squeeze()
+
+
+# %% wrong="01.3" hint="an increment over h is h^2"
 def brownian(times, paths, generator):
     noise = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
     return torch.cat([torch.zeros(1, paths).double(), (times.diff()[:, None] * noise).cumsum(0)])
@@ -270,7 +397,7 @@ def brownian(times, paths, generator):
     return torch.cat([torch.zeros(1, paths).double(), (times.diff().sqrt()[:, None] * noise).cumsum(0)])
 
 
-# %% wrong="01.3" hint="do not seed the generator anew"
+# %% wrong="01.3" hint="two calls in a row are equal"
 def brownian(times, paths, generator):
     noise = torch.randn(len(times) - 1, paths, generator=generator.manual_seed(0), dtype=torch.float64)
     return torch.cat([torch.zeros(1, paths).double(), (times.diff().sqrt()[:, None] * noise).cumsum(0)])
@@ -345,7 +472,7 @@ def euler_maruyama(drift, diffusion, x, times, generator):
     return torch.stack(states)
 
 
-# %% wrong="01.4" hint="Brownian motion moves by sqrt(h)"
+# %% wrong="01.4" hint="does not move by h in a time h"
 def euler_maruyama(drift, diffusion, x, times, generator):
     states = [x]
     for t, s in pairwise(times):
@@ -355,7 +482,7 @@ def euler_maruyama(drift, diffusion, x, times, generator):
     return torch.stack(states)
 
 
-# %% wrong="01.4" hint="it lacks sqrt(h)"
+# %% wrong="01.4" hint="does not know how long the step is"
 def euler_maruyama(drift, diffusion, x, times, generator):
     states = [x]
     for t, s in pairwise(times):
@@ -384,7 +511,59 @@ def euler_maruyama(drift, diffusion, x, times, generator):
     return torch.stack(states)
 
 
-# %% wrong="01.4" hint="all samples of the batch got the same noise"
+# %% wrong="01.4" hint="two calls in a row are equal"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    torch.manual_seed(0)
+    states = [x]
+    for t, s in pairwise(times):
+        x = x + (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(x, t) * torch.randn_like(x)
+        states.append(x)
+    return torch.stack(states)
+
+
+# %% wrong="01.4" hint="f must be taken at the time where the step begins"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    states = [x]
+    for t, s in pairwise(times):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + (s - t) * drift(x, s) + (s - t).sqrt() * diffusion(x, t) * noise
+        states.append(x)
+    return torch.stack(states)
+
+
+# %% wrong="01.4" hint="the second step is wrong where f and g depend on the state"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    states, start = [x], x
+    for t, s in pairwise(times):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(start, t) * noise
+        states.append(x)
+    return torch.stack(states)
+
+
+# %% wrong="01.4" hint="mirror image"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    states = [x]
+    for t, s in pairwise(times):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        half = len(x) // 2
+        noise[half : 2 * half] = -noise[:half]
+        x = x + (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(x, t) * noise
+        states.append(x)
+    return torch.stack(states)
+
+
+# %% wrong="01.4" hint="`x` has been changed in place"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    states = [x.clone()]
+    for t, s in pairwise(times):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x += (s - t) * drift(x, t) + (s - t).sqrt() * diffusion(x, t) * noise
+        states.append(x.clone())
+    return torch.stack(states)
+
+
+# %% wrong="01.4" hint="all samples got the same noise"
 def euler_maruyama(drift, diffusion, x, times, generator):
     states = [x]
     for t, s in pairwise(times):
@@ -557,6 +736,11 @@ def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
     return mu + decay * (m0 - mu), decay**2 * v0 + g**2 / (2 * theta) * (decay**2 - 1)
 
 
+# %% wrong="01.5" hint="one of the two numbers is NaN"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    return math.nan, math.nan
+
+
 # %% wrong="01.5" hint="return two numbers"
 def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
     return mu + math.exp(-theta * t) * (m0 - mu)
@@ -670,11 +854,76 @@ def langevin(score, x, h, steps, temperature, generator):
     return x
 
 
-# %% wrong="01.6" hint="scaled by h: it must be"
+# %% wrong="01.6" hint="does not move by h in a time h"
 def langevin(score, x, h, steps, temperature, generator):
     for _ in range(steps):
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         x = x + h * (score(x) + math.sqrt(2 * temperature) * noise)
+    return x
+
+
+# %% wrong="01.6" hint="the coordinates of a sample got the same noise"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        noise = torch.randn(len(x), 1, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + math.sqrt(2 * h * temperature) * noise
+    return x
+
+
+# %% wrong="01.6" hint="two calls in a row are equal"
+def langevin(score, x, h, steps, temperature, generator):
+    generator = torch.Generator().manual_seed(42)
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + math.sqrt(2 * h * temperature) * noise
+    return x
+
+
+# %% wrong="01.6" hint="two calls with equal generators differ"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        x = x + h * score(x) + math.sqrt(2 * h * temperature) * torch.randn_like(x)
+    return x
+
+
+# %% wrong="01.6" hint="`x` has been changed in place"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x += h * score(x) + math.sqrt(2 * h * temperature) * noise
+    return x
+
+
+# %% wrong="01.6" hint="some values are NaN"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = temperature * (x + h * score(x)) / temperature + math.sqrt(2 * h * temperature) * noise
+    return x
+
+
+# %% wrong="01.6" hint="the states after the last step only"
+def langevin(score, x, h, steps, temperature, generator):
+    states = [x]
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        states.append(states[-1] + h * score(states[-1]) + math.sqrt(2 * h * temperature) * noise)
+    return torch.stack(states)
+
+
+# %% wrong="01.6" hint="the states have not moved"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x + h * score(x) + math.sqrt(2 * h * temperature) * noise  # thrown away
+    return x
+
+
+# %% wrong="01.6" hint="does not know how long the step is"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + math.sqrt(2 * temperature) * noise
     return x
 
 
@@ -750,6 +999,11 @@ def langevin_law(v, h):
 # %% wrong="01.7" hint="h_max must grow with v"
 def langevin_law(v, h):
     return v / (1 - h / (2 * v)), 2 / v
+
+
+# %% wrong="01.7" hint="one of the two numbers is NaN"
+def langevin_law(v, h):
+    return v / (1 - h / (2 * v)), math.inf
 
 
 # %% wrong="01.7" hint="return two numbers"
@@ -845,6 +1099,20 @@ def order_and_error(solve, steps):
     a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
     p = math.log2((a - b).norm() / (b - c).norm())
     return p, float((b - c).norm()) / (2**p - 1)
+
+
+# %% wrong="01.8" hint="do not round it"
+def order_and_error(solve, steps):
+    a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
+    p = round(math.log2((a - b).norm() / (b - c).norm()))
+    return p, float((b - c).norm(dim=1).mean()) / (2**p - 1)
+
+
+# %% wrong="01.8" hint="steps only; you asked for"
+def order_and_error(solve, steps):
+    truth = solve(2**20 * steps)
+    first, second = ((solve(n) - truth).norm(dim=1).mean() for n in (steps, 4 * steps))
+    return float(torch.log2(first / second)) / 2, float(second)
 
 
 # %% wrong="01.8" hint="return two numbers"
