@@ -108,7 +108,9 @@ def look_at_noise(z: Tensor) -> None:
     )
     assert not bool((z >= 0).all()), "the noise is never negative: randn, not rand, and not its square"
     z, six = z / z.std(), 6 / math.sqrt(z.numel())  # six standard deviations of a mean
-    assert abs(float(z.mean())) < six, "the noise does not have mean 0"
+    assert abs(float(z.mean())) < six, (
+        "what is added does not have mean 0: is it rand for randn, or does g move the drift?"
+    )
     assert abs(float((z[:, 0] * z[:, 1]).mean())) < 2 * six, "the noise of the coordinates must be independent"
     fourth = float((z**4).mean())
     assert fourth < 8, (
@@ -179,14 +181,17 @@ assert not near(growth, growth[:1].expand(6, 3, 2)), "each step has its own leng
 assert not near(states[1:] - x, times[1:, None, None] * x), (
     "take the velocity where the particle is now, not at the start"
 )
-assert near(growth, h[:, None, None].expand(6, 3, 2)), "on dx/dt = x a step must multiply the state by 1 + h"
+h = h[:, None, None].expand(6, 3, 2)
+assert not near(growth, -h), "the states move against the velocity: a step is the later time minus the earlier one"
+assert not near(growth, h - 1), "a step adds to the state: x_n is missing"
+assert not near(growth, h + h**2 / 2), "Euler's method looks at the field once in a step, where it begins"
+assert near(growth, h), "on dx/dt = x a step must multiply the state by 1 + h"
 clock = follow(lambda x, t: torch.ones_like(points(x, (3, 2))) * at(t, x), x, times).diff(dim=0)  # dx/dt = t
-assert not near(clock, (h * times[1:])[:, None, None].expand(6, 3, 2)), (
+assert not near(clock, h * times[1:, None, None]), (
     "take the velocity at the time where the step begins, not where it ends"
 )
-assert near(clock, (h * times[:-1])[:, None, None].expand(6, 3, 2)), (
-    "on dx/dt = t a step must add h times its first time"
-)
+assert not near(clock, h * torch.arange(6)[:, None, None]), "f needs the time of a step, not its number"
+assert near(clock, h * times[:-1, None, None]), "on dx/dt = t a step must add h times its first time"
 late = torch.tensor([0.5, 0.7, 0.8], dtype=torch.float64)  # not from 0, one sample, three dimensions
 alone = sound(follow(lambda x, t: torch.ones_like(points(x, (1, 3))), torch.zeros(1, 3).double(), late), (3, 1, 3))
 assert near(alone[:, 0], (late - 0.5)[:, None].expand(3, 3)), (
@@ -289,6 +294,7 @@ for c in (0.25, 0.7, 1.0):  # dx/dt = x (1 + t) says where f is asked
         assert not near(slope, (early + late) / 2 * one, 1e-6), (
             "equal weights belong to Heun, c = 1; for other c they give order 1"
         )
+        assert not near(slope, late * one, 1e-6), "the first slope is not used: that is right for c = 1/2 alone"
         assert not near(early + late - slope, 0.4 * one, 1e-6), "the two weights are exchanged"
     assert near(slope, 0.4 * one, 1e-6), (
         f"the weights are not right for c = {c}: compare the terms with h^2 in both expansions"
@@ -373,10 +379,19 @@ variance = dW.var(dim=1)
 assert bool((dW.abs() > 1e-12).any()), "the paths never move: they are 0 at all times"
 assert bool((variance > 1e-12).all()), "all paths are the same: each path needs noise of its own"
 drawn(lambda generator: walk(times, count, generator))
+assert float(W[1].diff().var()) > float(W[1].var()), (
+    "neighbouring paths are close: the sum runs over paths, not over time"
+)
 six = 6 / math.sqrt(count)  # six standard deviations of a mean
 assert bool((dW.mean(dim=1).abs() < six * dW.std(dim=1)).all()), "the increments do not have mean 0: randn, not rand"
 assert W[1].abs().unique().numel() == count, (
     "some paths are copies of others, or their mirror images: each path needs noise of its own"
+)
+z = dW / variance.sqrt()[:, None]
+together = z @ z.T / count - torch.eye(6)
+assert not bool((together[0, 1:] > 0.9).all()), "every step of a path uses the same noise: draw it anew for each step"
+assert not near(W[1:].var(dim=1) / h, torch.ones(6), 6 * math.sqrt(2 / count)), (
+    "these are the increments: a path is their sum, up to each time"
 )
 independent = times[:-1] + times[1:]  # var(W_s - W_t) if the two were drawn independently of each other
 independent[0] = h[0]
@@ -396,9 +411,6 @@ assert not near(variance / times[1:], torch.ones(6), error), (
     "the variance of an increment is the time at which it ends: it must be the length of its step"
 )
 assert near(variance / h, torch.ones(6), error), "the variance of an increment must be the length of its step"
-z = dW / variance.sqrt()[:, None]
-together = z @ z.T / count - torch.eye(6)
-assert not bool((together[0, 1:] > 0.9).all()), "every step of a path uses the same noise: draw it anew for each step"
 assert bool((together.abs() < 1.5 * error).all()), "increments over different steps must be independent"
 assert abs(float((z**4).mean()) - 3) < 8 * math.sqrt(96 / z.numel()), (
     "mean and variance are right, but the increments are not Gaussian: their fourth moment is not 3"
@@ -540,6 +552,7 @@ assert not near(variance / length**2, torch.ones(3), bar), (
     "the noise is scaled by h: Brownian motion does not move by h in a time h"
 )
 assert not near(variance, torch.ones(3), bar), "the noise does not know how long the step is"
+assert not near(variance / variance.mean(), torch.ones(3), 2 * bar), "the steps are not equal: each has its own length"
 assert near(variance / length, torch.ones(3), bar), (
     f"for g = 1 the noise of the steps has {(variance / length).tolist()} times the right variance"
 )
@@ -550,10 +563,15 @@ assert float((z[:-1] * z[1:]).mean().abs()) < 6 / math.sqrt(4 * count), (
 )
 # The same noise again, with other g. In the first step, from x at t = 0.3, it must be g(x, 0.3) times as large.
 still = moves(zero, one, [0.3, 0.5])[0]
-assert not near(moves(zero, lambda x, t: 2 * one(x, t), [0.3, 0.5])[0], 4 * still), (
+double = moves(zero, lambda x, t: 2 * one(x, t), [0.3, 0.5])[0]
+assert not near(double, 4 * still), (
     "a g of 2 makes the noise 4 times as large: g is a standard deviation, not a variance"
 )
+assert not near(double, 2**0.5 * still), "a g of 2 makes the noise only 1.41 times as large: g needs no square root"
 drift = moves(f, zero, [0.3, 0.5])[0]
+assert near(moves(f, one, [0.3, 0.5])[0] - drift, still), (
+    "f must be taken where the step begins, before the noise has moved x"
+)
 factor = (moves(f, g, [0.3, 0.5])[0] - drift) / still
 assert not near(factor, g(x + drift, torch.tensor(0.3)), 1e-6), (
     "g must be taken where the step begins, before the drift has moved x"
@@ -642,6 +660,12 @@ def law(m0: float, v0: float, theta: float, mu: float, g: float, t: float) -> tu
 
 
 # Each line tries one thing at a time, with numbers for answers.
+first = law(2.0, 0.0, 1.5, 0.0, 0.8, 0.4)
+assert not near(first[0], 0.1490785681, 1e-6), "the mean comes first, then the variance"
+assert not near(first[0], 0.6023884238, 1e-6), "the mean decays too fast: what belongs to the variance is squared"
+assert near(first[0], 1.0976232722, 1e-6) or not near(first[0], 1.0976232722, 0.01), (
+    "the mean is almost right: a closed form is asked for, not a simulation"
+)
 assert near(law(2.0, 0.0, 1.5, 0.0, 0.8, 0.4)[0], 1.0976232722, 1e-6), (
     "wrong mean for mu = 0: e^(-theta t) times the first one"
 )
@@ -663,6 +687,10 @@ assert not near(rest, 0.4266666667, 1e-6), (
     "the final variance is twice too large: the exponential in the isometry is squared"
 )
 assert not near(rest, 0.2666666667, 1e-6), "the final variance must grow with the square of g"
+assert not near(rest, 0.64 * 60, 1e-6), "the variance grows for ever: but the spring makes X forget the older noise"
+assert not near(rest, 0.1422222222, 1e-6), (
+    "the final variance falls with the strength of the spring, not with its square"
+)
 assert near(rest, 0.2133333333, 1e-6), "after a long time the variance must be that of the stationary law"
 young = law(0.0, 0.0, 1.5, 0.0, 0.8, 0.4)[1]
 assert not near(young, 0.0962535176, 1e-6), (
@@ -757,12 +785,18 @@ x = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, -0.2]], dtype=torch.float64)
 cold = walk(lambda x: -points(x, (3, 2)), x, 0.1, 4, 1e-20, seeded(0))  # p = N(0, I), next to no noise
 assert getattr(cold, "shape", None) != (5, 3, 2), "return the states after the last step only"
 cold = sound(cold, (3, 2))
+again = walk(lambda x: -x, x, 0.1, 4, 1e-20, seeded(1))
+assert not bool(((cold - again).abs() > 1e6).any()), (
+    "at a tiny T the noise is huge: high temperature must mean more noise"
+)
 assert bool((cold.abs() < 1e6).all()), (
     "at a tiny T the states run to infinity: the drift is the score itself, whatever T is"
 )
-assert not near(cold, x), "the states have not moved"
+assert near(cold, again, 1e-7), "at T = 1e-20 there is still noise: how has it to depend on T?"
+assert not near(cold, x), "the states have not moved: is T a factor of the drift, or is a step's result thrown away?"
 assert not near(cold, 1.1**4 * x), "the states run away from where p is large: check the sign of the drift"
 assert not near(cold, 0.9**3 * x), "`steps` steps are asked for, you made one fewer"
+assert not near(cold, 0.9**5 * x), "`steps` steps are asked for, you made one more"
 assert not near(cold, 0.95**4 * x), "the drift is the whole score, and the noise belongs to that: g^2 = 2, not 1"
 assert not near(cold, (1 - 4 * 0.1) * x), "the score must be taken anew at each step, where the sample is now"
 assert near(cold, 0.9**4 * x), "at a tiny T a step must add h times the score, and next to nothing else"
@@ -778,9 +812,13 @@ def cubic(x: Tensor) -> Tensor:
 
 
 descent = sound(walk(cubic, x, h, 1, 0.0, seeded(2)), (count, 2))
-kick = drawn(lambda generator: sound(walk(cubic, x, h, 1, T, generator), (count, 2)) - descent)  # one step
-assert float(kick.abs().max()) > 0, "at T = 3 there is no noise"
+kick = sound(walk(cubic, x, h, 1, T, seeded(3)), (count, 2)) - descent  # what the noise adds in one step
+assert float(kick.abs().max()) > 0, "a single step at T = 3 adds no noise: the last step is like all others"
+drawn(lambda generator: walk(cubic, x, h, 1, T, generator))
 assert not near(kick / cubic(x), (kick / cubic(x))[:1, :1].expand(count, 2)), "the drift must not depend on T"
+assert near(kick, walk(torch.zeros_like, x, h, 1, T, seeded(3)) - x), (
+    "with another score the same noise adds something else: take the score before the noise has moved x"
+)
 look_at_noise(kick)
 variance, bar = float(kick.var()), 6 / math.sqrt(count)
 for mistake, message in {  # what the variance of the noise is at h = 0.05, T = 3 if ...
@@ -876,21 +914,21 @@ def limits(v: float, h: float) -> tuple[float, float]:
 
 # At v = 0.5 and h = 0.2.
 variance, largest = limits(0.5, 0.2)
+assert not near([variance, largest], [1.0, 0.625], 1e-6), "the two numbers are exchanged: the variance comes first"
 assert not near(variance, 0.5, 1e-6), "that is the variance of p: but the method does not keep p in place"
-assert not near(variance, 0.4, 1e-6), (
-    "the method is too wide, not too narrow: solve for the fixed point again, minding the signs"
-)
-assert not near(variance, 0.6, 1e-6), "that is the answer to first order in h: the exact one is asked for"
-assert not near(variance, 0.8333333333, 1e-6), (
-    "a square is lost: what multiplies a number by a factor multiplies its variance by the square"
-)
 assert not near(variance, 0.3125, 1e-6), "half of the noise is lost: its variance in a step is 2 h"
+assert variance > 0.5, "the method is too wide, not too narrow: solve for the fixed point again, minding the signs"
+assert not near(variance, 0.6, 1e-6), "that is the answer to first order in h: the exact one is asked for"
+for lost in (0.8333333333, 1.0):
+    assert not near(variance, lost, 1e-6), (
+        "a square is lost: what multiplies a number by a factor multiplies its variance by the square"
+    )
 assert not near(variance, 0.7905694150, 1e-6), "that is the standard deviation"
 assert near(variance, 0.625, 1e-6), "wrong variance: it is the fixed point of the recursion for the variance of x_n"
 assert not near(largest, 0.5, 1e-6), (
     "from there on the steps overshoot, but they still converge: when does overshooting grow?"
 )
-assert not near(limits(2.0, 0.1)[1], 1.0, 1e-6), "a narrow p needs short steps: h_max must grow with v, not fall"
+assert not near(largest, 4.0, 1e-6), "a narrow p needs short steps: h_max must grow with v, not fall"
 assert near([largest, limits(2.0, 0.1)[1]], [1.0, 4.0], 1e-6), "wrong h_max: when does the variance no longer settle?"
 ### BEGIN HIDDEN TESTS
 assert near(limits(2.0, 3.0)[0], 8.0, 1e-6), "wrong variance for a long step"
@@ -978,6 +1016,8 @@ def estimate(p: float, steps: int) -> tuple[float, float, float]:
 # A made-up solver of order 1 whose errors have different signs.
 order, error, right = estimate(1.0, 5)
 assert not near(order, math.log2(3), 1e-3), "the finest run is not the truth: compare neighbouring runs with each other"
+assert not near([order, error], [right, 1.0], 1e-6), "the order comes first, then the error"
+assert not near(order, 0.5, 1e-3), "half of the order: neighbouring runs differ by a factor of 2 in steps, not of 4"
 assert not near(order, -1, 1e-3), "the order is negative: the errors get smaller as steps get more"
 assert not near(order, math.log(2), 1e-3), "the steps are doubled, so the ratio is 2^p: take the logarithm with base 2"
 assert not near(order, 2, 1e-3), (
@@ -993,6 +1033,9 @@ assert near(error, right, 1e-6) or not near(error, 2 * right, 1e-6), (
 )
 assert near(error, right, 1e-6) or not near(error, right / 2, 1e-6), (
     "the last two runs differ by 2^p e - e, and not by 2^p e"
+)
+assert near(error, right, 1e-9) or not near(error, float(constants.abs().mean()) / 20, 1e-6), (
+    "that is the mean over all coordinates: the distance of two samples is the root of a sum of squares"
 )
 assert near(error, right, 1e-9), (
     "wrong error: the mean over samples of the Euclidean distance, which the order tells from the last difference"

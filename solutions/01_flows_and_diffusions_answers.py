@@ -138,6 +138,47 @@ def euler_path(f, x, times):
     return torch.stack(states)
 
 
+# %% wrong="01.1" hint="looks at the field once in a step"
+def euler_path(f, x, times):
+    states = [x]
+    for t, s in pairwise(times):
+        h = s - t
+        states.append(states[-1] + h * f(states[-1] + h / 2 * f(states[-1], t), t + h / 2))
+    return torch.stack(states)
+
+
+# %% wrong="01.1" hint="move against the velocity"
+def euler_path(f, x, times):
+    out = [x]
+    for t, s in pairwise(times):
+        out.append(out[-1] + (t - s) * f(out[-1], t))
+    return torch.stack(out)
+
+
+# %% wrong="01.1" hint="not its number"
+def euler_path(f, x, times):
+    out = [x]
+    for n in range(len(times) - 1):
+        out.append(out[-1] + (times[n + 1] - times[n]) * f(out[-1], torch.tensor(float(n))))
+    return torch.stack(out)
+
+
+# %% wrong="01.1" hint="x_n is missing"
+def euler_path(f, x, times):
+    out = [x]
+    for t, s in pairwise(times):
+        out.append((s - t) * f(out[-1], t))
+    return torch.stack(out)
+
+
+# %% right="01.1" name="cat"
+def euler_path(f, x, times):
+    path = x.unsqueeze(0)
+    for n in range(1, times.shape[0]):
+        path = torch.cat((path, path[-1:] + (times[n] - times[n - 1]) * f(path[-1], times[n - 1])[None]))
+    return path
+
+
 # %% right="01.1" name="in place on a copy, from the back of the list"
 def euler_path(f, x, times):
     states = torch.empty(len(times), *x.shape, dtype=torch.float64)
@@ -273,6 +314,27 @@ def second_order_step(f, x, t, h, c):
 # %% wrong="01.2" hint="two evaluations of f, yours has 1"
 def second_order_step(f, x, t, h, c):
     return x + h * f(x, t)
+
+
+# %% wrong="01.2" hint="the first slope is not used"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    return x + h * k2
+
+
+# %% wrong="01.2" hint="yours has 3"
+def second_order_step(f, x, t, h, c):
+    k2 = f(x + c * h * f(x, t), t + c * h)
+    w = 1 / (2 * c)
+    return x + h * ((1 - w) * f(x, t) + w * k2)
+
+
+# %% right="01.2" name="lists"
+def second_order_step(f, x, t, h, c):
+    a = f(x, t)
+    b = f(torch.add(x, a * (c * h)), t + h * c)
+    return x + (2 * c - 1) / (2 * c) * h * a + 0.5 / c * h * b
 
 
 # %% right="01.2" name="Euler's step and a correction"
@@ -413,6 +475,28 @@ def brownian(times, paths, generator):
 def brownian(times, paths, generator):
     h = torch.cat([times[1:2], times.diff()])
     return (h.sqrt()[:, None] * torch.randn(len(times), paths, generator=generator, dtype=torch.float64)).cumsum(0)
+
+
+# %% wrong="01.3" hint="these are the increments"
+def brownian(times, paths, generator):
+    n = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
+    return torch.cat([torch.zeros(1, paths).double(), times.diff().sqrt()[:, None] * n])
+
+
+# %% wrong="01.3" hint="the sum runs over paths"
+def brownian(times, paths, generator):
+    n = torch.randn(len(times) - 1, paths, generator=generator, dtype=torch.float64)
+    return torch.cat([torch.zeros(1, paths).double(), (times.diff().sqrt()[:, None] * n).cumsum(1)])
+
+
+# %% right="01.3" name="inplace loop"
+def brownian(times, paths, generator):
+    W = torch.zeros(len(times), paths, dtype=torch.float64)
+    for n in range(1, len(times)):
+        W[n] = W[n - 1] + (times[n] - times[n - 1]) ** 0.5 * torch.randn(
+            paths, generator=generator, dtype=torch.float64
+        )
+    return W
 
 
 # %% right="01.3" name="a loop"
@@ -643,6 +727,62 @@ def euler_maruyama(drift, diffusion, x, times, generator):
     return torch.stack(states)
 
 
+# %% wrong="01.4" hint="before the noise has moved x"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    out = [x]
+    for t, s in pairwise(times):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + diffusion(x, t) * (s - t).sqrt() * n
+        x = x + (s - t) * drift(x, t)
+        out.append(x)
+    return torch.stack(out)
+
+
+# %% wrong="01.4" hint="needs no square root"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    out = [x]
+    for t, s in pairwise(times):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + (s - t) * drift(x, t) + (diffusion(x, t) * (s - t)).sqrt() * n
+        out.append(x)
+    return torch.stack(out)
+
+
+# %% wrong="01.4" hint="does g move the drift"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    out = [x]
+    for t, s in pairwise(times):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + (s - t) * (drift(x, t) + 0.5 * diffusion(x, t) ** 2) + (s - t).sqrt() * diffusion(x, t) * n
+        out.append(x)
+    return torch.stack(out)
+
+
+# %% wrong="01.4" hint="the steps are not equal"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    out = [x]
+    h = times[1] - times[0]
+    for t, s in pairwise(times):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + (s - t) * drift(x, t) + h.sqrt() * diffusion(x, t) * n
+        out.append(x)
+    return torch.stack(out)
+
+
+# %% right="01.4" name="minus noise"
+def euler_maruyama(drift, diffusion, x, times, generator):
+    path = [x.clone()]
+    for n in range(len(times) - 1):
+        h = float(times[n + 1] - times[n])
+        x = path[n]
+        path.append(
+            x
+            + drift(x, times[n]) * h
+            - diffusion(x, times[n]) * torch.randn(*x.shape, generator=generator, dtype=torch.float64) * h**0.5
+        )
+    return torch.stack(path)
+
+
 # %% right="01.4" name="all noise drawn first"
 def euler_maruyama(drift, diffusion, x, times, generator):
     noise = torch.randn(len(times) - 1, *x.shape, generator=generator, dtype=x.dtype)
@@ -746,6 +886,44 @@ def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
     return mu + math.exp(-theta * t) * (m0 - mu)
 
 
+# %% wrong="01.5" hint="the mean decays too fast"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    d = math.exp(-2 * theta * t)
+    return mu + d * (m0 - mu), d * v0 + g**2 / (2 * theta) * (1 - d)
+
+
+# %% wrong="01.5" hint="not with its square"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    d = math.exp(-theta * t)
+    return mu + d * (m0 - mu), d**2 * v0 + g**2 / (2 * theta**2) * (1 - d**2)
+
+
+# %% wrong="01.5" hint="the mean comes first"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    d = math.exp(-theta * t)
+    return d**2 * v0 + g**2 / (2 * theta) * (1 - d**2), mu + d * (m0 - mu)
+
+
+# %% wrong="01.5" hint="grows for ever"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    d = math.exp(-theta * t)
+    return mu + d * (m0 - mu), d**2 * v0 + g**2 * t
+
+
+# %% wrong="01.5" hint="not a simulation"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    m, v, n = m0, v0, 2000
+    for _ in range(n):
+        m, v = m + t / n * theta * (mu - m), (1 - theta * t / n) ** 2 * v + g**2 * t / n
+    return m, v
+
+
+# %% right="01.5" name="algebra"
+def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
+    s = g * g / (2 * theta)
+    return mu * (1 - math.exp(-theta * t)) + m0 * math.exp(-t * theta), s + (v0 - s) * math.exp(-2 * t * theta)
+
+
 # %% right="01.5" name="a weighted mean of start and rest"
 def ornstein_uhlenbeck(m0, v0, theta, mu, g, t):
     a, b = math.exp(-theta * t), math.exp(-2 * theta * t)
@@ -791,7 +969,7 @@ def langevin(score, x, h, steps, temperature, generator):
     return x
 
 
-# %% wrong="01.6" hint="next to nothing else"
+# %% wrong="01.6" hint="how has it to depend on T"
 def langevin(score, x, h, steps, temperature, generator):
     for _ in range(steps):
         x = x + h * score(x) + math.sqrt(2 * h) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
@@ -911,14 +1089,6 @@ def langevin(score, x, h, steps, temperature, generator):
     return torch.stack(states)
 
 
-# %% wrong="01.6" hint="the states have not moved"
-def langevin(score, x, h, steps, temperature, generator):
-    for _ in range(steps):
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        x + h * score(x) + math.sqrt(2 * h * temperature) * noise  # thrown away
-    return x
-
-
 # %% wrong="01.6" hint="does not know how long the step is"
 def langevin(score, x, h, steps, temperature, generator):
     for _ in range(steps):
@@ -932,6 +1102,69 @@ def langevin(score, x, h, steps, temperature, generator):
     for _ in range(steps):
         noise = torch.randn(1, generator=generator, dtype=x.dtype)
         x = x + h * score(x) + math.sqrt(2 * h * temperature) * (noise - noise.detach() + noise)
+    return x
+
+
+# %% wrong="01.6" hint="the states have not moved"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * temperature * score(x) + math.sqrt(2 * h * temperature) * n
+    return x
+
+
+# %% wrong="01.6" hint="the noise is huge"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + math.sqrt(2 * h / temperature) * n
+    return x
+
+
+# %% wrong="01.6" hint="adds no noise"
+def langevin(score, x, h, steps, temperature, generator):
+    for i in range(steps):
+        n = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x) + (math.sqrt(2 * h * temperature) * n if i < steps - 1 else 0)
+    return x
+
+
+# %% wrong="01.6" hint="before the noise has moved x"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        x = x + math.sqrt(2 * h * temperature) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = x + h * score(x)
+    return x
+
+
+# %% wrong="01.6" hint="the noise is not Gaussian"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps):
+        x = (
+            x
+            + h * score(x)
+            + math.sqrt(2 * h * temperature) * torch.randn(x.shape, generator=generator, dtype=x.dtype).clamp(-1, 1)
+        )
+    return x
+
+
+# %% wrong="01.6" hint="you made one more"
+def langevin(score, x, h, steps, temperature, generator):
+    for _ in range(steps + 1):
+        x = x + h * score(x) + math.sqrt(2 * h * temperature) * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+# %% right="01.6" name="while"
+def langevin(score, x, h, steps, temperature, generator):
+    n = 0
+    while n < steps:
+        x = (
+            x
+            + score(x) * h
+            + (2 * temperature * h) ** 0.5 * torch.randn(*x.shape, generator=generator, dtype=torch.float64)
+        )
+        n += 1
     return x
 
 
@@ -1009,6 +1242,17 @@ def langevin_law(v, h):
 # %% wrong="01.7" hint="return two numbers"
 def langevin_law(v, h):
     return v / (1 - h / (2 * v))
+
+
+# %% wrong="01.7" hint="the two numbers are exchanged"
+def langevin_law(v, h):
+    return 2 * v, v / (1 - h / (2 * v))
+
+
+# %% right="01.7" name="geometric"
+def langevin_law(v, h):
+    r = (v - h) ** 2 / v**2
+    return 2 * h * sum(r**k for k in range(5000)), v * 2
 
 
 # %% right="01.7" name="the fixed point as it stands"
@@ -1119,6 +1363,34 @@ def order_and_error(solve, steps):
 def order_and_error(solve, steps):
     a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
     return math.log2((a - b).norm() / (b - c).norm())
+
+
+# %% wrong="01.8" hint="the root of a sum of squares"
+def order_and_error(solve, steps):
+    a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
+    p = float(torch.log2((a - b).norm() / (b - c).norm()))
+    return p, float((b - c).abs().mean()) / (2**p - 1)
+
+
+# %% wrong="01.8" hint="half of the order"
+def order_and_error(solve, steps):
+    a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
+    p = math.log((a - b).norm() / (b - c).norm(), 4)
+    return p, float((b - c).norm(dim=1).mean()) / (2**p - 1)
+
+
+# %% wrong="01.8" hint="the order comes first"
+def order_and_error(solve, steps):
+    a, b, c = solve(steps), solve(2 * steps), solve(4 * steps)
+    p = math.log2((a - b).norm() / (b - c).norm())
+    return float((b - c).norm(dim=1).mean()) / (2**p - 1), p
+
+
+# %% right="01.8" name="median of ratio"
+def order_and_error(solve, steps):
+    a, b, c = [solve(steps * k) for k in (1, 2, 4)]
+    ratio = ((a - b).norm(dim=1) / (b - c).norm(dim=1)).median()
+    return ratio.log2().item(), ((b - c).norm(dim=-1) / (ratio - 1)).mean().item()
 
 
 # %% right="01.8" name="largest differences for the order"
