@@ -8,19 +8,27 @@
 # **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("02.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own: where one needs an earlier result,
-# it uses the library's.
+# it uses the library's. No function changes a tensor that it is given.
+#
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
 #
 # **Needed before:** [lecture 02](../lectures/02_probability_paths.ipynb). **Time:** about 100 minutes. **Points:** 10.
 
 # %%
+import functools
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
 from flowlib import GaussianPath, Linear, MixtureField, Schedule, SquareRoot, Trigonometric, sample_ode
-from flowlib.course.notebook import exercise
+from flowlib.course.notebook import exercise, unaided
+from flowlib.likelihood import divergence
+from flowlib.paths import expand_time
 from flowlib.plotting.style import ACCENT, GREY, INK
 
 hint = exercise("02_probability_paths").hint
@@ -38,11 +46,38 @@ def near(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> bool:
     return bool(((found.double() - expected).abs() <= tolerance * (1 + expected.abs())).all())
 
 
+def careful(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """An answer that is seen to leave the tensors it is given as they were."""
+
+    @functools.wraps(answer)
+    def watched(*given: Any) -> Any:
+        before = [value.clone() if isinstance(value, Tensor) else value for value in given]
+        result = answer(*given)
+        for name, value, old in zip(inspect.signature(answer).parameters, given, before, strict=False):
+            assert not isinstance(value, Tensor) or torch.equal(value, old), (
+                f"`{name}` has been changed in place: {name} += ... changes the caller's tensor"
+            )
+        return result
+
+    return watched
+
+
+def sound(value: object, shape: tuple[int, ...], what: str, of: str = "") -> Tensor:
+    """Return a value if it is a finite float64 tensor of this shape: what is looked at before the numbers in it."""
+    assert isinstance(value, Tensor), f"{what} must be a tensor, got {type(value).__name__}"
+    assert value.dtype == torch.float64, f"{what} must have the dtype of the arguments, float64, got {value.dtype}"
+    assert value.shape == shape, f"{what} must have the shape {of}{tuple(shape)}, got {tuple(value.shape)}"
+    assert bool(torch.isfinite(value).all()), f"{what} is not finite everywhere: some values are NaN or infinite"
+    return value.detach()
+
+
 # %% [markdown]
 # ## 02.1 Draw from a path (1 point, 5 minutes, easy)
 #
 # Write the method that draws $x_t = \alpha_t z + \beta_t\varepsilon$ for a whole batch, each sample at a time of its
 # own. It has to work for points `(B, D)` and for images `(B, C, H, W)` alike, on any schedule.
+#
+# **Without:** `GaussianPath`, `expand_time`.
 
 
 # %% solution="02.1"
@@ -70,33 +105,53 @@ class Path:
 
 
 # %% check="02.1" points=1
+@careful
+@unaided(GaussianPath, expand_time)
+def draw(schedule: Schedule, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    return Path(schedule).sample(z, t, noise)
+
+
 points, eps, times = normal(4, 4, seed=1), normal(4, 4, seed=2), torch.tensor([0.1, 0.4, 0.6, 0.9]).double()
-drawn = Path(Trigonometric()).sample(points, times, eps)
-assert isinstance(drawn, Tensor), "sample must return a tensor"
-assert drawn.shape == points.shape, f"x_t must have the shape of z, {tuple(points.shape)}, got {tuple(drawn.shape)}"
-alpha, beta = Trigonometric().alpha(times), Trigonometric().beta(times)
-assert not near(drawn, alpha * points + beta * eps), (
+path = GaussianPath(Trigonometric())
+drawn = sound(draw(Trigonometric(), points, times, eps), points.shape, "x_t", "of z, ")
+assert near(drawn, draw(Trigonometric(), points, times, eps)), (
+    "`noise` is eps already: sample must draw none of its own"
+)
+assert not near(drawn, path.sample(points.T, times, eps.T).T), (
     "t holds one time for each *sample*, but here each *column* got a time of its own: no error is raised, because "
     "this batch has as many samples as columns"
 )
-assert not near(drawn, GaussianPath(Linear()).sample(points, times, eps)), (
-    "this is the linear path, but the path was made with Path(Trigonometric()): does the method use a global variable "
-    "where it should use one of self?"
-)
-for level, says in ((beta.sqrt(), "its square root"), (beta**2, "its square")):
-    assert not near(drawn, alpha[:, None] * points + level[:, None] * eps), (
+for other in (Linear(), schedule):
+    assert not near(drawn, GaussianPath(other).sample(points, times, eps)), (
+        "this is the linear path, but the path was made with Path(Trigonometric()): does the method use a global "
+        "variable where it should use one of self?"
+    )
+same = torch.full((4,), 0.4, dtype=torch.float64)
+beta = Trigonometric().beta(same[0])
+for factor, says in ((beta**-0.5, "its square root"), (beta, "its square")):
+    assert not near(draw(Trigonometric(), points, same, eps), path.sample(points, 0.4, factor * eps)), (
         f"the noise is multiplied by {says}: beta is the standard deviation of x_t given z, its variance is beta^2"
     )
-assert not near(drawn, beta[:, None] * points + alpha[:, None] * eps), (
+assert not near(drawn, path.sample(eps, times, points)), (
     "data and noise are exchanged: at t = 0 the sample must be pure noise"
 )
-assert near(drawn, GaussianPath(Trigonometric()).sample(points, times, eps)), "x_t is not alpha_t z + beta_t eps"
-images, eps = normal(4, 3, 4, 4, seed=3), normal(4, 3, 4, 4, seed=4)
-drawn = Path(Trigonometric()).sample(images, times, eps)
-assert drawn.shape == images.shape, f"images {tuple(images.shape)} became {tuple(drawn.shape)}"
-assert near(drawn, GaussianPath(Trigonometric()).sample(images, times, eps)), (
-    "right for points, wrong for images (B, C, H, W): a time of shape (B, 1) lines up with the rows of an image"
+for time in times:
+    assert not near(drawn, path.sample(points, time, eps)), (
+        "all samples got the time of one: each has a time of its own"
+    )
+assert near(drawn, path.sample(points, times, eps)), "x_t is not alpha_t z + beta_t eps"
+power_path = GaussianPath(SquareRoot())
+few, eps, times = normal(3, 2, seed=3), normal(3, 2, seed=4), torch.tensor([0.0, 0.3, 1.0]).double()
+drawn = sound(draw(SquareRoot(), few, times, eps), (3, 2), "x_t", "of z, ")
+assert near(drawn, power_path.sample(few, times, eps)), (
+    "right on the trigonometric path, wrong on the square root's: use the schedule that the path was made with"
 )
+images, eps = normal(3, 3, 3, 5, seed=3), normal(3, 3, 3, 5, seed=4)
+drawn = sound(draw(SquareRoot(), images, times, eps), images.shape, "x_t of images", "of z, ")
+assert near(drawn, power_path.sample(images, times, eps)), (
+    "right for points, wrong for images (B, C, H, W): with which of their axes does the time line up?"
+)
+sound(draw(SquareRoot(), images[:1], times[:1], eps[:1]), (1, 3, 3, 5), "x_t of one image", "of z, ")
 
 # %% [markdown] hints="02.1"
 # 1. Tensors are lined up from their *last* axis. Along which axis of `z` does a `t` of shape `(B,)` run?
@@ -110,6 +165,8 @@ assert near(drawn, GaussianPath(Trigonometric()).sample(images, times, eps)), (
 #
 # Write the conditional velocity $u_t(x\mid z)$ and the conditional score $s_t(x\mid z)$ on any schedule, for
 # $0 < t < 1$. The schedule has `alpha(t)`, `beta(t)` and their derivatives `dalpha(t)`, `dbeta(t)`.
+#
+# **Without:** `GaussianPath`, `MixtureField`.
 
 
 # %% solution="02.2"
@@ -129,43 +186,56 @@ def conditional_score(x: Tensor, z: Tensor, t: Tensor, schedule: Schedule) -> Te
 
 
 # %% check="02.2" points=1
+functions = {
+    name: careful(unaided(GaussianPath, MixtureField)(function))
+    for name, function in (("velocity", conditional_velocity), ("score", conditional_score))
+}
 path, now = GaussianPath(Trigonometric()), torch.tensor(0.35).double()
 place, target = normal(6, 3, seed=5), normal(6, 3, seed=6)
-found = conditional_velocity(place, target, now, path.schedule), conditional_score(place, target, now, path.schedule)
+found = [
+    sound(function(place, target, now, path.schedule), (6, 3), f"the {name}", "of x, ")
+    for name, function in functions.items()
+]
 right = path.velocity(place, target, now), path.score(place, target, now)
-for name, value in zip(("velocity", "score"), found, strict=True):
-    assert isinstance(value, Tensor), f"the {name} must be a tensor"
-    assert value.shape == place.shape, f"the {name} must have the shape of x, {tuple(place.shape)}"
-assert not near(found[0], path.velocity(target, target, now)), "the velocity does not depend on x: z is used for x too"
-assert not near(found[0], (target - place) / (1 - now)), "this velocity is that of the linear schedule only"
-ratio = path.schedule.dbeta(now) / path.schedule.beta(now)
-assert not near(found[0], (path.schedule.dalpha(now) - ratio) * target + ratio * place), (
-    "the velocity: the noise at x is (x - alpha z) / beta; the alpha in front of z was lost"
+alpha, beta = path.schedule.alpha(now), path.schedule.beta(now)
+for value, exact, name in zip(found, (path.velocity, path.score), functions, strict=True):
+    assert not near(value, exact(target, target, now)), f"the {name} does not depend on x: z is used for x too"
+    assert not near(value, exact(target, place, now)), f"the {name}: x and z are exchanged"
+assert not near(found[0], GaussianPath(Linear()).velocity(place, target, now)), (
+    "this velocity is that of the linear schedule only"
 )
-assert not near(found[0], path.schedule.dalpha(now) * target - ratio * (place - path.schedule.alpha(now) * target)), (
+assert not near(found[0], path.velocity(place + (alpha - 1) * target, target, now)), (
+    "the velocity: the noise at x is wrong, the alpha in front of z was lost"
+)
+assert not near(found[0], 2 * path.schedule.dalpha(now) * target - right[0]), (
     "the velocity: beta falls, and its derivative is negative already; here the sign is changed once more"
 )
-gap, spread = path.schedule.alpha(now) * target - place, path.schedule.beta(now)
-assert not near(found[1], gap / spread), (
+assert not near(found[1], right[1] * beta), (
     "the score is divided by beta, the standard deviation, where the derivative of -|x - alpha z|^2 / (2 beta^2) "
     "has the variance"
 )
 assert not near(found[1], -right[1]), "the score points away from the data: it is a gradient *up* the density"
-assert not near(found[1], (target - place) / spread**2), "the score: the mean of x given z is alpha z, not z"
-for name, value, expected in zip(("velocity", "score"), found, right, strict=True):
+assert not near(found[1], right[1] / 2), "the score is halved: the derivative of a square has a factor 2"
+assert not near(found[1], path.score(place, target / alpha, now)), "the score: the mean of x given z is alpha z, not z"
+for name, value, expected in zip(functions, found, right, strict=True):
     if not near(value, expected):
         assert not near(value, expected, 1e-2), (
             f"the {name} is almost right: was a small constant added to a denominator? It is a bias, everywhere"
         )
     assert near(value, expected), f"the {name} is wrong: write out d/dt of alpha z + beta eps, or grad log p(x|z)"
+for schedule_now, time in ((Linear(), 0.002), (Trigonometric(), 0.998)):
+    t, path = torch.tensor(time).double(), GaussianPath(schedule_now)
+    for name, function in functions.items():
+        value = sound(function(place[:1], target[:1], t, schedule_now), (1, 3), f"the {name} of one point", "of x, ")
+        assert near(value, getattr(path, name)(place[:1], target[:1], t)), (
+            f"the {name} is wrong close to an end of time, at t = {time}: is something clamped?"
+        )
 ### BEGIN HIDDEN TESTS
 path, now = GaussianPath(SquareRoot()), torch.tensor(0.9).double()
-assert near(conditional_velocity(place, target, now, path.schedule), path.velocity(place, target, now)), (
-    "the velocity is wrong on another schedule"
-)
-assert near(conditional_score(place, target, now, path.schedule), path.score(place, target, now)), (
-    "the score is wrong on another schedule"
-)
+for name, function in functions.items():
+    assert near(function(place, target, now, path.schedule), getattr(path, name)(place, target, now)), (
+        f"the {name} is wrong on another schedule"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="02.2"
@@ -185,7 +255,10 @@ assert near(conditional_score(place, target, now, path.schedule), path.score(pla
 #
 # - If `source` and `target` are the same, return the prediction itself, at every time.
 # - Otherwise, where the source does not determine $D$ and $\hat\varepsilon$, raise a `ValueError`: the noise at
-#   $t = 0$, the data at $t = 1$, the score at both. Velocity and v must work at both ends on the linear schedule.
+#   $t = 0$, the data at $t = 1$, the score at both. Velocity and v must work at both ends on the linear schedule, and
+#   everything must work in between, close to the ends too.
+#
+# **Without:** `GaussianPath`.
 
 
 # %% solution="02.3"
@@ -228,36 +301,39 @@ def convert(prediction: Tensor, x: Tensor, t: Tensor, source: str, target: str, 
 
 # %% check="02.3" points=2
 kinds = ("data", "noise", "velocity", "score", "v")
+turn = careful(unaided(GaussianPath)(convert))
 
 
-def example(schedule: Schedule, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def example(schedule: Schedule, t: Tensor, count: int = 5) -> tuple[Tensor, dict[str, Tensor]]:
     """x, and what each kind is there."""
-    z, eps = normal(5, 2, seed=7), normal(5, 2, seed=8)
+    z, eps = normal(count, 2, seed=7), normal(count, 2, seed=8)
     rows = {kind: GaussianPath(schedule).row(kind, t) for kind in kinds}
-    return schedule.alpha(t) * z + schedule.beta(t) * eps, {k: a * z + b * eps for k, (a, b) in rows.items()}
+    return GaussianPath(schedule).sample(z, t, eps), {k: a * z + b * eps for k, (a, b) in rows.items()}
 
 
 now = torch.tensor(0.3).double()
 x, known = example(Trigonometric(), now)
-made = {kind: convert(known["data"], x, now, "data", kind, Trigonometric()) for kind in kinds}
-for kind, value in made.items():
-    assert isinstance(value, Tensor), f"data to {kind}: return a tensor"
-    assert value.shape == x.shape, f"data to {kind}: expected shape {tuple(x.shape)}, got {tuple(value.shape)}"
+made = {
+    kind: sound(turn(known["data"], x, now, "data", kind, Trigonometric()), x.shape, f"data to {kind}", "of x, ")
+    for kind in kinds
+}
+assert near(made["data"], known["data"]), "data to data: return the prediction itself"
 assert not near(made["noise"], -known["noise"]), (
-    "the noise comes out with the wrong sign: check the determinant, alpha b - beta a"
+    "the noise comes out with the wrong sign: check the determinant, and which row comes first"
 )
 assert near(made["noise"], known["noise"], 1e-2), "data to noise is wrong: solve x = alpha D + beta eps for eps"
 assert not near(made["velocity"], x), "the row of the velocity is (alpha, beta) here, which is x; it needs derivatives"
-assert not near(made["score"], -known["score"]), "the score comes out with the wrong sign: it is -eps / beta"
+assert not near(made["score"], -known["score"]), "the score comes out with the wrong sign: it points to the data"
 assert not near(made["score"], known["score"] / Trigonometric().beta(now)), (
-    "the score is divided by beta once too often: (alpha z - x) / beta^2 is -eps / beta, and its row is (0, -1/beta)"
+    "the score is divided by beta once too often"
 )
+assert not near(made["score"], known["score"] * Trigonometric().beta(now)), "the score is not divided by beta"
 assert not near(made["v"], -known["v"]), "v comes out with the wrong sign: v = alpha eps - beta z"
 for case in (Trigonometric(), Linear(), SquareRoot()):
     x, known = example(case, now)
     for source in kinds:
         for kind in kinds:
-            value = convert(known[source], x, now, source, kind, case)
+            value = sound(turn(known[source], x, now, source, kind, case), (5, 2), f"{source} to {kind}", "of x, ")
             if not near(value, known[kind]):
                 assert not near(value, known[kind], 1e-2), (
                     f"{source} to {kind} is almost right: was a small constant added to the determinant?"
@@ -265,28 +341,45 @@ for case in (Trigonometric(), Linear(), SquareRoot()):
             assert near(value, known[kind]), f"{source} to {kind} is wrong on {case}"
 
 
-def answer(source: str, target: str, time: float) -> Tensor | str:
-    """What `convert` gives on the linear schedule, or the name of its error."""
+def tried(source: str, target: str, time: float, schedule: Schedule) -> Tensor | str:
+    """What `convert` gives for a single point, or the name of its error."""
     t = torch.tensor(time).double()
-    x, known = example(Linear(), t)
+    x, known = example(schedule, t, count=1)
+    prediction = known[source] if bool(torch.isfinite(known[source]).all()) else torch.ones(1, 2).double()
     try:
-        return convert(known[source], x, t, source, target, Linear())
+        return turn(prediction, x, t, source, target, schedule)
+    except AssertionError:
+        raise
     except Exception as error:
         return type(error).__name__
 
 
-ones = answer("noise", "noise", 0.0)
-assert isinstance(ones, Tensor), "noise to noise at t = 0 needs no solve: return the prediction itself"
-for source, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0)):
-    assert answer(source, "velocity", time) == "ValueError", (
-        f"a {source} prediction says nothing at t = {time:.0f}, for the determinant is 0: raise a ValueError there"
+for time in (0.001, 0.01, 0.99, 0.999):
+    known = example(Linear(), torch.tensor(time).double(), count=1)[1]
+    for source in kinds:
+        for kind in kinds:
+            value = tried(source, kind, time, Linear())
+            assert isinstance(value, Tensor), f"{source} to {kind} is possible at t = {time}, but was refused: {value}"
+            assert near(sound(value, (1, 2), f"{source} to {kind}", "of x, "), known[kind], 1e-7), (
+                f"{source} to {kind} is wrong close to an end of time, at t = {time}"
+            )
+for kind, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0), ("score", 1.0)):
+    assert isinstance(tried(kind, kind, time, Linear()), Tensor), (
+        f"{kind} to {kind} at t = {time:.0f} needs no solve: return the prediction itself"
     )
-assert answer("score", "v", 1.0) == "ValueError", (
-    "a score at t = 1 must be refused too: the determinant is not 0 there, but the row is infinite"
-)
+for source, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0)):
+    for kind in kinds:
+        if kind != source and not (kind == "score" and time == 1):
+            assert tried(source, kind, time, Linear()) == "ValueError", (
+                f"a {source} prediction says nothing at t = {time:.0f}, for the determinant is 0: raise a ValueError there"
+            )
+for kind in ("v", "data", "noise", "velocity"):
+    assert tried("score", kind, 1.0, Linear()) == "ValueError", (
+        "a score at t = 1 must be refused too: the determinant is not 0 there, but the row is infinite"
+    )
 for source in ("velocity", "v"):
     for time, kind in ((0.0, "data"), (1.0, "noise"), (0.0, "noise"), (1.0, "data")):
-        value, known = answer(source, kind, time), example(Linear(), torch.tensor(time).double())[1]
+        value, known = tried(source, kind, time, Linear()), example(Linear(), torch.tensor(time).double(), count=1)[1]
         assert isinstance(value, Tensor), f"{source} to {kind} at t = {time:.0f} is possible, but was refused: {value}"
         assert near(value, known[kind]), f"{source} to {kind} is wrong at t = {time:.0f}"
 
@@ -312,7 +405,7 @@ for source in ("velocity", "v"):
 #   is informative everywhere.
 #
 # All three must hold for $k = 1, 2, 3$. (In a well-known lab $\alpha = t$ and $\beta = \sqrt{1 - t}$. Which one does
-# it break?)
+# it break?) Several schedules with different powers may be in use at once.
 
 
 # %% solution="02.4"
@@ -340,23 +433,25 @@ class Early(Schedule):
 
 # %% check="02.4" points=1
 inside, ends = torch.linspace(0.05, 0.95, 19).double(), torch.tensor([0.0, 1.0]).double()
+grid = torch.linspace(0, 1, 101).double()
+made = {k: Early(k) for k in (3.0, 1.0, 2.0)}
 for k in (1.0, 2.0, 3.0):
-    mine = Early(k)
-    for name in ("alpha", "beta", "dalpha", "dbeta"):
-        for shape in ((), (19,), (19, 1)):
-            value = getattr(mine, name)(inside[:1].reshape(()) if shape == () else inside.reshape(shape))
-            assert isinstance(value, Tensor), f"{name} must return a tensor, got {type(value).__name__}"
-            assert value.shape == shape, f"{name} of times {shape} must have that shape, got {tuple(value.shape)}"
-    if k != power:
-        assert not near(mine.alpha(inside), 1 - (1 - inside) ** power), (
-            f"Early({k:.0f}).alpha is that of power {power:.0f}, the value of a global variable: is a self. missing?"
+    mine = made[k]
+    level = {name: careful(getattr(mine, name)) for name in ("alpha", "beta", "dalpha", "dbeta")}
+    for name, function in level.items():
+        for times in (inside[0], inside, inside[:, None], inside[:1]):
+            sound(function(times), tuple(times.shape), f"{name} for power {k:.0f}", "of its times, ")
+    for other in (1.0, 2.0, 3.0):
+        assert k == other or not near(level["alpha"](grid), 1 - (1 - grid) ** other), (
+            f"Early({k:.0f}).alpha is that of power {other:.0f}, the value of a global variable or of another Early: is a "
+            "self. missing?"
         )
-    assert near(mine.alpha(inside), 1 - (1 - inside) ** k), "alpha is not 1 - (1 - t)^power"
-    assert near(mine.beta(ends), torch.tensor([1.0, 0.0]).double()), (
-        f"beta must be 1 at t = 0 and 0 at t = 1, got {mine.beta(ends).tolist()} for power {k:.0f}"
+    assert near(level["alpha"](grid), 1 - (1 - grid) ** k), "alpha is not 1 - (1 - t)^power"
+    assert near(level["beta"](ends), torch.tensor([1.0, 0.0]).double()), (
+        f"beta must be 1 at t = 0 and 0 at t = 1, got {level['beta'](ends).tolist()} for power {k:.0f}"
     )
     for name in ("alpha", "beta"):
-        given = getattr(mine, f"d{name}")(inside)
+        given = level[f"d{name}"](inside).detach()
         exact = torch.func.jvp(getattr(mine, name), (inside,), (torch.ones_like(inside),))[1]
         assert not near(given, -exact), f"d{name} has the wrong sign"
         if not near(given, exact):
@@ -365,20 +460,22 @@ for k in (1.0, 2.0, 3.0):
                 "small constant"
             )
         assert near(given, exact), f"d{name} is not the derivative of {name}: differentiate the inner function too"
-    slope = mine.dbeta(torch.tensor([0.0, 0.5, 1 - 1e-12, 1.0]).double())
+    slope = level["dbeta"](torch.tensor([0.0, 0.5, 1 - 1e-12, 1.0]).double()).detach()
     steep = bool((slope[:3].abs() > 1e3).any()) or bool(torch.isinf(slope).any())
     assert not steep, (
         f"dbeta is infinite at an end for power {k:.0f}: the mean square of the velocity target, dalpha^2 + dbeta^2, "
         "then has an infinite integral, and the loss an infinite variance"
     )
     assert bool(torch.isfinite(slope).all()), f"dbeta is NaN at an end for power {k:.0f}: 0/0 hides in its formula"
-    grid = torch.linspace(0, 1, 101).double()
-    w = mine.dalpha(grid) * mine.beta(grid) - mine.alpha(grid) * mine.dbeta(grid)
+    w = level["dalpha"](grid) * level["beta"](grid) - level["alpha"](grid) * level["dbeta"](grid)
     assert float(w[-1]) > 1e-6, (
         f"w = 0 at t = 1 for power {k:.0f}: there the velocity is parallel to x, and tells nothing. "
         "beta must arrive at 0 with a slope"
     )
     assert bool((w > 1e-6).all()), f"w must be positive on all of [0, 1]; its least value is {float(w.min()):.2g}"
+### BEGIN HIDDEN TESTS
+assert near(Early(1.5).alpha(grid), 1 - (1 - grid) ** 1.5), "alpha is wrong for a power that is not a whole number"
+### END HIDDEN TESTS
 
 # %% [markdown] hints="02.4"
 # 1. At $t = 1$ we have $\alpha = 1$, $\beta = 0$, hence $w = -\dot\beta_1$. What do the second and the third
@@ -418,7 +515,9 @@ plt.show()
 # $u_t(x) = \dot\alpha\,\mathbb E[z\mid x_t = x] + \dot\beta\,\mathbb E[\varepsilon\mid x_t = x]$ in closed form.
 # Derive first: the law of $x_t$ in component $k$; $\mathbb E[z\mid x, k]$ and $\mathbb E[\varepsilon\mid x, k]$,
 # where $z$ and $x$ are jointly Gaussian; the posterior $p_t(k\mid x)$. It must work far away from all components,
-# too.
+# too, and where a component is a single point, $\sigma_k = 0$.
+#
+# **Without:** `MixtureField`.
 
 
 # %% solution="02.5"
@@ -428,7 +527,7 @@ def mixture_velocity(x: Tensor, t: Tensor, means: Tensor, std: Tensor, weights: 
     Args:
         x: (B, D).
         t: a scalar tensor (), in (0, 1).
-        means: (K, D); std: (K,), the standard deviation of each component; weights: (K,), which sum to 1.
+        means: (K, D); std: (K,), the standard deviation of each component, >= 0; weights: (K,), > 0, which sum to 1.
         schedule: with alpha, beta, dalpha and dbeta.
 
     Returns:
@@ -448,19 +547,22 @@ def mixture_velocity(x: Tensor, t: Tensor, means: Tensor, std: Tensor, weights: 
 
 # %% check="02.5" points=2
 now, path = torch.tensor(0.4).double(), GaussianPath(Trigonometric())
+velocity = careful(unaided(MixtureField)(mixture_velocity))
 
 
 def both(x: Tensor, means: Tensor, std: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The student's answer and the library's."""
-    given = mixture_velocity(x, now, means, std, weights, path.schedule)
-    assert isinstance(given, Tensor), "return a tensor"
+    given = velocity(x, now, means, std, weights, path.schedule)
+    assert isinstance(given, Tensor), f"return a tensor, got {type(given).__name__}"
+    assert given.dtype == x.dtype, f"the velocity must have the dtype of x, {x.dtype}, got {given.dtype}"
     assert given.shape == x.shape, f"the velocity must have the shape of x, {tuple(x.shape)}, got {tuple(given.shape)}"
-    return given, MixtureField(means, std, weights, path=path).u(x, now)
+    return given.detach(), MixtureField(means, std, weights, path=path).u(x, now)
 
 
 # One component: no posterior, only the regression of z and eps on x.
 x, centre, one = normal(7, 2, seed=9), torch.tensor([[1.0, -2.0]]).double(), torch.ones(1).double()
 given, right = both(x, centre, 0.6 * one, one)
+assert bool(torch.isfinite(given).all()), "one component: some values are NaN or infinite"
 assert not near(given, path.velocity(x, centre.expand_as(x), now)), (
     "one component: it is treated as a single point, its mean. But z is spread around the mean, and x says where"
 )
@@ -470,19 +572,25 @@ assert not near(given, MixtureField(centre, 0.6**0.5, path=path).u(x, now)), (
 field = MixtureField(centre, 0.6, path=path)
 frozen = path.schedule.dalpha(now) * centre + path.schedule.dbeta(now) * field.noise(x, now)
 assert not near(given, frozen), "one component: E[z|x, k] is not the mean: what x tells about z has been left out"
-assert near(given, right), "one component is wrong: E[z|x] = mean + cov(z, x) / var(x) (x - alpha mean), and so for eps"
+assert not near(given, field.s(x, now)), "one component: this is the score, and the velocity is asked for"
+assert near(given, right), (
+    "one component is wrong: z and x are jointly Gaussian, and so are eps and x. Regress both on x"
+)
 
 # Two components of equal width: now the posterior counts.
 pair, share = torch.tensor([[-1.0], [1.5]]).double(), torch.tensor([0.8, 0.2]).double()
 x = torch.linspace(-2, 2, 9).double()[:, None]
 given, right = both(x, pair, torch.tensor([0.5, 0.5]).double(), share)
 assert not near(given, MixtureField(pair, 0.5, path=path).u(x, now)), "the weights of the components are not used"
-alone = [MixtureField(pair[k : k + 1], 0.5, path=path).u(x, now) for k in (0, 1)]
+alone = torch.stack([MixtureField(pair[k : k + 1], 0.5, path=path).u(x, now) for k in (0, 1)])
 assert not near(given, share[0] * alone[0] + share[1] * alone[1]), (
     "the components are averaged by their prior weights: at x, weigh them by the posterior p(k|x)"
 )
+assert not near(given, alone.sum(0)), "the components are summed: a posterior adds up to 1"
+between = (given - alone[0]) / (alone[1] - alone[0])  # the posterior of the second, as it must have been
+assert not near(between, between[:1].expand_as(between)), "the posterior does not depend on x"
 assert near(given, right), (
-    "the posterior p(k|x) is wrong: in component k, x has mean alpha mean_k and variance alpha^2 std_k^2 + beta^2"
+    "the posterior p(k|x) is wrong: which mean and which variance has x in component k, noise included?"
 )
 
 # Components of different width: the normaliser of the densities counts.
@@ -496,18 +604,24 @@ given, right = both(x, trio, torch.tensor([0.2, 0.6, 1.0]).double(), share)
 assert near(given, right), (
     "right in one dimension, wrong in four: the normaliser is a power of the number of dimensions"
 )
+given, right = both(x[:1], trio, torch.tensor([0.2, 0.6, 0.0]).double(), share)
+assert near(given, right), "wrong for one point x, or for a component of std 0: do not divide by std"
 given, right = both(100 * x, trio, torch.tensor([0.5, 0.5, 0.5]).double(), share)
 assert bool(torch.isfinite(given).all()), (
     "far from all components the result is NaN: every density underflows to 0, and 0/0 follows. Work with logarithms"
 )
-assert near(given, right), "wrong far from all components"
+assert near(given, right), "wrong far from all components: was a small constant added to the densities?"
 ### BEGIN HIDDEN TESTS
-path = GaussianPath(Linear())
-x = normal(5, 3, seed=12)
-given, right = both(
-    x, normal(4, 3, seed=13), torch.tensor([0.1, 0.4, 0.7, 0.0]).double(), torch.full((4,), 0.25).double()
-)
-assert near(given, right), "wrong on another mixture and schedule"
+for path, time in (
+    (GaussianPath(Linear()), 0.4),
+    (GaussianPath(Trigonometric()), 0.01),
+    (GaussianPath(Linear()), 0.99),
+):
+    now, x = torch.tensor(time).double(), normal(5, 3, seed=12)
+    given, right = both(
+        x, normal(4, 3, seed=13), torch.tensor([0.1, 0.4, 0.7, 0.0]).double(), torch.full((4,), 0.25).double()
+    )
+    assert near(given, right), f"wrong on another mixture, another schedule, at t = {time}"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="02.5"
@@ -547,7 +661,9 @@ plt.show()
 # $$\partial_t\log p_t(x) + \nabla\cdot u_t(x) + u_t(x)\cdot\nabla\log p_t(x),$$
 #
 # for any density and any velocity, with automatic differentiation. It is zero if and only if $u_t$ generates $p_t$
-# there; a wrong velocity must get its true, non-zero residual.
+# there; a wrong velocity must get its true, non-zero residual, with its sign.
+#
+# **Without:** the library's `divergence`.
 
 
 # %% solution="02.6"
@@ -576,11 +692,12 @@ def continuity_residual(log_prob, u, x: Tensor, t: Tensor) -> Tensor:
 
 # %% check="02.6" points=1
 x, times = normal(6, 2, seed=15), torch.linspace(0.2, 0.8, 6).double()
+measure = careful(unaided(divergence)(continuity_residual))
 
 
 def slanted(x: Tensor, t: Tensor) -> Tensor:
     """A made-up log density, with all derivatives known."""
-    return t**2 * x[:, 0] + 3 * x[:, 1]
+    return t**2 * x[:, 0] - 3 * x[:, 1]
 
 
 def twisted(x: Tensor, t: Tensor) -> Tensor:
@@ -589,39 +706,52 @@ def twisted(x: Tensor, t: Tensor) -> Tensor:
 
 
 change, div = 2 * times * x[:, 0], x[:, 1] + 0.5
-transport = times**2 * twisted(x, times)[:, 0] + 3 * twisted(x, times)[:, 1]
-residual = continuity_residual(slanted, twisted, x, times)
-assert isinstance(residual, Tensor), "return a tensor"
-assert residual.shape == (6,), f"one number for each of the 6 points: expected (6,), got {tuple(residual.shape)}"
-residual = residual.detach()
+transport = times**2 * twisted(x, times)[:, 0] - 3 * twisted(x, times)[:, 1]
+right = change + div + transport
+residual = measure(slanted, twisted, x.clone(), times.clone())
+assert getattr(residual, "shape", (6,)) == (6,), (
+    f"one number for each of the 6 points: expected (6,), got {tuple(residual.shape)}"
+)
+residual = sound(residual, (6,), "the residual")
+assert not near(residual, 0 * right), "this velocity does not generate this density: its residual is not 0"
 assert not near(residual, div + transport), "the time derivative of log p is missing"
 assert not near(residual, -change + div + transport), "the time derivative of log p has the wrong sign"
 assert not near(residual, change + div), "the density is carried along: the term u . grad log p is missing"
+assert not near(residual, change + div - transport), "the term u . grad log p has the wrong sign"
 assert not near(residual, change + transport), "the divergence of u is missing: the flow also squeezes"
-assert not near(residual, change + div + transport + (x[:, 0] + 2) + 2 * x[:, 0]), (
-    "the divergence sums *all* entries of the Jacobian: the gradient of u.sum() does that. Only the diagonal counts"
-)
-assert not near(residual, (change + div + transport) * slanted(x, times).exp()), (
+assert not near(residual, change - div + transport), "the divergence of u has the wrong sign"
+for off_diagonal in (2 * x[:, 0], x[:, 0] + 2, 3 * x[:, 0] + 2):
+    assert not near(residual, right + off_diagonal), (
+        "the divergence sums *all* entries of the Jacobian, or a row of it: the gradient of u.sum() does that. Only the "
+        "diagonal counts"
+    )
+assert not near(residual, right * slanted(x, times).exp()), (
     "this is the residual for p, not for log p: divide by the density"
 )
-assert not near(residual, change + div + transport, 1e-3) or near(residual, change + div + transport), (
+assert not near(residual, right.abs()), "the sign of the residual is lost"
+assert not near(residual, right**2), "this is the square of the residual"
+assert not near(residual, right.mean().expand(6)), "this is the mean over all points: each has a residual of its own"
+assert not near(residual, right, 1e-3) or near(residual, right), (
     "almost right: use automatic differentiation, not finite differences"
 )
-assert near(residual, change + div + transport), "the residual of a made-up density and velocity is wrong"
+assert near(residual, right), "the residual of a made-up density and velocity is wrong"
 field = MixtureField(normal(3, 2, seed=16), torch.tensor([0.1, 0.2, 0.15]).double())  # it generates its path
-residual = float(continuity_residual(field.log_prob, field.u, x, times).detach().abs().max())
+residual = float(sound(measure(field.log_prob, field.u, x.clone(), times.clone()), (6,), "the residual").abs().max())
 assert residual < 1e-10 or not residual < 1, (
     f"right on polynomials, but a field that generates its path gets a residual of {residual:.0e}, and not 0 up to "
     "rounding: are these finite differences?"
 )
 assert residual < 1e-10, "right on polynomials, but a field that generates its path must have no residual"
+wide = MixtureField(normal(3, 3, seed=16), torch.tensor([0.3, 0.2, 0.4]).double())
+one = measure(wide.log_prob, wide.u, normal(1, 3, seed=15), times[:1].clone())
+assert near(sound(one, (1,), "the residual of one point"), torch.zeros(1)), "wrong for one point in three dimensions"
 ### BEGIN HIDDEN TESTS
 field = MixtureField(normal(4, 2, seed=18), torch.tensor([0.3, 0.5, 0.4, 0.6]).double())
-residual = continuity_residual(field.log_prob, field.u, x, times).detach()
+residual = measure(field.log_prob, field.u, x.clone(), times.clone()).detach()
 assert float(residual.abs().max()) < 1e-9, (
     "another field that generates its path must have no residual either: are these finite differences?"
 )
-wrong = continuity_residual(field.log_prob, lambda x, t: 1.1 * field.u(x, t), x, times).detach()
+wrong = measure(field.log_prob, lambda x, t: 1.1 * field.u(x, t), x.clone(), times.clone()).detach()
 assert float(wrong.abs().min()) > 1e-6, "a wrong velocity must have a residual"
 ### END HIDDEN TESTS
 
@@ -643,6 +773,8 @@ assert float(wrong.abs().min()) > 1e-6, "a wrong velocity must have a residual"
 # $p_t(x) = \int p_t(x\mid z)\,p_\text{data}(z)\,dz$ twice, and use
 # $\nabla^2 p/p = \nabla^2\log p + \nabla\log p\,\nabla\log p^{\mathsf T}$ on both sides. Write the proof into the
 # cell below (it is not graded by machine), and the result as code: only a right derivation gives the right numbers.
+#
+# **Without:** `GaussianPath`.
 
 # %% [markdown] solution="02.7"
 # Both sides of $p_t(x) = \int p_t(x\mid z)\, p_\text{data}(z)\, dz$ are differentiated once and divided by $p_t(x)$.
@@ -689,36 +821,48 @@ def posterior_moments(score, x: Tensor, t: Tensor, schedule: Schedule) -> tuple[
 m, now = torch.tensor([0.9, -0.4]).double(), torch.tensor(0.45).double()
 alpha, beta = Trigonometric().alpha(now), Trigonometric().beta(now)
 x = normal(6, 2, seed=17)
-tilt = torch.tanh(alpha * (x @ m) / beta**2)
-mean, covariance = tilt[:, None] * m, (1 - tilt**2)[:, None, None] * torch.outer(m, m)
+moments = careful(unaided(GaussianPath)(posterior_moments))
+
+
+def tilt(x: Tensor) -> Tensor:
+    """The probability of m given x, less that of -m: (...)."""
+    return torch.tanh(alpha * (x @ m) / beta**2)
 
 
 def two_point_score(x: Tensor) -> Tensor:
-    return (alpha * torch.tanh(alpha * (x @ m) / beta**2)[:, None] * m - x) / beta**2
+    return (alpha * tilt(x)[:, None] * m - x) / beta**2
 
 
-given = posterior_moments(two_point_score, x, now, Trigonometric())
-kinds_given = [type(value) for value in given] if isinstance(given, tuple | list) else []
-assert kinds_given == [Tensor, Tensor], "return two tensors: the means and the covariances"
-given = [value.detach() for value in given]
-assert given[0].shape == (6, 2), f"the means must have shape (6, 2), got {tuple(given[0].shape)}"
-assert given[1].shape == (6, 2, 2), f"the covariances must have shape (6, 2, 2), got {tuple(given[1].shape)}"
+def pair_of(given: object, count: int, dim: int) -> tuple[Tensor, Tensor]:
+    """The two answers, if they have the form of means and covariances."""
+    kinds = [type(value) for value in given] if isinstance(given, tuple | list) else []
+    assert kinds == [Tensor, Tensor], "return two tensors: the means and the covariances"
+    return sound(given[0], (count, dim), "means"), sound(given[1], (count, dim, dim), "the covariances")
+
+
+mean, covariance = tilt(x)[:, None] * m, (1 - tilt(x) ** 2)[:, None, None] * torch.outer(m, m)
+given = pair_of(moments(two_point_score, x.clone(), now, Trigonometric()), 6, 2)
 assert not near(given[0], alpha * mean), "the mean is that of alpha z: the division by alpha is missing"
-assert not near(given[0], (x + beta * two_point_score(x)) / alpha), (
+assert not near(given[0], x / alpha + (mean - x / alpha) / beta), (
     "the mean: the score is multiplied by the standard deviation beta, where its definition has the variance"
 )
-assert not near(given[0], (x - beta**2 * two_point_score(x)) / alpha), (
-    "the mean: one has to go *up* the score to find the data"
-)
-assert near(given[0], mean), "the mean is wrong: average s(x|z) = (alpha z - x) / beta^2 over z given x"
-slope = alpha / beta**2 * covariance  # the Jacobian of the mean
+assert not near(given[0], 2 * x / alpha - mean), "the mean: one has to go *up* the score to find the data"
+assert near(given[0], mean), "the mean is wrong: average the conditional score s(x|z) over z given x"
+slope = torch.func.vmap(torch.func.jacrev(lambda x: tilt(x) * m))(x)  # the Jacobian of the mean
 assert not near(given[1], slope), (
     "this is the Jacobian of the mean, which is proportional to the covariance but not equal to it: find the factor"
 )
-assert not near(given[1], alpha**2 * covariance), "this is the covariance of alpha z, not of z"
-assert not near(given[1], covariance - beta**2 / alpha**2 * torch.eye(2).double()), (
-    "the covariance lacks the term from the second derivative of log p(x|z), which is -I / beta^2"
-)
+for factor, message in {
+    alpha**2: "this is the covariance of alpha z, not of z",
+    -1.0: "the covariance has the wrong sign: a variance is not negative",
+}.items():
+    assert not near(given[1], factor * covariance), message
+missing = (given[1] - covariance)[:, 0, 0]
+if not near(missing, 0 * missing):
+    assert not near(given[1] - covariance, missing.mean() * torch.eye(2).double().expand(6, 2, 2)), (
+        "off the diagonal the covariance is right, and on it one number is missing: the term from the second "
+        "derivative of log p(x|z)"
+    )
 assert not near(given[1], covariance + mean[:, :, None] * mean[:, None, :]), (
     "this is E[z z^T | x], the second moment: the square of the mean has to be taken off"
 )
@@ -730,12 +874,14 @@ assert near(given[1], covariance), (
     "the covariance is wrong: check powers of alpha and beta on one-dimensional Gaussians"
 )
 ### BEGIN HIDDEN TESTS
-sigma, now = 0.7, torch.tensor(0.6).double()
-variance = now**2 * sigma**2 + (1 - now) ** 2
-mean, covariance = posterior_moments(lambda x: (now - x) / variance, x, now, Linear())  # data N(1, sigma^2 I)
-expected = sigma**2 * (1 - now) ** 2 / variance * torch.eye(2).double()
-assert near(covariance.detach(), expected.expand(6, 2, 2)), "the covariance of a Gaussian is wrong"
-assert near(mean.detach(), 1 + now * sigma**2 / variance * (x - now)), "the mean of a Gaussian is wrong"
+sigma = 0.7  # data N(1, sigma^2 I), in three dimensions
+for time, x in ((0.6, normal(6, 3, seed=17)), (0.05, normal(1, 3, seed=18))):
+    now = torch.tensor(time).double()
+    variance = now**2 * sigma**2 + (1 - now) ** 2
+    mean, covariance = pair_of(moments(lambda x: (now - x) / variance, x.clone(), now, Linear()), len(x), 3)
+    expected = sigma**2 * (1 - now) ** 2 / variance * torch.eye(3).double()
+    assert near(covariance, expected.expand(len(x), 3, 3)), "the covariance of a Gaussian is wrong"
+    assert near(mean, 1 + now * sigma**2 / variance * (x - now)), "the mean of a Gaussian is wrong"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="02.7"

@@ -59,7 +59,7 @@ class Path:
         return self.schedule.alpha(t)[:, None] * z + self.schedule.beta(t)[:, None] * noise
 
 
-# %% wrong="02.1" hint="x_t is not alpha_t z + beta_t eps"
+# %% wrong="02.1" hint="draw none of its own"
 class Path:
     def __init__(self, schedule):
         self.schedule = schedule
@@ -69,7 +69,7 @@ class Path:
         return self.schedule.alpha(t) * z + self.schedule.beta(t) * torch.randn_like(z)
 
 
-# %% wrong="02.1" hint="must return a tensor"
+# %% wrong="02.1" hint="x_t must be a tensor"
 class Path:
     def __init__(self, schedule):
         self.schedule = schedule
@@ -77,6 +77,15 @@ class Path:
     def sample(self, z, t, noise):
         t = t.reshape(-1, *[1] * (z.ndim - 1))
         self.x = self.schedule.alpha(t) * z + self.schedule.beta(t) * noise
+
+
+# %% wrong="02.1" hint="the answer calls"
+class Path:
+    def __init__(self, schedule):
+        self.inner = GaussianPath(schedule)
+
+    def sample(self, z, t, noise):
+        return self.inner.sample(z, t, noise)
 
 
 # %% right="02.1" name="a loop over samples"
@@ -107,15 +116,6 @@ class Path:
     def sample(self, z, t, noise):
         mixed = self.schedule.alpha(t) * z.movedim(0, -1) + self.schedule.beta(t) * noise.movedim(0, -1)
         return mixed.movedim(-1, 0)
-
-
-# %% right="02.1" name="the library's path"
-class Path:
-    def __init__(self, schedule):
-        self.inner = GaussianPath(schedule)
-
-    def sample(self, z, t, noise):
-        return self.inner.sample(z, t, noise)
 
 
 # %% wrong="02.2" hint="z is used for x too"
@@ -209,6 +209,15 @@ def conditional_score(x, z, t, schedule):
     return (schedule.alpha(t) * z - x) / schedule.beta(t) ** 2
 
 
+# %% wrong="02.2" hint="the answer calls"
+def conditional_velocity(x, z, t, schedule):
+    return GaussianPath(schedule).velocity(x, z, t)
+
+
+def conditional_score(x, z, t, schedule):
+    return GaussianPath(schedule).score(x, z, t)
+
+
 # %% right="02.2" name="coefficients of z and x"
 def conditional_velocity(x, z, t, schedule):
     ratio = schedule.dbeta(t) / schedule.beta(t)
@@ -241,15 +250,6 @@ def conditional_velocity(x, z, t, schedule):
 def conditional_score(x, z, t, schedule):
     precision = 1 / schedule.beta(t).square()
     return precision * schedule.alpha(t) * z - precision * x
-
-
-# %% right="02.2" name="the library's path"
-def conditional_velocity(x, z, t, schedule):
-    return GaussianPath(schedule).velocity(x, z, t)
-
-
-def conditional_score(x, z, t, schedule):
-    return GaussianPath(schedule).score(x, z, t)
 
 
 # %% wrong="02.3" hint="the noise comes out with the wrong sign"
@@ -522,6 +522,11 @@ def convert(prediction, x, t, source, target, schedule):
     return a * data + b * noise
 
 
+# %% wrong="02.3" hint="the answer calls"
+def convert(prediction, x, t, source, target, schedule):
+    return GaussianPath(schedule).convert(prediction, x, t, source, target)
+
+
 # %% right="02.3" name="torch.linalg.solve"
 def convert(prediction, x, t, source, target, schedule):
     if source == target:
@@ -572,11 +577,6 @@ def convert(prediction, x, t, source, target, schedule):
     if target == "velocity":
         return da * z + db * eps
     return -eps / b if target == "score" else a * eps - b * z
-
-
-# %% right="02.3" name="the library's solve"
-def convert(prediction, x, t, source, target, schedule):
-    return GaussianPath(schedule).convert(prediction, x, t, source, target)
 
 
 # %% right="02.3" name="numbers instead of tensors"
@@ -742,7 +742,7 @@ class Early(Schedule):
         return -torch.ones_like(t)
 
 
-# %% wrong="02.4" hint="dbeta must return a tensor"
+# %% wrong="02.4" hint="must be a tensor, got float"
 class Early(Schedule):
     def __init__(self, power):
         self.power = power
@@ -991,6 +991,11 @@ def mixture_velocity(x, t, means, std, weights, schedule):
     return posterior[..., None] * each
 
 
+# %% wrong="02.5" hint="the answer calls"
+def mixture_velocity(x, t, means, std, weights, schedule):
+    return MixtureField(means, std, weights, path=GaussianPath(schedule)).u(x, t)
+
+
 # %% right="02.5" name="from the score of the mixture, by autograd"
 def mixture_velocity(x, t, means, std, weights, schedule):
     a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
@@ -1026,11 +1031,6 @@ def mixture_velocity(x, t, means, std, weights, schedule):
         share = share / share.sum()
         rows.append(share @ (da * means + ((da * a * std**2 + db * b) / v)[:, None] * gap))
     return torch.stack(rows)
-
-
-# %% right="02.5" name="the library's field"
-def mixture_velocity(x, t, means, std, weights, schedule):
-    return MixtureField(means, std, weights, path=GaussianPath(schedule)).u(x, t)
 
 
 # %% wrong="02.6" hint="the time derivative of log p is missing"
@@ -1126,6 +1126,16 @@ def continuity_residual(log_prob, u, x, t):
     return change - div - (v * score).sum(1)
 
 
+# %% wrong="02.6" hint="the answer calls"
+def continuity_residual(log_prob, u, x, t):
+    from flowlib.likelihood import divergence
+
+    x, t = x.clone().requires_grad_(), t.clone().requires_grad_()
+    score, change = torch.autograd.grad(log_prob(x, t).sum(), (x, t))
+    velocity, div = divergence(u, x, t.detach())
+    return change + div + (velocity * score).sum(1)
+
+
 # %% right="02.6" name="jacrev, sample by sample"
 def continuity_residual(log_prob, u, x, t):
     out = []
@@ -1146,16 +1156,6 @@ def continuity_residual(log_prob, u, x, t):
         unit[:, i] = 1
         total = total + torch.func.jvp(lambda p: u(p, t), (x,), (unit,))[1][:, i]
     return total
-
-
-# %% right="02.6" name="the library's divergence"
-def continuity_residual(log_prob, u, x, t):
-    from flowlib.likelihood import divergence
-
-    x, t = x.clone().requires_grad_(), t.clone().requires_grad_()
-    score, change = torch.autograd.grad(log_prob(x, t).sum(), (x, t))
-    velocity, div = divergence(u, x, t.detach())
-    return change + div + (velocity * score).sum(1)
 
 
 # %% right="02.6" name="divergence of the flux over the density"
@@ -1223,7 +1223,7 @@ def posterior_moments(score, x, t, schedule):
     return (x + beta**2 * s) / alpha, beta**2 * (torch.eye(x.shape[1]) + beta**2 * jacobian)
 
 
-# %% wrong="02.7" hint="lacks the term from the second derivative"
+# %% wrong="02.7" hint="on it one number is missing"
 def posterior_moments(score, x, t, schedule):
     alpha, beta = schedule.alpha(t), schedule.beta(t)
     x = x.detach().requires_grad_()
@@ -1250,7 +1250,7 @@ def posterior_moments(score, x, t, schedule):
     return mean, torch.diag_embed(beta**2 / alpha * torch.stack(slopes, 1))
 
 
-# %% wrong="02.7" hint="the covariances must have shape"
+# %% wrong="02.7" hint="the covariances must have the shape"
 def posterior_moments(score, x, t, schedule):
     alpha, beta = schedule.alpha(t), schedule.beta(t)
     x = x.detach().requires_grad_()
@@ -1265,6 +1265,17 @@ def posterior_moments(score, x, t, schedule):
     mean = (x + beta**2 * score(x)) / alpha
     rows = [torch.autograd.grad(mean[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
     return mean, beta**2 / alpha**2 * torch.stack(rows, 1)
+
+
+# %% wrong="02.7" hint="the answer calls"
+def posterior_moments(score, x, t, schedule):
+    path = GaussianPath(schedule)
+
+    def denoise(x):
+        return path.convert(score(x), x, t, "score", "data")
+
+    jacobian = torch.autograd.functional.jacobian(lambda x: denoise(x).sum(0), x).movedim(1, 0)
+    return denoise(x), schedule.beta(t) ** 2 / schedule.alpha(t) * jacobian
 
 
 # %% right="02.7" name="the Jacobian of the denoiser, by jacrev"
@@ -1296,14 +1307,3 @@ def posterior_moments(score, x, t, schedule):
         moved = torch.func.jvp(score, (x,), (unit,))[1]
         columns.append((beta / alpha) ** 2 * (unit + beta**2 * moved))
     return [mean, torch.stack(columns, dim=2)]
-
-
-# %% right="02.7" name="the library's conversion"
-def posterior_moments(score, x, t, schedule):
-    path = GaussianPath(schedule)
-
-    def denoise(x):
-        return path.convert(score(x), x, t, "score", "data")
-
-    jacobian = torch.autograd.functional.jacobian(lambda x: denoise(x).sum(0), x).movedim(1, 0)
-    return denoise(x), schedule.beta(t) ** 2 / schedule.alpha(t) * jacobian
