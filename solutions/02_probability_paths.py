@@ -128,17 +128,20 @@ for other in (Linear(), schedule):
     )
 same = torch.full((4,), 0.4, dtype=torch.float64)
 beta = Trigonometric().beta(same[0])
-for factor, says in ((beta**-0.5, "its square root"), (beta, "its square")):
+for factor, says in {
+    beta**-0.5: "by the square root of beta: beta is a standard deviation",
+    beta: "by beta^2, the variance of x_t given z: beta is its standard deviation",
+    (1 - Trigonometric().alpha(same[0])) / beta: "by 1 - alpha, which is beta on the linear path alone",
+    -1.0: "by -beta: add it",
+}.items():
     assert not near(draw(Trigonometric(), points, same, eps), path.sample(points, 0.4, factor * eps)), (
-        f"the noise is multiplied by {says}: beta is the standard deviation of x_t given z, its variance is beta^2"
+        f"the noise is multiplied {says}"
     )
 assert not near(drawn, path.sample(eps, times, points)), (
     "data and noise are exchanged: at t = 0 the sample must be pure noise"
 )
-for time in times:
-    assert not near(drawn, path.sample(points, time, eps)), (
-        "all samples got the time of one: each has a time of its own"
-    )
+for time in (*times, times.mean()):
+    assert not near(drawn, path.sample(points, time, eps)), "all samples got the same time: each has a time of its own"
 assert near(drawn, path.sample(points, times, eps)), "x_t is not alpha_t z + beta_t eps"
 power_path = GaussianPath(SquareRoot())
 few, eps, times = normal(3, 2, seed=3), normal(3, 2, seed=4), torch.tensor([0.0, 0.3, 1.0]).double()
@@ -207,6 +210,12 @@ assert not near(found[0], GaussianPath(Linear()).velocity(place, target, now)), 
 assert not near(found[0], path.velocity(place + (alpha - 1) * target, target, now)), (
     "the velocity: the noise at x is wrong, the alpha in front of z was lost"
 )
+assert not near(found[0], path.velocity(path.sample(target, now, place), target, now)), (
+    "the velocity: x is taken for the noise, but x is data and noise together"
+)
+assert not near(found[0], right[0] + (alpha - path.schedule.dalpha(now)) * target), (
+    "the velocity: z is multiplied by alpha, and the velocity is a derivative in time"
+)
 assert not near(found[0], 2 * path.schedule.dalpha(now) * target - right[0]), (
     "the velocity: beta falls, and its derivative is negative already; here the sign is changed once more"
 )
@@ -215,6 +224,7 @@ assert not near(found[1], right[1] * beta), (
     "has the variance"
 )
 assert not near(found[1], -right[1]), "the score points away from the data: it is a gradient *up* the density"
+assert not near(found[1], right[1] / alpha), "the score is divided by alpha: it is a gradient in x, not in z"
 assert not near(found[1], right[1] / 2), "the score is halved: the derivative of a square has a factor 2"
 assert not near(found[1], path.score(place, target / alpha, now)), "the score: the mean of x given z is alpha z, not z"
 for name, value, expected in zip(functions, found, right, strict=True):
@@ -327,7 +337,11 @@ assert not near(made["score"], -known["score"]), "the score comes out with the w
 assert not near(made["score"], known["score"] / Trigonometric().beta(now)), (
     "the score is divided by beta once too often"
 )
-assert not near(made["score"], known["score"] * Trigonometric().beta(now)), "the score is not divided by beta"
+assert not near(made["velocity"], known["data"] - known["noise"]), "this velocity is that of the linear schedule only"
+for times_beta in (1, 2):
+    assert not near(made["score"], known["score"] * Trigonometric().beta(now) ** times_beta), (
+        "the score is not divided by beta: it grows as the noise gets weaker"
+    )
 assert not near(made["v"], -known["v"]), "v comes out with the wrong sign: v = alpha eps - beta z"
 for case in (Trigonometric(), Linear(), SquareRoot()):
     x, known = example(case, now)
@@ -348,9 +362,9 @@ def tried(source: str, target: str, time: float, schedule: Schedule) -> Tensor |
     prediction = known[source] if bool(torch.isfinite(known[source]).all()) else torch.ones(1, 2).double()
     try:
         return turn(prediction, x, t, source, target, schedule)
-    except AssertionError:
-        raise
     except Exception as error:
+        if any(said in str(error) for said in ("the answer calls", "changed in place")):
+            raise
         return type(error).__name__
 
 
@@ -370,8 +384,11 @@ for kind, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0), ("score", 1.0)
 for source, time in (("noise", 0.0), ("data", 1.0), ("score", 0.0)):
     for kind in kinds:
         if kind != source and not (kind == "score" and time == 1):
-            assert tried(source, kind, time, Linear()) == "ValueError", (
-                f"a {source} prediction says nothing at t = {time:.0f}, for the determinant is 0: raise a ValueError there"
+            got = tried(source, kind, time, Linear())
+            assert isinstance(got, Tensor) or got == "ValueError", f"raise a ValueError at t = {time:.0f}, not {got}"
+            assert got == "ValueError", (
+                f"a {source} prediction says nothing at t = {time:.0f}, for the determinant is 0: raise a ValueError "
+                "there"
             )
 for kind in ("v", "data", "noise", "velocity"):
     assert tried("score", kind, 1.0, Linear()) == "ValueError", (
@@ -443,9 +460,12 @@ for k in (1.0, 2.0, 3.0):
             sound(function(times), tuple(times.shape), f"{name} for power {k:.0f}", "of its times, ")
     for other in (1.0, 2.0, 3.0):
         assert k == other or not near(level["alpha"](grid), 1 - (1 - grid) ** other), (
-            f"Early({k:.0f}).alpha is that of power {other:.0f}, the value of a global variable or of another Early: is a "
-            "self. missing?"
+            f"Early({k:.0f}).alpha is that of power {other:.0f}, a global variable's or another Early's: is a self. "
+            "missing?"
         )
+    assert near(level["alpha"](grid), 1 - (1 - grid) ** k) or not near(level["alpha"](inside), 1 - (1 - inside) ** k), (
+        "alpha is right inside and wrong close to the ends of time: is t clamped?"
+    )
     assert near(level["alpha"](grid), 1 - (1 - grid) ** k), "alpha is not 1 - (1 - t)^power"
     assert near(level["beta"](ends), torch.tensor([1.0, 0.0]).double()), (
         f"beta must be 1 at t = 0 and 0 at t = 1, got {level['beta'](ends).tolist()} for power {k:.0f}"
@@ -572,7 +592,11 @@ assert not near(given, MixtureField(centre, 0.6**0.5, path=path).u(x, now)), (
 field = MixtureField(centre, 0.6, path=path)
 frozen = path.schedule.dalpha(now) * centre + path.schedule.dbeta(now) * field.noise(x, now)
 assert not near(given, frozen), "one component: E[z|x, k] is not the mean: what x tells about z has been left out"
-assert not near(given, field.s(x, now)), "one component: this is the score, and the velocity is asked for"
+for other, name in ((field.s, "the score"), (field.data, "E[z|x]"), (field.noise, "E[eps|x]")):
+    assert not near(given, other(x, now)), f"one component: this is {name}, and the velocity is asked for"
+assert not near((given / right).sum(0), torch.ones(2)), (
+    "with one component its posterior is 1 for each x; yours sums to 1 over all x: take the softmax over k"
+)
 assert near(given, right), (
     "one component is wrong: z and x are jointly Gaussian, and so are eps and x. Regress both on x"
 )
@@ -589,6 +613,10 @@ assert not near(given, share[0] * alone[0] + share[1] * alone[1]), (
 assert not near(given, alone.sum(0)), "the components are summed: a posterior adds up to 1"
 between = (given - alone[0]) / (alone[1] - alone[0])  # the posterior of the second, as it must have been
 assert not near(between, between[:1].expand_as(between)), "the posterior does not depend on x"
+assert not near(between * (1 - between), 0 * x), "each x takes the likeliest component: average them by the posterior"
+assert not near(given, MixtureField(pair, 0.5, share.exp(), path=path).u(x, now)), (
+    "the weights are added to log densities: add their logarithms"
+)
 assert near(given, right), (
     "the posterior p(k|x) is wrong: which mean and which variance has x in component k, noise included?"
 )
@@ -612,12 +640,8 @@ assert bool(torch.isfinite(given).all()), (
 )
 assert near(given, right), "wrong far from all components: was a small constant added to the densities?"
 ### BEGIN HIDDEN TESTS
-for path, time in (
-    (GaussianPath(Linear()), 0.4),
-    (GaussianPath(Trigonometric()), 0.01),
-    (GaussianPath(Linear()), 0.99),
-):
-    now, x = torch.tensor(time).double(), normal(5, 3, seed=12)
+for case, time in ((Linear(), 0.4), (Trigonometric(), 0.01), (Linear(), 0.99)):
+    path, now, x = GaussianPath(case), torch.tensor(time).double(), normal(5, 3, seed=12)
     given, right = both(
         x, normal(4, 3, seed=13), torch.tensor([0.1, 0.4, 0.7, 0.0]).double(), torch.full((4,), 0.25).double()
     )
@@ -722,11 +746,14 @@ assert not near(residual, change + transport), "the divergence of u is missing: 
 assert not near(residual, change - div + transport), "the divergence of u has the wrong sign"
 for off_diagonal in (2 * x[:, 0], x[:, 0] + 2, 3 * x[:, 0] + 2):
     assert not near(residual, right + off_diagonal), (
-        "the divergence sums *all* entries of the Jacobian, or a row of it: the gradient of u.sum() does that. Only the "
-        "diagonal counts"
+        "the divergence sums *all* entries of the Jacobian, or a row of it: the gradient of u.sum() does that. Only "
+        "the diagonal counts"
     )
 assert not near(residual, right * slanted(x, times).exp()), (
     "this is the residual for p, not for log p: divide by the density"
+)
+assert not near(residual, change + div + transport.sum()), (
+    "u . grad log p is summed over all points: sum over coordinates"
 )
 assert not near(residual, right.abs()), "the sign of the residual is lost"
 assert not near(residual, right**2), "this is the square of the residual"
@@ -854,9 +881,16 @@ assert not near(given[1], slope), (
 )
 for factor, message in {
     alpha**2: "this is the covariance of alpha z, not of z",
+    alpha: "this is alpha times the covariance",
     -1.0: "the covariance has the wrong sign: a variance is not negative",
 }.items():
     assert not near(given[1], factor * covariance), message
+assert not near(given[1], covariance.mean(0).expand(6, 2, 2)), "all points got one covariance: each x has its own"
+assert not near(given[1][:, 0, 1], -covariance[:, 0, 1]), "the Jacobian of the score enters with the wrong sign"
+shift = mean - x / alpha
+assert not near(given[1], covariance + shift[:, :, None] * shift[:, None, :]), (
+    "the square of the score is still in the covariance: the second derivative of log p is the Jacobian alone"
+)
 missing = (given[1] - covariance)[:, 0, 0]
 if not near(missing, 0 * missing):
     assert not near(given[1] - covariance, missing.mean() * torch.eye(2).double().expand(6, 2, 2)), (
@@ -878,7 +912,11 @@ sigma = 0.7  # data N(1, sigma^2 I), in three dimensions
 for time, x in ((0.6, normal(6, 3, seed=17)), (0.05, normal(1, 3, seed=18))):
     now = torch.tensor(time).double()
     variance = now**2 * sigma**2 + (1 - now) ** 2
-    mean, covariance = pair_of(moments(lambda x: (now - x) / variance, x.clone(), now, Linear()), len(x), 3)
+
+    def gaussian_score(x: Tensor, now: Tensor = now, variance: Tensor = variance) -> Tensor:
+        return (now - x) / variance
+
+    mean, covariance = pair_of(moments(gaussian_score, x.clone(), now, Linear()), len(x), 3)
     expected = sigma**2 * (1 - now) ** 2 / variance * torch.eye(3).double()
     assert near(covariance, expected.expand(len(x), 3, 3)), "the covariance of a Gaussian is wrong"
     assert near(mean, 1 + now * sigma**2 / variance * (x - now)), "the mean of a Gaussian is wrong"

@@ -20,7 +20,7 @@ class Path:
         return schedule.alpha(t) * z + schedule.beta(t) * noise
 
 
-# %% wrong="02.1" hint="its square root"
+# %% wrong="02.1" hint="the square root of beta"
 class Path:
     def __init__(self, schedule):
         self.schedule = schedule
@@ -30,7 +30,7 @@ class Path:
         return self.schedule.alpha(t) * z + self.schedule.beta(t).sqrt() * noise
 
 
-# %% wrong="02.1" hint="its square:"
+# %% wrong="02.1" hint="by beta^2"
 class Path:
     def __init__(self, schedule):
         self.schedule = schedule
@@ -200,7 +200,7 @@ def conditional_score(x, z, t, schedule):
     return (schedule.alpha(t) * z - x) / (schedule.beta(t) ** 2 + 1e-6)
 
 
-# %% wrong="02.2" hint="the velocity is wrong: write out"
+# %% wrong="02.2" hint="x is taken for the noise"
 def conditional_velocity(x, z, t, schedule):
     return schedule.dalpha(t) * z + schedule.dbeta(t) * x
 
@@ -527,6 +527,11 @@ def convert(prediction, x, t, source, target, schedule):
     return GaussianPath(schedule).convert(prediction, x, t, source, target)
 
 
+# %% wrong="02.3" hint="is not finite everywhere"
+def convert(prediction, x, t, source, target, schedule):
+    return math.nan * x
+
+
 # %% right="02.3" name="torch.linalg.solve"
 def convert(prediction, x, t, source, target, schedule):
     if source == target:
@@ -598,7 +603,7 @@ def convert(prediction, x, t, source, target, schedule):
     return ((c * b - d * a) * x + (d * alpha - c * beta) * prediction) / delta
 
 
-# %% wrong="02.4" hint="is a self. missing"
+# %% wrong="02.4" hint="is a self. missing?"
 class Early(Schedule):
     def __init__(self, power):
         self.power = power
@@ -794,6 +799,24 @@ class Early(Schedule):
 
     def dbeta(self, t):
         return -(1 - t) / (1 - t)
+
+
+# %% wrong="02.4" hint="alpha for power 1 is not finite everywhere"
+class Early(Schedule):
+    def __init__(self, power):
+        self.power = power
+
+    def alpha(self, t):
+        return 1 - torch.log(t - 1) * self.power
+
+    def beta(self, t):
+        return 1 - t
+
+    def dalpha(self, t):
+        return self.power * (1 - t) ** (self.power - 1)
+
+    def dbeta(self, t):
+        return -torch.ones_like(t)
 
 
 # %% right="02.4" name="a quarter of a cosine"
@@ -996,6 +1019,11 @@ def mixture_velocity(x, t, means, std, weights, schedule):
     return MixtureField(means, std, weights, path=GaussianPath(schedule)).u(x, t)
 
 
+# %% wrong="02.5" hint="some values are NaN"
+def mixture_velocity(x, t, means, std, weights, schedule):
+    return torch.full_like(x, math.nan)
+
+
 # %% right="02.5" name="from the score of the mixture, by autograd"
 def mixture_velocity(x, t, means, std, weights, schedule):
     a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
@@ -1134,6 +1162,17 @@ def continuity_residual(log_prob, u, x, t):
     score, change = torch.autograd.grad(log_prob(x, t).sum(), (x, t))
     velocity, div = divergence(u, x, t.detach())
     return change + div + (velocity * score).sum(1)
+
+
+# %% wrong="02.6" hint="is not finite everywhere"
+def continuity_residual(log_prob, u, x, t):
+    return torch.full_like(t, math.nan)
+
+
+# %% wrong="02.6" hint="`x` has been changed in place"
+def continuity_residual(log_prob, u, x, t):
+    x *= 0
+    return u(x, t).sum(1)
 
 
 # %% right="02.6" name="jacrev, sample by sample"
@@ -1276,6 +1315,11 @@ def posterior_moments(score, x, t, schedule):
 
     jacobian = torch.autograd.functional.jacobian(lambda x: denoise(x).sum(0), x).movedim(1, 0)
     return denoise(x), schedule.beta(t) ** 2 / schedule.alpha(t) * jacobian
+
+
+# %% wrong="02.7" hint="return two tensors"
+def posterior_moments(score, x, t, schedule):
+    return (x + schedule.beta(t) ** 2 * score(x)) / schedule.alpha(t)
 
 
 # %% right="02.7" name="the Jacobian of the denoiser, by jacrev"
