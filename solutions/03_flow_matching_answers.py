@@ -574,17 +574,27 @@ def floor(alpha, beta, dalpha, dbeta, std):
     return gain**2 * (0.0 if std == 0 else 1 / (std**-2 + (alpha / beta) ** 2))
 
 
+# %% wrong="03.5" hint="the answer calls optimal_transport"
+def couple(noise, z, y):
+    return flowlib.optimal_transport(noise, z, y), z, y
+
+
 # %% wrong="03.5" hint="noise has moved from one label to another"
 def couple(noise, z, y):
-    return flowlib.optimal_transport(noise, z), z, y
+    from scipy.optimize import linear_sum_assignment
+
+    _, column = linear_sum_assignment(torch.cdist(z, noise).square().numpy())
+    return noise[torch.as_tensor(column)], z, y
 
 
 # %% wrong="03.5" hint="a sample now has another's label"
 def couple(noise, z, y):
+    from scipy.optimize import linear_sum_assignment
+
     order = y.argsort()
-    a, b = noise[order], z[order]
-    pairs = [flowlib.optimal_transport(a[y[order] == k], b[y[order] == k]) for k in y.unique()]
-    return torch.cat(pairs), b, y
+    cost = torch.cdist(z[order], noise[order]) ** 2 + 1e6 * (y[order][:, None] != y[order])
+    _, column = linear_sum_assignment(cost.numpy())
+    return noise[order][torch.as_tensor(column)], z[order], y
 
 
 # %% wrong="03.5" hint="some noise is used twice"
@@ -637,12 +647,27 @@ def couple(noise, z, y):
     return paired, z, y
 
 
-# %% wrong="03.5" hint="the caller's tensors were changed"
+# %% wrong="03.5" hint="`noise` has been changed in place"
 def couple(noise, z, y):
+    from scipy.optimize import linear_sum_assignment
+
     for label in y.unique():
         rows = y == label
-        noise[rows] = flowlib.optimal_transport(noise[rows], z[rows])
+        _, column = linear_sum_assignment(torch.cdist(z[rows], noise[rows]).square().numpy())
+        noise[rows] = noise[rows][torch.as_tensor(column)]
     return noise, z, y
+
+
+# %% wrong="03.5" hint="right for labels 0 and 1"
+def couple(noise, z, y):
+    from scipy.optimize import linear_sum_assignment
+
+    paired = noise.clone()
+    for label in range(2 if y.max() == 1 else len(y.unique())):
+        rows = (y == label).nonzero()[:, 0]
+        _, column = linear_sum_assignment(torch.cdist(z[rows], noise[rows]).square().numpy())
+        paired[rows] = noise[rows[torch.as_tensor(column)]]
+    return paired, z, y
 
 
 # %% right="03.5" name="one assignment, other labels forbidden"
