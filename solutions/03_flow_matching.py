@@ -195,6 +195,12 @@ assert not near(float((x - (z - x)).square().mean())), "z - x is the way that is
 assert not near(3 * right), "the components are summed: the loss should not grow with the dimension"
 assert not near(3 * len(z) * right), "samples and components are summed: the loss should not grow with the batch"
 assert not near(math.sqrt(right)), "that is the root of the mean square"
+assert not near(right / 2), "that is half of the mean square"
+everywhere = (x - target).square().mean(1)
+for weight_of_time in (t, 1 - t, t**2, (1 - t) ** 2):
+    assert not near(float((weight_of_time * everywhere).mean())), (
+        "the loss weighs some times more than others: all alike"
+    )
 assert not near(float((x - target).abs().mean())), "the error is to be squared; absolute values find medians, not means"
 zeros = torch.zeros(4_000, 3, dtype=torch.float64)
 loud, x, t = spied(
@@ -340,9 +346,10 @@ def distance(net: FourNumbers, mean: float, std: float) -> float:
 
 net, losses, drawn = trained_on(1.0, 0.5, 400, 0)
 assert net.gradients, "no gradient was ever computed: is there a backward in each step?"
-moved = net.numbers.detach().abs().max() > 0
+moved = bool(net.numbers.detach().any())
 cleared = net.numbers.grad is None or not net.numbers.grad.any()
 assert moved or not cleared, "the numbers have not moved: the gradient was cleared before the optimiser could use it"
+assert bool(torch.isfinite(net.numbers).all()), "the numbers have become NaN: is the optimiser Adam?"
 assert moved, "the numbers have not moved: gradients are computed, and no step is taken with them"
 assert len(net.gradients) == 400, f"with steps = 400 there must be 400 of them, not {len(net.gradients)}"
 assert len(drawn) > 1, "one batch for the whole training: draw a new one in each step"
@@ -389,6 +396,9 @@ assert all(isinstance(loss, float) for loss in losses), (
 )
 assert all(math.isfinite(loss) for loss in losses), "some losses are NaN or infinite"
 assert losses_one == losses_two, "the losses returned are not those of the steps"
+assert torch.tensor(losses[-100:]).diff().abs().mean() > 0.005, (
+    "the losses hardly change from step to step: return that of each step, not a mean"
+)
 begin, end = losses[0], sum(losses[-100:]) / 100
 assert abs(end - begin) > 0.1, "the losses returned do not fall"
 # Before the first step the net is 0, and the loss the mean square of z - noise, 1 + 1/4 + 1; it ends near 0.79.
@@ -487,7 +497,7 @@ def parts(schedule, time: float, of_data: float, of_noise: float) -> float:
     return float((of_data * d + of_noise * e).square().sum() / d.square().sum())
 
 
-for schedule, time in ((Linear(), 0.3), (Trigonometric(), 0.4), (VP(), 0.7), (Linear(), 0.8), (VE(), 0.5)):
+for schedule, time in ((Trigonometric(), 0.4), (VP(), 0.7), (Linear(), 0.3), (Linear(), 0.8), (VE(), 0.5)):
     alpha, beta, dalpha, dbeta = levels(schedule, time)
     noise_error = measured(schedule, time, "noise")
     for kind in ("data", "noise", "velocity", "score", "v"):
@@ -501,9 +511,12 @@ for schedule, time in ((Linear(), 0.3), (Trigonometric(), 0.4), (VP(), 0.7), (Li
             continue
         assert not is_near(1 / truth), f"{kind}: this is how the error of the data follows from that of the {kind}"
         assert not is_near(math.sqrt(truth)), f"{kind}: the errors are squared, so is the factor between them"
+        if kind == "data":
+            assert not is_near(beta**2), "data: a power of beta is missing, everywhere: here the factor must be 1"
         if kind == "velocity":
             assert not is_near(dalpha**2), "velocity: its noise is wrong too, as a function of the error of the data"
             assert not is_near(dalpha**2 + dbeta**2), "velocity: the two errors are not independent, so they do not add"
+            assert not is_near(parts(schedule, time, 1, -1)), "velocity: this is that of the linear schedule"
             assert not is_near(parts(schedule, time, dalpha, -dbeta)), (
                 "velocity: where D is too large, the noise must be too small, so that x stays x"
             )
@@ -513,6 +526,7 @@ for schedule, time in ((Linear(), 0.3), (Trigonometric(), 0.4), (VP(), 0.7), (Li
             assert not is_near(parts(schedule, time, alpha, -beta)), "v: alpha and beta are exchanged in it"
         if kind == "score":
             assert not is_near(noise_error), "score: it is the noise divided by -beta, and so is its error"
+            assert not is_near(noise_error / beta**4), "score: it is the noise divided by -beta, not by its square"
             assert not is_near(noise_error / beta), "score: one more power of beta, because the error is squared"
             assert not is_near(noise_error * beta**2), "score: it is the noise divided by beta, not multiplied by it"
         raise AssertionError(f"{kind} on {schedule} at t = {time}: {found:.6g}, where {truth:.6g} is measured")
@@ -588,8 +602,8 @@ def levels_at(schedule, time: float) -> tuple[float, ...]:
 
 
 for schedule, time, std in (
+    (Trigonometric(), 0.6, 1.7),
     (Linear(), 0.3, 0.5),
-    (Trigonometric(), 0.6, 2.0),
     (VP(), 0.8, 0.7),
     (Linear(), 0.7, 1.0),
     (Linear(), 0.5, 0.0),
@@ -611,7 +625,10 @@ for schedule, time, std in (
     left = integrated(schedule, time, std, of="data")  # of the variance of z, once x is known
     assert not close(truth / left * std**2), "the variance of z was used where that of z given x is meant"
     assert not close(left), "that is the loss of a perfect prediction of the data, not of the velocity"
-    assert not close(math.sqrt(truth * left)), "a factor of the target enters its variance squared"
+    for other in (math.sqrt(truth * left), math.sqrt(truth * left) / b):
+        assert not close(other), "a factor of the target enters its variance squared"
+    assert not close(left / b**2), "that holds on the linear path only: the schedule's derivatives are not used"
+    assert abs(found / truth - 1) > 0.01, "almost right: was a small constant added to a denominator?"
     for other in (truth / std, integrated(schedule, time, math.sqrt(std))):
         assert not close(other), "std is the standard deviation of the data, not its variance"
     assert not close(math.sqrt(truth)), "that is the root of the loss"
@@ -780,7 +797,8 @@ for _ in range(20):
         "the assignment was applied backwards: which index is of the noise, which of the data?"
     )
     raise AssertionError(f"the total squared distance is {cost:.4f}; {least:.4f} can be had by a better assignment")
-for y in (torch.tensor([7]), torch.tensor([12, 4, 12, -1, 4, 12, 40])):  # labels of a single row, and others missing
+# One row; labels of a single row; labels that no row has, and negative ones.
+for y in (torch.tensor([7]), torch.tensor([12, 4, 12, 9, 4, 12, 40, 4]), torch.tensor([-3, 5, -3, -3, 5, 5])):
     noise, z = (torch.randn(len(y), 3, generator=g) for _ in range(2))
     new_noise, new_z, new_y = coupled(noise, z, y)
     cost = float((new_noise - new_z).square().sum())
@@ -889,6 +907,9 @@ assert not torch.allclose(found, jacobians.sum((1, 2))), (
 assert not torch.allclose(found, truth / 3), "the mean of the diagonal, where its sum is asked for"
 assert not torch.allclose(found, truth.sum().expand(4)), "the samples are summed up"
 assert not torch.allclose(found, jacobians[:, 0, 0]), "one component only: the divergence has a term for each"
+assert torch.allclose(found, truth) or not torch.allclose(found, truth, rtol=1e-2), (
+    "almost right: use automatic differentiation, not finite differences"
+)
 assert torch.allclose(found, truth), "the exact divergence is not the trace of the Jacobian"
 assert not x.requires_grad, "the caller's x now asks for gradients: work on a detached copy"
 with torch.no_grad():
@@ -917,7 +938,9 @@ if not torch.allclose(estimates, quadratic):
     )
     once = torch.stack([torch.einsum("i,bij->b", v, jacobians) for v in signs])
     assert not torch.allclose(estimates, once), "the probe enters only once: v^T J is a vector, and v^T J v a number"
-    assert not torch.allclose(estimates, quadratic / 3), "the mean over components, where their sum is the estimate"
+    assert not torch.allclose(estimates, quadratic / 3), (
+        "the estimate is too small by the number of components: their sum is asked for, and the probe as it is"
+    )
     assert not torch.allclose(estimates, quadratic.sum(1, keepdim=True).expand(-1, 4)), (
         "the estimates of samples are mixed"
     )
@@ -1012,6 +1035,19 @@ flow = Gauss()
 x = flow.mean + flow.std * torch.randn(6, 3, generator=seeded(30), dtype=torch.float64)
 truth = torch.distributions.Normal(flow.mean, flow.std).log_prob(x).sum(1)
 stretch = 3 * math.log(flow.std)  # the integral of the divergence
+asked: list[float] = []
+
+
+def heard(x: Tensor, t: Tensor) -> Tensor:
+    asked.append(float(torch.as_tensor(t)))
+    return flow.u(x, t)
+
+
+scored(heard, flow.div, x[:1], 7)  # a single point
+assert asked[0] > 1e-6, "the points were carried from t = 0 to 1, but data are at t = 1: follow them back"
+assert all(min(abs(t - k / 7) for t in asked) < 1e-6 for k in range(1, 8)), (
+    "for steps = 7 the steps do not begin at 1, 6/7, ..., 1/7: N steps have N + 1 times, and the last step ends at 0"
+)
 found = scored(flow.u, flow.div, x, 200)
 if not torch.allclose(found, truth, rtol=0, atol=1e-3):
 
@@ -1048,6 +1084,7 @@ if not torch.allclose(found, truth, rtol=0, atol=1e-3):
             "the points are followed with order 2, the integral of the divergence is not: it is summed from one end of "
             "each step"
         )
+    assert not torch.allclose(found * math.log(2), truth, atol=1e-3), "that is in bits: nats are asked for"
     gap = float((found - truth).abs().max())
     coarse = float((scored(flow.u, flow.div, x, 100) - truth).abs().max())
     assert not 1.7 < coarse / gap < 2.4, (
@@ -1055,7 +1092,6 @@ if not torch.allclose(found, truth, rtol=0, atol=1e-3):
     )
     raise AssertionError(f"the log-density is wrong by up to {gap:.3g} for a Gaussian")
 
-scored(flow.u, flow.div, x[:1], 3)  # a single point
 for steps in (10, 20):
     errors = [float((scored(flow.u, flow.div, x, n) - truth).abs().max()) for n in (steps, 2 * steps)]
     assert errors[1] < errors[0] / 3 or errors[1] < 1e-9, (
