@@ -7,14 +7,20 @@
 #
 # **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right; when
 # it is wrong, it says what probably went wrong. `hint("04.1")` gives a hint; asked again, it says more, three times.
-# Every question stands on its own. The grader runs these checks and a few more.
+# Every question stands on its own. The grader runs these checks and a few more. No function changes a tensor that it
+# is given. All tensors are `float64`, torch's default here.
+#
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
 #
 # **Needed before:** [lecture 04](../lectures/04_scores_and_sdes.ipynb). **Time:** about 120 minutes. **Points:** 10.
 
 # %%
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -26,14 +32,16 @@ from flowlib import (
     GaussianPath,
     Linear,
     MixtureField,
+    Model,
     Schedule,
     SquareRoot,
     Trigonometric,
+    losses,
     sample_ddim,
     sample_ode,
     samplers,
 )
-from flowlib.course.notebook import exercise, seeded
+from flowlib.course.notebook import exercise, seeded, unaided
 
 hint = exercise("04_scores_and_sdes").hint
 torch.set_default_dtype(torch.float64)
@@ -48,13 +56,48 @@ def close(a: object, b: object, tolerance: float = 1e-9) -> bool:
     return a.shape == b.shape and bool(((a - b).abs() <= tolerance * max(1.0, float(b.abs().max()))).all())
 
 
+def careful(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """An answer that is seen to leave the tensors it is given as they were."""
+
+    @functools.wraps(answer)
+    def watched(*given: Any) -> Any:
+        before = [value.clone() if isinstance(value, Tensor) else value for value in given]
+        result = answer(*given)
+        for name, value, old in zip(inspect.signature(answer).parameters, given, before, strict=False):
+            assert not isinstance(value, Tensor) or torch.equal(value, old), (
+                f"`{name}` has been changed in place: {name} += ... changes the caller's tensor."
+            )
+        return result
+
+    return watched
+
+
+def sound(value: object, shape: tuple[int, ...], what: str) -> Tensor:
+    """Return a value if it is a finite float64 tensor of this shape: what is looked at before the numbers in it."""
+    assert isinstance(value, Tensor), f"{what} must be a tensor, got {type(value).__name__}."
+    assert value.dtype == torch.float64, f"{what} must be float64, like the arguments, got {value.dtype}."
+    assert value.shape == shape, f"{what} must have the shape {tuple(shape)}, got {tuple(value.shape)}."
+    assert bool(torch.isfinite(value).all()), f"{what} is not finite: is something divided by 0?"
+    return value
+
+
+def number(value: object, what: str) -> float:
+    """The number that an answer is, which must be finite."""
+    assert isinstance(value, float | int | Tensor), f"{what} must be a number, got {type(value).__name__}."
+    assert torch.as_tensor(value).numel() == 1, f"{what} must be one number, got {tuple(torch.as_tensor(value).shape)}."
+    assert math.isfinite(float(value)), f"{what} is {float(value)}: it must be finite."
+    return float(value)
+
+
 # %% [markdown]
 # ## 04.1 Denoising score matching (1 point, 8 minutes, easy)
 #
 # Write the loss $\mathbb{E}\,\beta_t^2\,\lVert s_\theta(x_t, t) - s_t(x_t \mid z)\rVert^2$ for given times and noise,
 # with $x_t = \alpha_t z + \beta_t\varepsilon$ on the Gaussian path of `schedule`. The result is the mean over samples
-# **and** components. It must be right for $t$ in the closed interval $[0, 1]$: also at $t = 1$, where $s_t(x \mid z)$
-# itself is infinite.
+# **and** components, and can be differentiated in the parameters of $s_\theta$. It must be right for points and for
+# images, and for $t$ in the closed interval $[0, 1]$: also at $t = 1$, where $s_t(x \mid z)$ itself is infinite.
+#
+# **Without:** `score_matching_loss`, `prediction_loss`, `prediction_error`.
 
 
 # %% solution="04.1"
@@ -80,47 +123,93 @@ def dsm_loss(
 
 
 # %% check="04.1" points=1
-def _score(x: Tensor, t: Tensor) -> Tensor:
-    assert x.shape == (4, 3, 4, 4), f"The model was given x of shape {tuple(x.shape)} for data of shape (4, 3, 4, 4)."
-    assert t.shape == (4,), f"The model was given t of shape {tuple(t.shape)}; it takes (B,)."
-    return 0.3 * x - 0.7 * t.reshape(-1, 1, 1, 1)
+_loss = careful(unaided(losses.score_matching_loss, losses.prediction_loss, losses.prediction_error)(dsm_loss))
 
 
-_z, _noise = torch.randn(2, 4, 3, 4, 4, generator=seeded(1))
+class _Net(torch.nn.Module):
+    """A score that is known, times a factor that can be trained; it writes down what it is given."""
+
+    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.score, self.factor = score, torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        assert x.shape == _z.shape, (
+            f"The model was given x of shape {tuple(x.shape)} for data of shape {tuple(_z.shape)}."
+        )
+        assert t.shape == (len(x),), f"The model was given t of shape {tuple(t.shape)}; it takes (B,)."
+        self.x, self.t = x.detach().clone(), t.detach().clone()
+        return self.factor * self.score(x, t)
+
+
+def _lossy(score: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, _Net]:
+    """The loss of an answer, and the net that it has called."""
+    net = _Net(score)
+    found = _loss(net, _path.schedule, _z, _t, _noise)
+    assert getattr(found, "shape", ()) == (), "The loss must be a scalar tensor: the mean over everything."
+    sound(found, (), "The loss")
+    assert hasattr(net, "x"), "The score was never called."
+    assert found.requires_grad, "No gradient reaches the model's parameters through this loss."
+    return float(found.detach()), net
+
+
+def _wavy(x: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(x) - 0.7 * t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _exact(x: Tensor, t: Tensor) -> Tensor:
+    """The score if all data are the one point or image _z[0]."""
+    return _path.score(x, _z[0], t)
+
+
 for _schedule in (Linear(), Trigonometric()):
-    _t = torch.tensor([0.1, 0.35, 0.6, 0.85])
-    _found = dsm_loss(_score, _schedule, _z.clone(), _t.clone(), _noise.clone())
-    assert getattr(_found, "shape", None) == (), "The loss must be a scalar tensor: the mean over everything."
-    _a, _b = (part(_t).reshape(-1, 1, 1, 1) for part in (_schedule.alpha, _schedule.beta))
-    _x = _a * _z + _b * _noise
-    _s = _score(_x, _t)
-    _right = (_b * _s + _noise).square().mean()
-    assert not close(_found, (_b * _s - _noise).square().mean()), (
-        "Check the sign of the target: the score points away from the noise."
+    _path, _t = GaussianPath(_schedule), torch.tensor([0.1, 0.35, 0.6, 0.85])
+    for _shape in ((4, 3, 4, 4), (4, 4), (4, 7)):
+        # All data are one: the exact score is known, has no loss, and all that is added to it is.
+        _noise = torch.randn(_shape, generator=seeded(1))
+        _z = torch.randn(_shape[1:], generator=seeded(2)).expand(_shape).clone()
+        _found, _net = _lossy(_exact)
+        assert close(_net.t, _t), "The model must be given the times t themselves."
+        assert not close(_net.x, _z), "What does the model see? You fed it the clean data."
+        _wide = "t has shape (B,), and lines up with the last axis: it scales columns, not samples, where B = W."
+        _mixed = (
+            _path.sample(_z.transpose(0, -1), _t, _noise.transpose(0, -1)).transpose(0, -1) if _shape[-1] == 4 else _z
+        )
+        assert not close(_net.x, _mixed), _wide
+        assert close(_net.x, _path.sample(_z, _t, _noise)), "The model must see x_t, data and noise at their levels."
+        assert not close(_found, 4 * _noise.square().mean()), (
+            "Check the sign of the target: the score points away from the noise."
+        )
+        assert not close(_found, _noise.square().mean()), "Is the model's score used? Here it is exact."
+        assert close(_found, 0.0), (
+            "The exact score must have no loss: its target is s_t(x_t|z), both times the same factor."
+        )
+        _found, _beta = _lossy(lambda x, t: _exact(x, t) + 1)[0], _schedule.beta(_t)
+        assert not close(_found, 1.0), "The weight is missing: times near the data drown all others."
+        assert not close(_found, _beta.mean()), "The weight is applied to the square: beta alone is not enough."
+        assert not close(_found, (_beta**4).mean()), (
+            "The weight is squared twice: its root belongs into the difference."
+        )
+        for _size in (math.prod(_shape[1:]), math.prod(_shape), 4):
+            assert not close(_found, _size * (_beta**2).mean()), (
+                "The loss is the mean over samples and components; a sum grows with the batch or the image."
+            )
+        assert not close(_found, (_beta**2).mean().sqrt()), "That is the root of the loss."
+        assert not close(_found, (_beta**2).mean() / 2), "That is half of the loss."
+        assert close(_found, (_beta**2).mean()), (
+            "A score that is wrong by 1 everywhere must have the mean weight as its loss."
+        )
+        # And any data.
+        _z = torch.randn(_shape, generator=seeded(3))
+        _right = losses.score_matching_loss(  # draws its noise from a generator of this seed
+            Model(_Net(_wavy), _path, predicts="score"), _z, time=lambda n, g, t=_t: t, generator=seeded(1)
+        )
+        assert close(_lossy(_wavy)[0], _right.detach()), f"The loss is wrong for data of shape {_shape}."
+_z, _noise, _path = _z[:1], _noise[:1], GaussianPath(Linear())
+for _t in (torch.zeros(1), torch.ones(1)):
+    assert close(_lossy(lambda x, t: 0 * x)[0], _noise.square().mean()), (
+        f"The loss of the score 0 is wrong at t = {_t[0]:.0f}."
     )
-    assert not close(_found, (_s + _noise / _b).square().mean()), (
-        "The weight is missing: times near the data drown all others."
-    )
-    assert not close(_found, (_b * (_s + _noise / _b).square()).mean()), (
-        "The weight is applied to the square: beta alone is not enough."
-    )
-    assert not close(_found, (_b * _score(_z, _t) + _noise).square().mean()), (
-        "What does the model see? You fed it the clean data."
-    )
-    assert not close(_found, _right * 48), (
-        "The loss is the mean over components too; a sum grows with the size of an image."
-    )
-    _wide = _schedule.alpha(_t) * _z + _schedule.beta(_t) * _noise
-    assert close(_found, _right), (
-        "t has shape (B,), the images (B, C, H, W). Here B = W, so that a product of both is no error: it scales "
-        "columns, not samples."
-        if any(close(_found, (c * _score(_wide, _t) + _noise).square().mean()) for c in (_b, _schedule.beta(_t)))
-        else "The value is wrong: write down x_t and the target s_t(x_t|z) again; square their weighted difference."
-    )
-_end = dsm_loss(_score, Linear(), _z, torch.ones(4), _noise)
-assert close(_end, _noise.square().mean()), (
-    "At t = 1 the loss is not finite: you divide by beta, and multiply by it afterwards."
-)
 
 # %% [markdown] hints="04.1"
 # 1. Write the target in terms of the noise that was drawn.
@@ -136,6 +225,8 @@ assert close(_end, _noise.square().mean()), (
 #
 # Write both conversions on a Gaussian path. `score_from_velocity` must be right for $0 \le t < 1$, **including**
 # $t = 0$, where $\alpha_t = 0$; `velocity_from_score` for $0 < t < 1$.
+#
+# **Without:** `GaussianPath`.
 
 
 # %% solution="04.2"
@@ -166,29 +257,33 @@ def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> 
 
 
 # %% check="04.2" points=1
+_to_score, _to_velocity = (careful(unaided(GaussianPath)(f)) for f in (score_from_velocity, velocity_from_score))
 _x, _t = torch.randn(3, 3, generator=seeded(2)), torch.tensor([0.2, 0.5, 0.8])
 for _schedule in (Linear(), Trigonometric(), VP()):
-    _field = MixtureField(torch.randn(4, 3, generator=seeded(3)), 0.4, path=GaussianPath(_schedule))
+    _path = GaussianPath(_schedule)
+    _field = MixtureField(torch.randn(4, 3, generator=seeded(3)), 0.4, path=_path)
     _u, _s = _field.u(_x, _t), _field.s(_x, _t)
-    _back, _forth = score_from_velocity(_u, _x, _t, _schedule), velocity_from_score(_s, _x, _t, _schedule)
-    for _name, _found in (("score_from_velocity", _back), ("velocity_from_score", _forth)):
-        assert getattr(_found, "shape", None) == (3, 3), f"{_name} must return a tensor like x."
-    _a, _b, _da, _db = (
-        part(_t)[:, None] for part in (_schedule.alpha, _schedule.beta, _schedule.dalpha, _schedule.dbeta)
-    )
-    _w = _da * _b - _a * _db
-    _r = [row[:, 0] for row in (_a, _b, _da, _db)]
-    _wide = (_r[0] * _u - _r[2] * _x) / (_r[1] * (_r[2] * _r[1] - _r[0] * _r[3]))
-    assert not close(_back, _wide), (
-        "t has shape (B,), x has (B, D). Here B = D, so that their product is no error, but scales columns."
-    )
+    _back = sound(_to_score(_u, _x, _t, _schedule), (3, 3), "score_from_velocity")
+    _forth = sound(_to_velocity(_s, _x, _t, _schedule), (3, 3), "velocity_from_score")
+    for _found, _given, _from, _to in ((_back, _u, "velocity", "score"), (_forth, _s, "score", "velocity")):
+        assert not close(_found, _path.convert(_given.T, _x.T, _t, _from, _to).T), (
+            "t has shape (B,), x has (B, D). Here B = D, so that their product is no error, but scales columns."
+        )
+    _b = _schedule.beta(_t)[:, None]
     assert not close(_back, -_s), "score_from_velocity has the wrong sign: at t = 0 the score of N(0, I) is -x."
-    assert not close(_back, _b * _s), (
-        "score_from_velocity gives the noise (up to its sign), not the score: one more division."
+    for _factor in (_b, -_b):
+        assert not close(_back, _factor * _s), (
+            "score_from_velocity gives the noise (up to its sign), not the score: one more division."
+        )
+    assert not close(_back, _s / _b), "score_from_velocity divides by beta once too often."
+    assert not close(_forth, _path.convert(-_s, _x, _t, "score", "velocity")), (
+        "velocity_from_score has b_t with the wrong sign."
     )
-    assert not close(_forth, (_da * _x - _b * _w * _s) / _a), "velocity_from_score has b_t with the wrong sign."
-    assert not close(_forth, (_da * _x + _w * _s) / _a), (
+    assert not close(_forth, _path.convert(_s / _b, _x, _t, "score", "velocity")), (
         "In velocity_from_score a factor beta is missing: the score is the noise over beta."
+    )
+    assert not close(_forth, _path.convert(_s * _b, _x, _t, "score", "velocity")), (
+        "In velocity_from_score there is a factor beta too much: the score is the noise over beta."
     )
     assert close(_back, _s), (
         f"score_from_velocity is wrong on {_schedule}. Is it right on the linear path only? beta' need not be -1."
@@ -197,10 +292,23 @@ for _schedule in (Linear(), Trigonometric(), VP()):
         f"velocity_from_score is wrong on {_schedule}. Is it right on the linear path only? alpha' need not be 1."
     )
 _field = MixtureField(torch.randn(4, 3, generator=seeded(4)), 0.4, path=GaussianPath(Trigonometric()))
-_back = score_from_velocity(_field.u(_x, 0.0), _x, torch.zeros(3), Trigonometric())
+_back = _to_score(_field.u(_x, 0.0), _x, torch.zeros(3), Trigonometric())
 assert close(_back, -_x), (
     "At t = 0 score_from_velocity is not finite or not -x: it divides by alpha somewhere on the way."
 )
+_field = MixtureField(torch.randn(4, 2, generator=seeded(4)), 0.4, path=GaussianPath(Trigonometric()))
+for _t in (
+    torch.tensor([0.01]),
+    torch.tensor([0.99]),
+    torch.tensor([0.4]),
+    torch.tensor([0.002, 0.3, 0.7, 0.5, 0.998]),
+):
+    _x = torch.randn(len(_t), 2, generator=seeded(5))
+    _u, _s = _field.u(_x, _t), _field.s(_x, _t)
+    _back = sound(_to_score(_u, _x, _t, Trigonometric()), (len(_t), 2), "score_from_velocity")
+    _forth = sound(_to_velocity(_s, _x, _t, Trigonometric()), (len(_t), 2), "velocity_from_score")
+    assert close(_back, _s, 1e-7), f"score_from_velocity is wrong at t = {_t.tolist()}: was a small constant added?"
+    assert close(_forth, _u, 1e-7), f"velocity_from_score is wrong at t = {_t.tolist()}: was a small constant added?"
 
 # %% [markdown] hints="04.2"
 # 1. Velocity and score are both made of $D$ and $\hat\varepsilon$. You have one of the two, and $x$.
@@ -218,7 +326,10 @@ assert close(_back, -_x), (
 # Write the sampler of $dX = [u - \eta\, w\, \hat\varepsilon]\,dt + \sqrt{2\eta\beta w}\;dW$ by Euler–Maruyama on the
 # uniform grid $t_k = k/N$, $k = 0 \dots N$. It takes $N$ steps, the last of which is
 # $x \leftarrow D = \mathbb{E}[z \mid x]$. Start from `noise` itself. Every field has `u`, `s`, `noise`, `data` (all
-# `(x, t)`) and `path.schedule`.
+# `(x, t)`) and `path.schedule`; ask it at the times $t_0 \dots t_{N-1}$ only. Two calls with the same generator, one
+# after the other, draw different noise.
+#
+# **Without:** `samplers.sample_sde`.
 
 
 # %% solution="04.3"
@@ -250,6 +361,9 @@ def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: t
 
 
 # %% check="04.3" points=2
+_sample = careful(unaided(samplers.sample_sde)(sample_sde))
+
+
 class _Watched(Field):
     """A field that writes down when it was asked."""
 
@@ -272,7 +386,7 @@ def _predicted(
         alpha, beta, dalpha, dbeta = (
             float(part(t)) for part in (schedule.alpha, schedule.beta, schedule.dalpha, schedule.dbeta)
         )
-        total, w = alpha**2 * v + beta**2, dalpha * beta - alpha * dbeta
+        total, w = alpha**2 * v + beta**2, -float(GaussianPath(schedule).delta("velocity", t))
         slope = (dalpha * alpha * v + (dbeta - pull * eta * (w if drift_w else 1)) * beta) / total
         lands = k == steps - 1
         factor = alpha * v / total if lands else 1 + h * slope
@@ -293,8 +407,9 @@ _gauss = MixtureField(torch.zeros(1, 1), 0.7, path=GaussianPath(Linear()))
 _mix = MixtureField(torch.randn(5, 2, generator=seeded(5)), 0.3, path=GaussianPath(Trigonometric()))
 _start = torch.randn(3, 2, generator=seeded(6))
 _watched = _Watched(_mix)
-_found = sample_sde(_watched, _start.clone(), 8, 1.0, seeded(7))
-assert getattr(_found, "shape", None) == (3, 2), "The result must be the state at t = 1, a tensor like the noise."
+_found = _sample(_watched, _start, 8, 1.0, seeded(7))
+assert getattr(_found, "shape", None) != (9, 3, 2), "The result must be the state at t = 1 only."
+_found = sound(_found, (3, 2), "The result, the state at t = 1,")
 _times = sorted(set(_watched.times))
 assert len(_times) != 3, (
     "The field was asked at 3 times, for 3 samples and 8 steps: the loop counts samples, not steps."
@@ -307,17 +422,36 @@ assert close(_times[:8], [k / 8 for k in range(8)]), (
 )
 assert len(_times) == 8, "The field was asked at t = 1 too. The last step starts at 1 - h, and lands on D there."
 _expected = samplers.sample_sde(_mix, _start, steps=8, eta=0.0)
-_found = sample_sde(_mix, _start.clone(), 8, 0.0, seeded(7))
+_found = sound(_sample(_mix, _start, 8, 0.0, seeded(7)), (3, 2), "The result for eta = 0")
 _plain = samplers.sample_sde(_mix, _start, steps=8, eta=0.0, denoise_last=False)
 assert not close(_found, _plain), "The last step is one more Euler step: it should land on D = E[z|x]."
 assert close(_found, _expected), (
     "With eta = 0 there is no noise, and the result should be Euler's, with a last step on D. Check the drift."
 )
-_many = torch.randn(40_000, 1, generator=seeded(8))
-_one, _two = (sample_sde(_gauss, _many.clone(), 5, 1.5, seeded(9)) for _ in range(2))
+assert close(_sample(_mix, _start[:1], 1, 1.0, seeded(7)), _mix.data(_start[:1], 0.0)), (
+    "A single step is the last one: it lands on D, and adds no noise."
+)
+_image = MixtureField(torch.randn(3, 1, 2, 2, generator=seeded(5)), 0.3)
+sound(_sample(_image, torch.randn(2, 1, 2, 2, generator=seeded(6)), 4, 1.0, seeded(7)), (2, 1, 2, 2), "The result")
+_many, _generator = torch.randn(40_000, 1, generator=seeded(8)), seeded(9)
+_one, _two = (_sample(_gauss, _many, 5, 1.5, seeded(9)) for _ in range(2))
 assert torch.equal(_one, _two), "The same generator seed gave two results: some noise does not come from the generator."
-assert bool(torch.isfinite(_one).all()), (
-    "The samples are not finite. Is a root or a quotient taken of something that is 0?"
+assert not torch.equal(_one, _sample(_gauss, _many, 5, 1.5, seeded(10))), (
+    "Two seeds gave one result: draw the noise from `generator`, and seed nothing."
+)
+_one, _two = (_sample(_gauss, _many, 5, 1.5, _generator) for _ in range(2))
+assert not torch.equal(_one, _two), (
+    "Two calls in a row gave one result: seed nothing, draw from `generator` as it comes."
+)
+_plane = MixtureField(torch.zeros(1, 2), 0.7)
+_pairs = _sample(_plane, torch.zeros(20_000, 2), 5, 1.5, seeded(9))  # all from one start: they differ by noise alone
+assert not close(_pairs, _pairs[:1].expand_as(_pairs)), "All samples got the same noise: it must have the shape of x."
+assert not close(_pairs, _pairs[:, :1].expand_as(_pairs)), (
+    "The coordinates of a sample got the same noise: it must have the shape of x."
+)
+assert float(torch.corrcoef(_pairs.T)[0, 1].abs()) < 5 / len(_pairs) ** 0.5, "The coordinates depend on each other."
+assert _pairs[:, 0].abs().unique().numel() > 0.99 * len(_pairs), (
+    "Some samples got the noise of others, or its mirror image."
 )
 _var, _kurtosis = float(_one.var()), float(((_one - _one.mean()) ** 4).mean() / _one.var(unbiased=False) ** 2)
 # Bounds of 5 standard errors of 40,000 Gaussian samples: a right answer fails any one of them with probability 1e-6.
@@ -348,7 +482,7 @@ assert _near["right"], (
     f"{_predicted(Linear(), 5, 1.5)[0]:.3f}: check g and the drift."
 )
 _trig = MixtureField(torch.zeros(1, 1), 0.7, path=GaussianPath(Trigonometric()))  # w = pi / 2 on this path, not 1
-_end = sample_sde(_trig, _many.clone(), 6, 1.5, seeded(13))
+_end = _sample(_trig, _many, 6, 1.5, seeded(13))
 # The variance alone would not do: every g gives nearly the same, for that is the theorem. How much of its start a
 # sample keeps depends on g.
 _variants = {
@@ -368,12 +502,12 @@ assert _near["right"], (
     "much or too little of their start: from what do you compute w?"
 )
 _finite = MixtureField(torch.randn(6, 2, generator=seeded(10)), 0.0)
-_far = sample_sde(_finite, torch.randn(64, 2, generator=seeded(11)), 400, 1.0, seeded(12))
+_far = _sample(_finite, torch.randn(64, 2, generator=seeded(11)), 400, 1.0, seeded(12))
 assert float(torch.cdist(_far, _finite.means).min(1).values.max()) < 1e-3, (
     "On finite data the samples do not land on it: is g^2 = 2 eta beta w?"
 )
 ### BEGIN HIDDEN TESTS
-assert _fits(_many, sample_sde(_trig, _many.clone(), 9, 0.5, seeded(14)), _predicted(Trigonometric(), 9, 0.5)), (
+assert _fits(_many, _sample(_trig, _many, 9, 0.5, seeded(14)), _predicted(Trigonometric(), 9, 0.5)), (
     "With another eta and another number of steps the samples spread too far or too little, or keep too much of their "
     "start."
 )
@@ -443,63 +577,65 @@ def error_std(g: float, steps: int) -> float:
 
 
 # %% check="04.4" points=1
-def _same(found: object, expected: float) -> bool:
-    return close(float(found), expected, 1e-9 * max(1.0, 1 / expected))
+_factor, _largest, _std = (careful(f) for f in (amplification, largest_step, error_std))
+
+
+def _same(found: float, expected: float) -> bool:
+    return close(found, expected, 1e-9 * max(1.0, 1 / abs(expected)))
 
 
 _point = MixtureField(torch.tensor([[0.6]]), 0.0)
-for _g, _beta, _h in ((1.0, 0.4, 0.1), (0.5, 0.1, 0.05), (2.0, 0.5, 0.01), (1.5, 0.05, 0.02)):
-    _times = torch.tensor([1 - _beta, 1 - _beta + _h])
-    # The library's own step from x = 0 and from x = 1: it starts from beta times what it is given.
-    _ends = samplers.sample_sde(
-        _point, torch.tensor([[0.0], [1.0]]) / _beta, times=_times, denoise_last=False, generator=seeded(0),
-        diffusion=lambda t, g=_g: torch.full_like(t, g),
+
+
+def _step(g: float, beta: float, h: float) -> float:
+    """A of the library's own step: from x = 0 and from x = 1, with the same noise. It starts from beta times x."""
+    ends = samplers.sample_sde(
+        _point, torch.tensor([[0.0], [1.0]]) / beta, times=torch.tensor([1 - beta, 1 - beta + h]), denoise_last=False,
+        diffusion=lambda t: torch.full_like(t, g), generator=seeded(0),
     )  # fmt: skip
-    _noise = torch.randn(2, 1, generator=seeded(0)) * _g * _h**0.5
-    _right = float((_ends - _noise)[1] - (_ends - _noise)[0])
-    _found = amplification(_g, _beta, _h)
-    assert not _same(_found, 1 - _h * _g**2 / (2 * _beta**2)), "The flow u pulls as well: a term of A is missing."
-    assert not _same(_found, 1 - _h / _beta - _h * _g**2 / _beta**2), "The drift has half of g^2 times the score."
-    assert not _same(_found, 1 - _h / _beta - _h * _g**2 / (2 * _beta)), (
-        "The score of N(alpha z, beta^2) is -d / beta^2: check its power."
-    )
-    assert not _same(_found, 1 + _h / _beta - _h * _g**2 / (2 * _beta**2)), (
+    return float((ends - g * h**0.5 * torch.randn(2, 1, generator=seeded(0))).diff(dim=0))
+
+
+for _g, _beta, _h in ((1.2, 0.4, 0.1), (0.5, 0.1, 0.05), (2.0, 0.5, 0.01), (1.5, 0.05, 0.02)):
+    _right, _found = _step(_g, _beta, _h), number(_factor(_g, _beta, _h), "amplification")
+    _quiet = _step(0.0, _beta, _h)  # the flow alone
+    _pull = _quiet - _right  # what the score takes off
+    assert not _same(_found, 1 - _pull), "The flow u pulls as well: a term of A is missing."
+    assert not _same(_found, _right - _pull), "The drift has half of g^2 times the score."
+    assert not _same(_found, _quiet), "The score pulls as well: the drift has a term with g."
+    assert not _same(_found, _quiet - _pull * _beta), "The score of N(alpha z, beta^2) is -d / beta^2: check its power."
+    assert not _same(_found, _quiet + _pull), "The score leads to the data: check the sign of its term."
+    assert not _same(_found, 2 - _quiet - _pull), (
         "On the linear path u = z - eps, and d shrinks under the flow: check the sign of its term."
     )
+    assert not _same(_found, _quiet - _pull / _g), "The noise enters the drift by g^2, not by g."
+    assert not _same(_found, -_right), "That is -A: amplification is A itself, with its sign."
     assert _same(_found, _right), f"amplification({_g}, {_beta}, {_h}) should be {_right:.4f}. Is it A itself, not |A|?"
-    _right, _found = 2 / (1 / _beta + _g**2 / (2 * _beta**2)), largest_step(_g, _beta)
-    assert not _same(_found, _right / 2), "largest_step keeps A >= 0. But |A| <= 1 allows it to be negative."
-    assert not _same(_found, 4 * _beta**2 / _g**2), "largest_step leaves out the pull of the flow itself."
-    assert _same(_found, _right), f"largest_step({_g}, {_beta}) is wrong: solve |A| <= 1 for h, exactly."
-for _g, _steps in ((1.0, 10), (0.5, 30), (1.5, 20)):
-    _variances = {"right": 1.0, "quiet": 1.0, "still": 0.0, "wide": 1.0, "late": 1.0}
-    for _k in range(_steps, 0, -1):
-        _factor = (1 - 1 / _k - _g**2 * _steps / (2 * _k**2)) ** 2
-        _next = (1 - 1 / (_k - 1) - _g**2 * _steps / (2 * (_k - 1) ** 2)) ** 2 if _k > 1 else 1.0
-        _added = {
-            "right": _g**2 / _steps,
-            "quiet": 0.0,
-            "still": _g**2 / _steps,
-            "wide": _g**2 / _steps**2,
-            "late": _g**2 / _steps,
-        }
-        for _name, _value in _variances.items():
-            _variances[_name] = (_next if _name == "late" else _factor) * _value + _added[_name]
-    _found = error_std(_g, _steps)
-    _std = _variances["right"] ** 0.5
-    assert not _same(_found, _variances["right"]), "error_std returns the variance."
-    assert not _same(_found, _variances["quiet"] ** 0.5), "error_std forgets the noise that each step adds."
-    assert not _same(_found, _variances["still"] ** 0.5), (
-        "error_std starts from no error at all. At t = 0 the state is pure noise, and d = x there."
+    _found = number(_largest(_g, _beta), "largest_step")
+    assert _found > 0, "largest_step must be positive."
+    assert not _same(_found / _h * _pull, 2), "largest_step leaves out the pull of the flow itself."
+    _right = _step(_g, _beta, min(_found, _beta))
+    assert not _same(1 + _right, 1), "largest_step keeps A >= 0. But |A| <= 1 allows it to be negative."
+    assert _same(_right, -1), (
+        f"largest_step({_g}, {_beta}) is wrong: solve |A| <= 1 for h, exactly. With your h a step has A = {_right:.3f}."
     )
-    assert not _same(_found, _variances["wide"] ** 0.5), (
-        "error_std adds noise of variance (g h)^2 a step. Brownian motion adds g^2 h."
-    )
-    assert not _same(_found, _variances["late"] ** 0.5), (
-        "error_std takes beta at the end of each step. Euler-Maruyama takes it at the start."
-    )
-    assert _same(_found, _std), (
-        f"error_std({_g}, {_steps}) should be {_std:.5g}: start from the variance of d at t = 0, then step by step."
+# Standard deviations, computed step by step: the right one, and those of mistakes.
+for _g, _steps, _right, _quiet, _still, _wide, _late in (
+    (1.0, 10, 2.0075907588400703, 0.03213365522291576, 2.0073335754632473, 0.6355874291678459, 2.0324060450088584),
+    (0.5, 30, 0.3877158314250559, 0.012024123729822563, 0.38752933616198953, 0.07176730289164993, 0.3983303705908821),
+    (1.5, 20, 93.64321899338522, 0.03714028494590252, 93.64321162819189, 20.93929162132479, 93.64382049358571),
+):
+    _found = number(_std(_g, _steps), "error_std")
+    for _mistake, _hint in {
+        _right**2: "returns the variance",
+        _quiet: "forgets the noise that each step adds",
+        _still: "starts from no error at all. At t = 0 the state is pure noise, and d = x there",
+        _wide: "adds noise of variance (g h)^2 a step. Brownian motion adds g^2 h",
+        _late: "takes beta at the end of each step. Euler-Maruyama takes it at the start",
+    }.items():
+        assert not _same(_found, _mistake), f"error_std {_hint}."
+    assert _same(_found, _right), (
+        f"error_std({_g}, {_steps}) should be {_right:.5g}: start from the variance of d at t = 0, then step by step."
     )
 
 # %% [markdown] hints="04.4"
@@ -518,7 +654,8 @@ for _g, _steps in ((1.0, 10), (0.5, 30), (1.5, 20)):
 # From here on you write **tests**. A test is a function that takes an implementation and calls it. It raises
 # `AssertionError` if the implementation breaks its promise, and returns quietly if not. A good test passes *every*
 # right implementation, whatever its style, and fails *every* wrong one, also those that you have not seen. Each room
-# has some right implementations and some exhibits; the check brings close relatives of the exhibits.
+# has some right implementations and some exhibits. The check brings close relatives of the exhibits: at least one of
+# them breaks each promise, so go through the promises one by one.
 #
 # Two rules of the trade. Give your test its own generator, so that it never depends on luck. Where you compare random
 # numbers, allow five standard errors: of $n$ samples, the mean has the standard error $\sigma/\sqrt n$, the variance
@@ -544,8 +681,9 @@ def verdict(test: Callable, implementation: Callable) -> str:
 #
 # `simulate(drift, diffusion, x, times, generator)` follows $dX = f(X, t)\,dt + g(t)\,dW$ by Euler–Maruyama. It
 # promises: `x` (B, D) is the start and is left as it is; `times` (N + 1,) increasing, **not** necessarily uniform;
-# `drift(x, t)` gives (B, D), `diffusion(t)` a number, for `t` a tensor (); one step from each time to the next; every
-# sample gets Gaussian noise of its own; the result is the state (B, D) at `times[-1]`.
+# `drift(x, t)` gives (B, D), `diffusion(t)` a number, for `t` a tensor (); one step from each time to the next, with
+# drift and diffusion taken where and when it begins; every coordinate of every sample gets Gaussian noise of its own;
+# the result is the state (B, D) at `times[-1]`.
 #
 # Read the exhibits. One multiplies noise by noise, which leaves the variance right. One confuses the number of samples
 # with the number of steps. One takes a step too few. One takes all steps for equal.
@@ -692,32 +830,59 @@ for _exhibit, _hint in (
 
 
 ### BEGIN HIDDEN TESTS
-def _relative(scale: Callable, noise: Callable) -> Callable:
+def _relative(
+    scale: Callable = lambda g, h: g * h**0.5,
+    noise: Callable = lambda x, generator: torch.randn(x.shape, generator=generator),
+    place: Callable = lambda x, start: x,
+    drift_time: Callable = lambda t, s, first: t,
+    diffusion_time: Callable = lambda t, s, first: t,
+) -> Callable:
+    """Right code with one thing changed: the size of noise, its draw, where and when the functions are asked."""
+
     def simulate(drift: Callable, diffusion: Callable, x: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
+        start = x
         for t, s in pairwise(times):
-            x = x + (s - t) * drift(x, t) + scale(diffusion(t), s - t) * noise(x, generator)
+            f, g = drift(place(x, start), drift_time(t, s, times[0])), diffusion(diffusion_time(t, s, times[0]))
+            x = x + (s - t) * f + scale(g, s - t) * noise(x, generator)
         return x
 
     return simulate
 
 
-def _plain(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator)
+def _into_the_start(
+    drift: Callable, diffusion: Callable, x: Tensor, times: Tensor, generator: torch.Generator
+) -> Tensor:
+    return x.copy_(in_a_loop(drift, diffusion, x, times, generator))
 
 
+assert verdict(test_simulator, _relative()) == "accepts", (
+    "Your test rejects right code that asks f and g in this order."
+)
 for _wrong, _hint in (
-    (_relative(lambda g, h: g * h, _plain), "adds noise of size g h instead of g sqrt(h)"),
-    (_relative(lambda g, h: g**2 * h**0.5, _plain), "takes the variance g^2 for the standard deviation g"),
+    (_relative(scale=lambda g, h: g * h), "adds noise of size g h instead of g sqrt(h)"),
+    (_relative(scale=lambda g, h: g**2 * h**0.5), "takes the variance g^2 for the standard deviation g"),
     (
-        _relative(lambda g, h: g * h**0.5, lambda x, generator: torch.rand(x.shape, generator=generator)),
+        _relative(noise=lambda x, generator: torch.rand(x.shape, generator=generator)),
         "draws uniform noise with rand, not randn",
     ),
     (
-        _relative(
-            lambda g, h: g * h**0.5, lambda x, generator: torch.randn(x.shape[1:], generator=generator).expand(x.shape)
-        ),
+        _relative(noise=lambda x, generator: torch.randn(x.shape[1:], generator=generator).expand(x.shape)),
         "gives all samples the same noise",
     ),
+    (
+        _relative(noise=lambda x, generator: torch.randn(len(x), 1, generator=generator).expand(x.shape)),
+        "gives the coordinates of a sample the same noise",
+    ),
+    (
+        _relative(noise=lambda x, generator: math.sqrt(12) * (torch.rand(x.shape, generator=generator) - 0.5)),
+        "draws uniform noise of mean 0 and variance 1",
+    ),
+    (_relative(place=lambda x, start: start), "takes the drift at the start in every step: does yours depend on x?"),
+    (_relative(drift_time=lambda t, s, first: first), "takes the drift at the first time in every step"),
+    (_relative(drift_time=lambda t, s, first: s), "takes the drift at the time where a step ends"),
+    (_relative(diffusion_time=lambda t, s, first: first), "takes the diffusion at the first time in every step"),
+    (_relative(diffusion_time=lambda t, s, first: s), "takes the diffusion at the time where a step ends"),
+    (_into_the_start, "writes its result into x"),
 ):
     assert verdict(test_simulator, _wrong) == "rejects", f"Your test accepts a relative of the exhibits that {_hint}."
 ### END HIDDEN TESTS
@@ -863,19 +1028,21 @@ def test_loss(loss: Callable) -> None:
 
     count = 16  # as wide as an image: a time that is broadcast against the width raises no error then
     z, y = torch.rand(count, 2, count, count, generator=generator), torch.arange(count) % 10
-    for dropout in (0.0, 0.5, 1.0):
+    for dropout, null in ((0.0, 10), (0.5, 12), (1.0, 10)):
         labels = y.clone()
-        value = loss(spy, z, labels, dropout=dropout, null=10, generator=generator)
+        value = loss(spy, z, labels, dropout=dropout, null=null, generator=generator)
         assert torch.equal(labels, y)
         assert seen["x"].shape == z.shape
         assert seen["t"].shape == (count,)
         t = seen["t"].reshape(-1, 1, 1, 1)
         assert bool(((t > 0) & (t < 1)).all())
+        assert len(t.unique()) == count  # a time for each sample
         noise = (seen["x"] - t * z) / (1 - t)
         assert torch.allclose(value, (0.5 - (z - noise)).square().mean(), rtol=1e-6)
         assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5
         assert abs(float(noise.var()) - 1) < 5 * (2 / noise.numel()) ** 0.5
-        dropped = seen["y"] == 10
+        assert not torch.allclose(noise[0], noise[1])  # and a noise
+        dropped = seen["y"] == null
         assert torch.equal(seen["y"][~dropped], y[~dropped])
         assert bool(dropped.any()) == (dropout > 0)
         assert bool(dropped.all()) == (dropout == 1)
@@ -990,10 +1157,62 @@ def _flat(
     return (net(time * z + (1 - time) * noise, t, y) - (z - noise)).square().mean()
 
 
+def _changed(
+    times: Callable = lambda z, generator: torch.rand(len(z), generator=generator),
+    shown: Callable = lambda t: t,
+    noise: Callable = lambda z, generator: torch.randn(z.shape, generator=generator),
+    labels: Callable = lambda y, null, dropped: torch.where(dropped, null, y),
+    coins: Callable = lambda y, generator: torch.rand(len(y), generator=generator),
+    value: Callable = lambda error: error.square().mean(),
+) -> Callable:
+    """Right code with one thing changed."""
+
+    def loss(
+        net: Callable,
+        z: Tensor,
+        y: Tensor,
+        *,
+        dropout: float = 0.1,
+        null: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        t, eps = times(z, generator), noise(z, generator)
+        time = t.reshape(-1, 1, 1, 1)
+        y = labels(y, null, coins(y, generator) < dropout)
+        return value(net(time * z + (1 - time) * eps, shown(t), y) - (z - eps))
+
+    return loss
+
+
+assert verdict(test_loss, _changed()) == "accepts", "Your test rejects right code that draws its numbers in this order."
 for _wrong, _hint in (
     (_whole_batch, "keeps labels with the probability with which it should drop them"),
     (_deaf, "takes the argument dropout and does not use it"),
     (_flat, "draws its noise with rand instead of randn"),
+    (
+        _changed(times=lambda z, generator: torch.rand((), generator=generator).expand(len(z))),
+        "draws one time for the whole batch",
+    ),
+    (
+        _changed(noise=lambda z, generator: torch.randn(z.shape[1:], generator=generator).expand(z.shape)),
+        "gives all samples the same noise",
+    ),
+    (_changed(shown=lambda t: 1 - t), "tells the network another time than that of x"),
+    (
+        _changed(labels=lambda y, null, dropped: torch.where(dropped, 10, y)),
+        "takes 10 for the null label, whatever null is",
+    ),
+    (
+        _changed(labels=lambda y, null, dropped: torch.where(dropped, null, y.roll(1))),
+        "gives each sample the label of its neighbour, where labels are kept",
+    ),
+    (
+        _changed(labels=lambda y, null, dropped: torch.where(dropped, null, 0 * y)),
+        "tells the network 0 for every label that is kept",
+    ),
+    (_changed(coins=lambda y, generator: torch.rand(1, generator=generator)), "tosses one coin for the whole batch"),
+    (_changed(value=lambda error: error.square().sum()), "sums where the mean is promised"),
+    (_changed(value=lambda error: error.abs().mean()), "takes absolute values instead of squares"),
 ):
     assert verdict(test_loss, _wrong) == "rejects", f"Your test accepts a relative of the exhibits that {_hint}."
 ### END HIDDEN TESTS
@@ -1128,9 +1347,21 @@ class _Quotient(Trigonometric):
         return (self.beta(t + 1e-3) - self.beta(t - 1e-3)) / 2e-3
 
 
+class _AtOneTime(Trigonometric):
+    def dalpha(self, t: Tensor) -> Tensor:
+        return super().dalpha(torch.full_like(t, 0.5))
+
+
+class _Backwards(Trigonometric):
+    def dbeta(self, t: Tensor) -> Tensor:
+        return -super().dbeta(t)
+
+
 for _wrong, _hint in (
     (_Shifted(), "adds 1e-4 inside the root"),
     (_Quotient(), "takes a difference quotient for beta'"),
+    (_AtOneTime(), "has the derivative of t = 1/2 at all times"),
+    (_Backwards(), "has the wrong sign in beta'"),
 ):
     assert verdict(test_schedule, _wrong) == "rejects", f"test_schedule accepts a relative of exhibit_9 that {_hint}."
 for _wrong, _hint in (
@@ -1140,6 +1371,10 @@ for _wrong, _hint in (
     ),
     (lambda c, u, w: c + w * (u - c), "has the two fields exchanged"),
     (lambda c, u, w: c.sub_(u).mul_(w).add_(u), "writes into its arguments"),
+    (lambda c, u, w: u.lerp_(c, w), "writes into its second argument"),
+    (lambda c, u, w: torch.cat([u[:1] + w * (c[:1] - u[:1]), c[1:]]), "guides the first sample of the batch alone"),
+    (lambda c, u, w: u + max(w, 1.0) * (c - u), "takes scales below 1 for 1"),
+    (lambda c, u, w: c + (c - u), "does not use the scale"),
 ):
     assert verdict(test_guidance, _wrong) == "rejects", f"test_guidance accepts a relative of exhibit_10 that {_hint}."
 ### END HIDDEN TESTS

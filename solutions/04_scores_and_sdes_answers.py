@@ -54,7 +54,7 @@ def dsm_loss(
     return (beta * score(alpha * z + beta * noise, t) + noise).square().mean()
 
 
-# %% wrong="04.1" hint="multiply by it afterwards"
+# %% wrong="04.1" hint="is something divided by 0"
 def dsm_loss(
     score: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, z: Tensor, t: Tensor, noise: Tensor
 ) -> Tensor:
@@ -203,6 +203,15 @@ def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> 
     return (dalpha * x + beta * (dalpha * beta - alpha * dbeta) * s) / alpha
 
 
+# %% wrong="04.2" hint="the answer calls"
+def score_from_velocity(u: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    return GaussianPath(schedule).convert(u, x, t, "velocity", "score")
+
+
+def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    return GaussianPath(schedule).convert(s, x, t, "score", "velocity")
+
+
 # %% right="04.2" name="a and b"
 def score_from_velocity(u: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     t = t.reshape(-1, 1)
@@ -215,15 +224,6 @@ def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> 
     alpha, beta, dalpha, dbeta = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
     a, b = dalpha / alpha, (dalpha * beta**2 - dbeta * beta * alpha) / alpha
     return a * x + b * s
-
-
-# %% right="04.2" name="the library's solve"
-def score_from_velocity(u: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    return GaussianPath(schedule).convert(u, x, t, "velocity", "score")
-
-
-def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    return GaussianPath(schedule).convert(s, x, t, "score", "velocity")
 
 
 # %% right="04.2" name="through data and noise"
@@ -435,6 +435,11 @@ def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: t
     return field.data(x, torch.tensor(1 - h))
 
 
+# %% wrong="04.3" hint="the answer calls"
+def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
+    return samplers.sample_sde(field, noise, steps=steps, eta=eta, generator=generator)
+
+
 # %% right="04.3" name="data and noise from one evaluation"
 def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
     x, schedule = noise.clone(), field.path.schedule
@@ -473,11 +478,6 @@ def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: t
         g2 = 2 * eta * b * (da * b - a * db)
         x = x + (field.u(x, t) + g2 / 2 * field.s(x, t)) / steps + g2.sqrt() * increments[k]
     return field.data(x, (steps - 1) / steps)
-
-
-# %% right="04.3" name="the library's"
-def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
-    return samplers.sample_sde(field, noise, steps=steps, eta=eta, generator=generator)
 
 
 # %% wrong="04.4" hint="The flow u pulls as well"
@@ -544,7 +544,7 @@ def error_std(g: float, steps: int) -> float:
     return math.sqrt(variance)
 
 
-# %% wrong="04.4" hint="Is it A itself"
+# %% wrong="04.4" hint="amplification is A itself, with its sign"
 def amplification(g: float, beta: float, h: float) -> float:
     return abs(1 - h / beta - h * g**2 / (2 * beta**2))
 
@@ -867,14 +867,19 @@ def test_simulator(simulate: Callable) -> None:
     expected = x.clone()
     for t, s in pairwise(times):
         expected = expected + (s - t) * (t - expected)
+    start = x.clone()
     found = simulate(lambda x, t: t - x, lambda t: 0.0 * t, x, times, generator)
     assert torch.allclose(found, expected)
+    assert torch.equal(x, start)
     count = 20_000
     for times in (torch.tensor([0.0, 0.4]), torch.tensor([0.0, 0.3, 0.4])):
-        found = simulate(lambda x, t: 0 * x, lambda t: 2.0, torch.zeros(count, 1), times, generator)
-        exact = torch.distributions.Normal(0.0, 2 * 0.4**0.5).cdf(found[:, 0].sort().values)
+        found = simulate(lambda x, t: 0 * x, lambda t: 2.0 + 9 * t, torch.zeros(count, 2), times, generator)
+        std = float((times.diff() * (2 + 9 * times[:-1]) ** 2).sum()) ** 0.5
         levels = (torch.arange(count) + 0.5) / count
-        assert float((exact - levels).abs().max()) < 2.7 / count**0.5  # one in a million
+        for direction in ((1.0, 0.0), (0.0, 1.0), (0.6, 0.8)):  # a mixture of the coordinates has the same law
+            values = (found @ torch.tensor(direction)).sort().values
+            exact = torch.distributions.Normal(0.0, std).cdf(values)
+            assert float((exact - levels).abs().max()) < 2.8 / count**0.5  # three in ten million
 
 
 # %% right="04.5" name="counting calls"
@@ -894,14 +899,17 @@ def test_simulator(simulate: Callable) -> None:
     expected = x.clone()
     for t, s in pairwise(times):
         expected = expected + (s - t) * (t - expected)
+    start = x.clone()
     found = simulate(lambda x, t: t - x, lambda t: 0.0 * t, x, times, generator)
     assert torch.allclose(found, expected)
+    assert torch.equal(x, start)
     count, times = 40_000, torch.tensor([0.0, 0.2, 1.0])
-    found = simulate(lambda x, t: torch.zeros_like(x), lambda t: 1.0 + t, torch.zeros(count, 1), times, generator)
+    found = simulate(lambda x, t: torch.zeros_like(x), lambda t: 1.0 + t, torch.zeros(count, 2), times, generator)
     variance = 0.2 + 0.8 * 1.2**2
-    assert abs(float(found.mean())) < 5 * (variance / count) ** 0.5
-    assert abs(float(found.var()) / variance - 1) < 5 * (2 / count) ** 0.5
-    assert abs(float((found**4).mean()) / variance**2 - 3) < 5 * (96 / count) ** 0.5
+    for values in (found[:, 0], found[:, 1], found.sum(1) / 2**0.5):
+        assert abs(float(values.mean())) < 5 * (variance / count) ** 0.5
+        assert abs(float(values.var()) / variance - 1) < 5 * (2 / count) ** 0.5
+        assert abs(float((values**4).mean()) / variance**2 - 3) < 5 * (96 / count) ** 0.5
 
 
 # %% right="04.5" name="raises by hand"
@@ -911,12 +919,20 @@ def test_simulator(simulate: Callable) -> None:
     expected = x.clone()
     for t, s in pairwise(times):
         expected = expected + (s - t) * (t - expected)
+    start = x.clone()
     found = simulate(lambda x, t: t - x, lambda t: 0.0 * t, x, times, generator)
     assert torch.allclose(found, expected)
-    found = simulate(lambda x, t: x * 0, lambda t: t + 2, torch.zeros(50_000, 1), torch.tensor([0.0, 0.25]), generator)
-    for power, moment, error in ((1, 0, 1), (2, 1, 2**0.5), (4, 3, 96**0.5)):
-        if abs(float((found**power).mean()) - moment) > 5 * error / 50_000**0.5:
-            raise AssertionError(f"moment {power} is wrong")
+    assert torch.equal(x, start)
+    for times, scale in (
+        (torch.tensor([0.0, 0.25]), 1.0),
+        (torch.tensor([0.0, 0.25, 0.5]), (1 + 0.25 * 2.25**2) ** 0.5),
+    ):
+        found = simulate(lambda x, t: x * 0, lambda t: t + 2, torch.zeros(50_000, 2), times, generator) / scale
+        for power, moment, error in ((1, 0, 1), (2, 1, 2**0.5), (4, 3, 96**0.5)):
+            if bool(((found**power).mean(0) - moment).abs().max() > 5 * error / 50_000**0.5):
+                raise AssertionError(f"moment {power} is wrong")
+        if abs(float((found[:, 0] * found[:, 1]).mean())) > 5 / 50_000**0.5:
+            raise AssertionError("the coordinates depend on each other")
 
 
 # %% wrong="04.6" hint="it asserts nothing"
@@ -1144,23 +1160,27 @@ def test_loss(loss: Callable) -> None:
 
 # %% right="04.6" name="spy that returns the truth"
 def test_loss(loss: Callable) -> None:
-    z, y = torch.rand(12, 2, 12, 12, generator=torch.Generator().manual_seed(3)), torch.zeros(12, dtype=torch.long)
-    noises, labels = [], []
+    z, y = torch.rand(12, 2, 12, 12, generator=torch.Generator().manual_seed(3)), torch.arange(12) % 6
+    noises, labels, times, kept = [], [], [], y.clone()
 
     def oracle(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         t = t.reshape(-1, 1, 1, 1)
         noises.append((x - t * z) / (1 - t))
         labels.append(y.clone())
+        times.append(t)
         return z - noises[-1]
 
     for dropout in (0, 0.5, 1):
         generator = torch.Generator().manual_seed(4)
         assert float(loss(oracle, z, y, dropout=dropout, null=7, generator=generator)) < 1e-12
-        assert bool((y == 0).all())
-    assert float(loss(lambda x, t, y: oracle(x, t, y) + 1, z, y)) > 0.99
+        assert torch.equal(y, kept)
+        assert bool(((labels[-1] == 7) | (labels[-1] == y)).all())
+    assert abs(float(loss(lambda x, t, y: oracle(x, t, y) + 2, z, y)) - 4) < 1e-9
     noise = noises[0]
     assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5
     assert abs(float(noise.std()) - 1) < 5 / (2 * noise.numel()) ** 0.5
+    assert noise.std(0).min() > 1e-3
+    assert times[0].std() > 1e-3
     assert [bool((label == 7).any()) for label in labels[:3]] == [False, True, True]
     assert bool((labels[2] == 7).all())
     caught = False
@@ -1182,14 +1202,17 @@ def test_loss(loss: Callable) -> None:
     z, y = torch.rand(12, 3, 12, 12, generator=generator), torch.arange(12) % 10
     for dropout in (0.0, 0.5, 1.0):
         labels = y.clone()
-        value = loss(spy, z, labels, dropout=dropout, generator=generator)
+        value = loss(spy, z, labels, dropout=dropout, null=77, generator=generator)
         assert torch.equal(labels, y)
         t = seen["t"].reshape(-1, 1, 1, 1)
         noise = (seen["x"] - t * z) / (1 - t)
         assert torch.allclose(value, (z - noise).square().mean(), rtol=1e-6)
         assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5
         assert abs(float(noise.var()) - 1) < 5 * (2 / noise.numel()) ** 0.5
-        dropped = seen["y"] == 10
+        assert len(t.unique()) == 12
+        assert len(noise[:, 0, 0, 0].unique()) == 12
+        dropped = seen["y"] == 77
+        assert torch.equal(seen["y"][~dropped], y[~dropped])
         assert bool(dropped.any()) == (dropout > 0)
         assert bool(dropped.all()) == (dropout == 1)
     try:
@@ -1210,14 +1233,17 @@ def test_loss(loss: Callable) -> None:
     z, y = torch.rand(12, 12, 12, 12, generator=generator), torch.arange(12) % 10
     for dropout in (0, 0.4, 1):
         labels = y.clone()
-        value = loss(spy, z, labels, dropout=dropout, generator=generator)
+        value = loss(spy, z, labels, dropout=dropout, null=77, generator=generator)
         assert torch.equal(labels, y)
         t = seen["t"].reshape(-1, 1, 1, 1)
         noise = (seen["x"] - t * z) / (1 - t)
         assert torch.allclose(value, (z - noise).square().mean(), rtol=1e-6)
         assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5
         assert abs(float(noise.var()) - 1) < 5 * (2 / noise.numel()) ** 0.5
-        dropped = seen["y"] == 10
+        assert len(t.unique()) == 12
+        assert len(noise[:, 0, 0, 0].unique()) == 12
+        dropped = seen["y"] == 77
+        assert torch.equal(seen["y"][~dropped], y[~dropped])
         assert bool(dropped.any()) == (dropout > 0)
         assert bool(dropped.all()) == (dropout == 1)
     try:
