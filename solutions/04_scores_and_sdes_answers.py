@@ -73,6 +73,68 @@ def dsm_loss(
     return (beta * score(alpha * z + beta * noise, t) + noise).square().flatten(1).mean(1)
 
 
+# %% wrong="04.1" hint="for data of shape (4, 4)"
+def dsm_loss(score, schedule, z, t, noise):
+    a, b = schedule.alpha(t).view(-1, 1, 1, 1), schedule.beta(t).view(-1, 1, 1, 1)
+    return (b * score(a * z + b * noise, t) + noise).square().mean()
+
+
+# %% wrong="04.1" hint="No gradient reaches"
+def dsm_loss(score, schedule, z, t, noise):
+    s = (-1,) + (1,) * (z.ndim - 1)
+    a, b = schedule.alpha(t).reshape(s), schedule.beta(t).reshape(s)
+    with torch.no_grad():
+        out = score(a * z + b * noise, t)
+    return (b * out + noise).square().mean()
+
+
+# %% wrong="04.1" hint="draw none"
+def dsm_loss(score, schedule, z, t, noise):
+    s = (-1,) + (1,) * (z.ndim - 1)
+    a, b = schedule.alpha(t).reshape(s), schedule.beta(t).reshape(s)
+    e = torch.randn_like(z)
+    return (b * score(a * z + b * e, t) + e).square().mean()
+
+
+# %% wrong="04.1" hint="at the levels of its own time"
+def dsm_loss(score, schedule, z, t, noise):
+    s = (-1,) + (1,) * (z.ndim - 1)
+    a, b = schedule.alpha(t).reshape(s), schedule.beta(t).reshape(s).clamp(min=0.2)
+    return (b * score(a * z + b * noise, t) + noise).square().mean()
+
+
+# %% wrong="04.1" hint="The exact score must have no loss"
+def dsm_loss(score, schedule, z, t, noise):
+    s = (-1,) + (1,) * (z.ndim - 1)
+    a, b = schedule.alpha(t).reshape(s), schedule.beta(t).reshape(s)
+    return (b * (score(a * z + b * noise, t) + noise)).square().mean()
+
+
+# %% wrong="04.1" hint="the answer calls"
+def dsm_loss(score, schedule, z, t, noise):
+    class Net(torch.nn.Module):
+        def forward(self, x, t, y=None):
+            return score(x, t)
+
+    model = Model(Net(), GaussianPath(schedule), predicts="score")
+    return losses.prediction_error(model, z, None, t, noise, "noise").mean()
+
+
+# %% wrong="04.1" hint="The loss must be a tensor"
+def dsm_loss(score, schedule, z, t, noise):
+    return 0.0
+
+
+# %% right="04.1" name="vmap free, flatten"
+def dsm_loss(score, schedule, z, t, noise):
+    def flat(v):
+        return v.flatten(1)
+
+    a, b = schedule.alpha(t)[:, None], schedule.beta(t)[:, None]
+    x = (a * flat(z) + b * flat(noise)).reshape(z.shape)
+    return ((b * flat(score(x, t)) + flat(noise)) ** 2).mean(1).mean()
+
+
 # %% right="04.1" name="with the path"
 def dsm_loss(
     score: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, z: Tensor, t: Tensor, noise: Tensor
@@ -210,6 +272,60 @@ def score_from_velocity(u: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> 
 
 def velocity_from_score(s: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     return GaussianPath(schedule).convert(s, x, t, "score", "velocity")
+
+
+# %% wrong="04.2" hint="a small constant added to a denominator"
+def score_from_velocity(u, x, t, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    return (a * u - da * x) / (b * (da * b - a * db) + 1e-4)
+
+
+def velocity_from_score(s, x, t, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    return (da * x + b * (da * b - a * db) * s) / a
+
+
+# %% wrong="04.2" hint="Each sample has a time of its own"
+def score_from_velocity(u, x, t, schedule):
+    t = t.mean()
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    return (a * u - da * x) / (b * (da * b - a * db))
+
+
+def velocity_from_score(s, x, t, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    return (da * x + b * (da * b - a * db) * s) / a
+
+
+# %% wrong="04.2" hint="`u` has been changed in place"
+def score_from_velocity(u, x, t, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    u *= a
+    u -= da * x
+    return u / (b * (da * b - a * db))
+
+
+def velocity_from_score(s, x, t, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    return (da * x + b * (da * b - a * db) * s) / a
+
+
+# %% right="04.2" name="Cramer"
+def score_from_velocity(u, x, t, schedule):
+    a, b, da, db = (f(t).unsqueeze(-1) for f in (schedule.alpha, schedule.beta, schedule.dalpha, schedule.dbeta))
+    matrix = torch.stack([torch.cat([a, b], 1), torch.cat([da, db], 1)], 1)
+    pair = torch.linalg.solve(matrix, torch.stack([x, u], 1))
+    return -pair[:, 1] / b
+
+
+def velocity_from_score(s, x, t, schedule):
+    a, b, da, db = (f(t).unsqueeze(-1) for f in (schedule.alpha, schedule.beta, schedule.dalpha, schedule.dbeta))
+    return da * (x + b**2 * s) / a - db * b * s
 
 
 # %% right="04.2" name="a and b"
@@ -438,6 +554,81 @@ def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: t
 # %% wrong="04.3" hint="the answer calls"
 def sample_sde(field: Field, noise: Tensor, steps: int, eta: float, generator: torch.Generator) -> Tensor:
     return samplers.sample_sde(field, noise, steps=steps, eta=eta, generator=generator)
+
+
+# %% wrong="04.3" hint="The coordinates of a sample got the same noise"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn(len(x), *[1] * (x.ndim - 1), generator=generator)
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + (2 * eta * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="Two seeds gave one result"
+def sample_sde(field, noise, steps, eta, generator):
+    generator = torch.Generator().manual_seed(0)
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn(x.shape, generator=generator)
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + (2 * eta * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="The noise is scaled by eta"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn(x.shape, generator=generator)
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + eta * (2 * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="Every step uses the same noise"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    xi = torch.randn(x.shape, generator=generator)
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + (2 * eta * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% wrong="04.3" hint="`noise` has been changed in place"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn(x.shape, generator=generator)
+        x += h * (field.u(x, t) - eta * w * field.noise(x, t)) + (2 * eta * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
+# %% right="04.3" name="pairwise, drift through the score"
+def sample_sde(field, noise, steps, eta, generator):
+    times = torch.linspace(0, 1, steps + 1)
+    sc, x = field.path.schedule, noise.clone()
+    for i, (t, s) in enumerate(pairwise(times)):
+        D, e = field.pair(x, t)
+        if i == steps - 1:
+            return D
+        w = sc.dalpha(t) * sc.beta(t) - sc.alpha(t) * sc.dbeta(t)
+        x = x + (s - t) * (sc.dalpha(t) * D + sc.dbeta(t) * e - eta * w * e)
+        x = x + torch.sqrt(2 * eta * sc.beta(t) * w * (s - t)) * torch.empty_like(x).normal_(generator=generator)
+    return x
 
 
 # %% right="04.3" name="data and noise from one evaluation"
@@ -672,6 +863,67 @@ def error_std(g: float, steps: int) -> float:
     return math.sqrt(variance)
 
 
+# %% wrong="04.4" hint="With your h a step has A"
+def amplification(g, beta, h):
+    return 1 - h / beta - h * g**2 / (2 * beta**2)
+
+
+def largest_step(g, beta):
+    return 2 / (1 / beta + g**2 / beta**2)
+
+
+def error_std(g, steps):
+    v = 1.0
+    for k in range(steps, 0, -1):
+        v = amplification(g, k / steps, 1 / steps) ** 2 * v + g**2 / steps
+    return math.sqrt(v)
+
+
+# %% wrong="04.4" hint="error_std(1.0, 10) should be"
+def amplification(g, beta, h):
+    return 1 - h / beta - h * g**2 / (2 * beta**2)
+
+
+def largest_step(g, beta):
+    return 2 / (1 / beta + g**2 / (2 * beta**2))
+
+
+def error_std(g, steps):
+    v = 1.0
+    for k in range(steps, 0, -1):
+        v = abs(amplification(g, k / steps, 1 / steps)) * v + g**2 / steps
+    return math.sqrt(v)
+
+
+# %% wrong="04.4" hint="it must be finite"
+def amplification(g, beta, h):
+    return math.nan
+
+
+def largest_step(g, beta):
+    return math.nan
+
+
+def error_std(g, steps):
+    return math.nan
+
+
+# %% right="04.4" name="common denominators"
+def amplification(g, beta, h):
+    return (2 * beta**2 - 2 * h * beta - h * g * g) / (2 * beta**2)
+
+
+def largest_step(g, beta):
+    return 4 * beta**2 / (2 * beta + g * g)
+
+
+def error_std(g, steps):
+    N, spread = steps, 1.0
+    for k in reversed(range(1, N + 1)):
+        spread = math.hypot(spread * (1 - 1 / k - g * g * N / (2 * k * k)), g / math.sqrt(N))
+    return spread
+
+
 # %% right="04.4" name="factored"
 def amplification(g: float, beta: float, h: float) -> float:
     return 1 - h * (2 * beta + g**2) / (2 * beta**2)
@@ -858,6 +1110,69 @@ def test_simulator(simulate: Callable) -> None:
 def test_simulator(simulate: Callable) -> None:
     torch.Generator().manual_seed(0)
     simulate(lambda x, t: -x, lambda t: 1.0, torch.zeros(4, 2), torch.linspace(0, 1, 5), generator=7)
+
+
+# %% wrong="04.5" hint="takes the drift at the first time"
+def test_simulator(simulate):
+    g = torch.Generator().manual_seed(0)
+    x, times = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([0.0, 0.1, 0.15, 0.5, 0.6, 1.0])
+    e = x.clone()
+    for t, s in pairwise(times):
+        e = e - (s - t) * e
+    keep = x.clone()
+    out = simulate(lambda x, t: -x, lambda t: 0.0 * t, x, times, g)
+    assert torch.allclose(out, e)
+    assert torch.equal(x, keep)
+    n, ts = 40000, torch.tensor([0.0, 0.2, 1.0])
+    f = simulate(lambda x, t: 0 * x, lambda t: 1.0 + t, torch.zeros(n, 2), ts, g)
+    v = 0.2 + 0.8 * 1.44
+    for c in (f[:, 0], f[:, 1], (f[:, 0] + f[:, 1]) / 2**0.5):
+        assert c.mean().abs() < 5 * (v / n) ** 0.5
+        assert abs(float(c.var()) / v - 1) < 5 * (2 / n) ** 0.5
+        assert abs(float((c**4).mean()) / v**2 - 3) < 5 * (96 / n) ** 0.5
+
+
+# %% wrong="04.5" hint="takes the diffusion at the first time"
+def test_simulator(simulate):
+    g = torch.Generator().manual_seed(0)
+    x, times = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([0.0, 0.1, 0.15, 0.5, 0.6, 1.0])
+    e = x.clone()
+    for t, s in pairwise(times):
+        e = e + (s - t) * (t - e)
+    keep = x.clone()
+    out = simulate(lambda x, t: t - x, lambda t: 0.0 * t, x, times, g)
+    assert torch.allclose(out, e)
+    assert torch.equal(x, keep)
+    n, ts = 40000, torch.tensor([0.0, 0.2, 1.0])
+    f = simulate(lambda x, t: 0 * x, lambda t: 2.0, torch.zeros(n, 2), ts, g)
+    v = 4.0
+    for c in (f[:, 0], f[:, 1], (f[:, 0] + f[:, 1]) / 2**0.5):
+        assert c.mean().abs() < 5 * (v / n) ** 0.5
+        assert abs(float(c.var()) / v - 1) < 5 * (2 / n) ** 0.5
+        assert abs(float((c**4).mean()) / v**2 - 3) < 5 * (96 / n) ** 0.5
+
+
+# %% right="04.5" name="whitened by known steps, rank test of kurtosis"
+def test_simulator(simulate):
+    g = torch.Generator().manual_seed(7)
+    x, times = torch.randn(3, 2, generator=g), torch.tensor([0.2, 0.25, 0.6, 0.7, 1.5])
+    mine, kept = x.clone(), x.clone()
+    for k in range(4):
+        mine = mine + (times[k + 1] - times[k]) * torch.sin(mine + 3 * times[k])
+    out = simulate(lambda x, t: torch.sin(x + 3 * t), lambda t: 0.0, x, times, g)
+    assert isinstance(out, Tensor)
+    assert out.shape == (3, 2)
+    assert float((out - mine).abs().max()) < 1e-10
+    assert torch.equal(x, kept)
+    n = 60000
+    out = simulate(
+        lambda x, t: torch.zeros_like(x), lambda t: 2 * t + 0.5, torch.zeros(n, 2), torch.tensor([0.0, 0.5, 0.6]), g
+    )
+    var = 0.5 * 0.25 + 0.1 * 2.25
+    z = torch.cat([out, (out[:, :1] - out[:, 1:]) / 2**0.5], 1) / var**0.5
+    assert bool((z.mean(0).abs() < 5 / n**0.5).all())
+    assert bool(((z**2).mean(0) - 1).abs().max() < 5 * (2 / n) ** 0.5)
+    assert bool(((z**4).mean(0) - 3).abs().max() < 5 * (96 / n) ** 0.5)
 
 
 # %% right="04.5" name="a Kolmogorov-Smirnov test"
@@ -1158,6 +1473,105 @@ def test_loss(loss: Callable) -> None:
     raise AssertionError("a misspelt keyword was swallowed")
 
 
+# %% wrong="04.6" hint="gives each sample the label of its neighbour"
+def test_loss(loss):
+    g, seen = torch.Generator().manual_seed(0), {}
+
+    def spy(x, t, y):
+        seen.update(x=x.clone(), t=t.clone(), y=y.clone())
+        return 0 * x
+
+    z, y = torch.rand(12, 2, 12, 12, generator=g), torch.arange(12) % 10
+    for p, null in ((0.0, 10), (0.5, 33), (1.0, 11)):
+        c = y.clone()
+        v = loss(spy, z, c, dropout=p, null=null, generator=g)
+        assert torch.equal(c, y)
+        t = seen["t"].view(-1, 1, 1, 1)
+        n = (seen["x"] - t * z) / (1 - t)
+        assert t.std() > 0.01
+        assert n.std(0).min() > 1e-3
+        assert torch.allclose(v, (z - n).square().mean())
+        assert abs(float(n.mean())) < 5 / n.numel() ** 0.5
+        assert abs(float(n.var()) - 1) < 5 * (2 / n.numel()) ** 0.5
+        d = seen["y"] == null
+        assert bool(d.any()) == (p > 0)
+        assert bool(d.all()) == (p == 1)
+    try:
+        loss(spy, z, y.clone(), droput=0.3)
+    except TypeError:
+        return
+    raise AssertionError
+
+
+# %% wrong="04.6" hint="takes 10 for the null label"
+def test_loss(loss):
+    g, seen = torch.Generator().manual_seed(0), {}
+
+    def spy(x, t, y):
+        seen.update(x=x.clone(), t=t.clone(), y=y.clone())
+        return 0 * x
+
+    z, y = torch.rand(12, 2, 12, 12, generator=g), torch.arange(12) % 10
+    for p in (0.0, 0.5, 1.0):
+        c = y.clone()
+        v = loss(spy, z, c, dropout=p, generator=g)
+        assert torch.equal(c, y)
+        t = seen["t"].view(-1, 1, 1, 1)
+        n = (seen["x"] - t * z) / (1 - t)
+        assert t.std() > 0.01
+        assert n.std(0).min() > 1e-3
+        assert torch.allclose(v, (z - n).square().mean())
+        assert abs(float(n.mean())) < 5 / n.numel() ** 0.5
+        assert abs(float(n.var()) - 1) < 5 * (2 / n.numel()) ** 0.5
+        d = seen["y"] == 10
+        assert torch.equal(seen["y"][~d], y[~d])
+        assert bool(d.any()) == (p > 0)
+        assert bool(d.all()) == (p == 1)
+    try:
+        loss(spy, z, y.clone(), droput=0.3)
+    except TypeError:
+        return
+    raise AssertionError
+
+
+# %% right="04.6" name="fresh spy"
+def test_loss(loss):
+    g = torch.Generator().manual_seed(5)
+    B = 20
+    z, y = torch.randn(B, 1, B, B, generator=g), torch.randint(0, 5, (B,), generator=g)
+    calls = []
+
+    def net(x, t, labels):
+        calls.append((x.clone(), t.clone(), labels.clone()))
+        return torch.sin(x)
+
+    for p in (0.0, 0.3, 1.0):
+        mine = y.clone()
+        value = loss(net, z, mine, dropout=p, null=99, generator=g)
+        x, t, labels = calls[-1]
+        assert bool((mine == y).all())
+        assert x.shape == z.shape
+        assert t.shape == (B,)
+        assert float(t.min()) > 0
+        assert float(t.max()) < 1
+        assert float(t.std()) > 1e-4
+        s = t[:, None, None, None]
+        eps = (x - s * z) / (1 - s)
+        assert abs(float(value) - float((torch.sin(x) - z + eps).square().mean())) < 1e-8
+        assert abs(float(eps.mean())) < 5 / eps.numel() ** 0.5
+        assert abs(float(eps.square().mean()) - 1) < 5 * (2 / eps.numel()) ** 0.5
+        assert float((eps[0] - eps[1]).abs().max()) > 1e-6
+        gone = labels == 99
+        assert bool((labels[~gone] == y[~gone]).all())
+        assert int(gone.sum()) == {0.0: 0, 1.0: B}.get(p, int(gone.sum()))
+        assert p != 0.3 or 0 < int(gone.sum()) < B
+    try:
+        loss(net, z, y.clone(), nul=3)
+    except TypeError:
+        return
+    raise AssertionError("takes anything")
+
+
 # %% right="04.6" name="spy that returns the truth"
 def test_loss(loss: Callable) -> None:
     z, y = torch.rand(12, 2, 12, 12, generator=torch.Generator().manual_seed(3)), torch.arange(12) % 6
@@ -1424,6 +1838,59 @@ def test_guidance(guide: Callable) -> None:
     assert bool((found > 2).all())
 
 
+# %% wrong="04.7" hint="has the derivative of t = 1/2"
+def test_schedule(schedule):
+    t = torch.tensor([0.5])
+    for f, df in ((schedule.alpha, schedule.dalpha), (schedule.beta, schedule.dbeta)):
+        d = torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
+        assert torch.allclose(df(t), d, rtol=1e-9, atol=1e-9)
+
+
+def test_guidance(guide):
+    c, u = torch.randn(2, 3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    for w in (0.0, 0.5, 3.0):
+        a, b = c.clone(), u.clone()
+        assert torch.allclose(guide(a, b, w), u + w * (c - u))
+        assert torch.equal(a, c)
+        assert torch.equal(b, u)
+
+
+# %% wrong="04.7" hint="guides the first sample of the batch alone"
+def test_schedule(schedule):
+    t = torch.linspace(0.01, 0.99, 99)
+    for f, df in ((schedule.alpha, schedule.dalpha), (schedule.beta, schedule.dbeta)):
+        d = torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
+        assert torch.allclose(df(t), d, rtol=1e-9, atol=1e-9)
+
+
+def test_guidance(guide):
+    c, u = torch.randn(2, 1, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    for w in (2.0, 3.0):
+        a, b = c.clone(), u.clone()
+        assert torch.allclose(guide(a, b, w), u + w * (c - u))
+        assert torch.equal(a, c)
+        assert torch.equal(b, u)
+
+
+# %% right="04.7" name="vmap grad"
+def test_schedule(schedule):
+    t = torch.rand(200, generator=torch.Generator().manual_seed(3)) * 0.98 + 0.01
+    for f, df in ((schedule.alpha, schedule.dalpha), (schedule.beta, schedule.dbeta)):
+        exact = torch.func.vmap(torch.func.grad(f))(t)
+        assert bool(((df(t) - exact).abs() <= 1e-8 * (1 + exact.abs())).all())
+
+
+def test_guidance(guide):
+    g = torch.Generator().manual_seed(1)
+    c, u = torch.randn(4, 6, 3, 3, generator=g), torch.randn(4, 6, 3, 3, generator=g)
+    for w in (-1.0, 0.0, 0.3, 1.0, 7.5):
+        c0, u0 = c.clone(), u.clone()
+        out = guide(c, u, w)
+        assert torch.equal(c, c0)
+        assert torch.equal(u, u0)
+        assert float((out - ((1 - w) * u + w * c)).abs().max()) < 1e-10
+
+
 # %% right="04.7" name="autograd"
 def test_schedule(schedule: Schedule) -> None:
     for function, derivative in ((schedule.alpha, schedule.dalpha), (schedule.beta, schedule.dbeta)):
@@ -1515,7 +1982,7 @@ def test_order(sample: Callable) -> None:
     assert math.log2(errors[0] / errors[1]) > 0.9
 
 
-# %% wrong="04.8" hint="try another path"
+# %% wrong="04.8" hint="a path with a symmetry"
 def test_order(sample: Callable) -> None:
     mean, std = torch.tensor([[0.8, -0.5]]), 0.6
     field = MixtureField(mean, std, path=GaussianPath(Linear()))
@@ -1544,6 +2011,17 @@ def test_order(sample: Callable) -> None:
     assert float(runs[0].abs().max()) > 0.1
     order = math.log2(float((runs[0] - runs[1]).norm() / (runs[1] - runs[2]).norm()))
     assert abs(order - 2) < 0.4
+
+
+# %% right="04.8" name="slope by least squares"
+def test_order(sample):
+    f = MixtureField(torch.tensor([[0.3, 1.1]]), 0.5, path=GaussianPath(Trigonometric()))
+    n = torch.randn(80, 2, generator=torch.Generator().manual_seed(4))
+    counts = torch.tensor([24.0, 48.0, 96.0])
+    errors = torch.stack([(sample(f, n, int(k)) - f.means - 0.5 * n).norm(dim=1).mean() for k in counts])
+    assert float(errors[-1]) < 0.02
+    x, y = counts.log() - counts.log().mean(), errors.log() - errors.log().mean()
+    assert abs(float(-(x @ y) / (x @ x)) - 2) < 0.35
 
 
 # %% right="04.8" name="a fit over four grids"
