@@ -7,11 +7,15 @@
 #
 # **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. `hint("05.1")` gives a hint; asked again, it says more, three
-# times. Every question stands on its own. The grader runs these checks and a few more.
+# times. Every question stands on its own. The grader runs these checks and a few more. No function changes a tensor
+# that it is given.
+#
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
 #
 # **Needed before:** [lecture 05](../lectures/05_guidance.ipynb). **Time:** about 75 minutes. **Points:** 10.
 
 # %%
+import inspect
 import math
 from collections.abc import Callable
 
@@ -19,8 +23,9 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from flowlib import GaussianPath, MixtureField
-from flowlib.course.notebook import exercise
+from flowlib import ClassifierFreeGuidance, EnergyGuidance, GaussianPath, MixtureField, sample_ode
+from flowlib.course.notebook import exercise, seeded, unaided
+from flowlib.losses import drop_guide
 from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 from flowlib.schedules import Schedule, Trigonometric
 
@@ -28,13 +33,28 @@ hint = exercise("05_guidance").hint
 
 
 def call(function: Callable, *arguments, **named):
-    """Call an answer, and turn whatever stops it into a hint."""
+    """Call an answer, turn whatever stops it into a hint, and see that it leaves its arguments as they were."""
+    before = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
     try:
-        return function(*arguments, **named)
-    except NotImplementedError:
+        result = function(*arguments, **named)
+    except (NotImplementedError, AssertionError):
         raise
     except Exception as error:
         raise AssertionError(f"{function.__name__} stopped with {type(error).__name__}: {error}") from error
+    for name, value, old in zip(inspect.signature(function).parameters, arguments, before, strict=False):
+        assert not isinstance(value, Tensor) or torch.equal(value, old), (
+            f"`{name}` has been changed in place: the caller needs it as it was, make a new tensor"
+        )
+    return result
+
+
+def sound(value: object, like: Tensor, what: str) -> Tensor:
+    """Return a value if it is a finite tensor of the dtype and shape of another: what is looked at before numbers."""
+    assert isinstance(value, Tensor), f"{what} must be a tensor, got {type(value).__name__}"
+    assert value.dtype == like.dtype, f"{what} must be {like.dtype}, got {value.dtype}"
+    assert value.shape == like.shape, f"{what} must have the shape {tuple(like.shape)}, got {tuple(value.shape)}"
+    assert bool(torch.isfinite(value).all()), f"{what} is NaN or infinite somewhere"
+    return value
 
 
 # %% [markdown]
@@ -42,7 +62,10 @@ def call(function: Callable, *arguments, **named):
 #
 # Write the one step that classifier-free guidance adds to training: replace each label by the null guide with
 # probability `rate`, each with a coin of its own, drawn from `generator`. The labels are $0,\dots,$ `classes` $-1$,
-# and the null guide is the next integer. Outside training nothing is dropped. The caller keeps `y` as it is.
+# and the null guide is the next integer, also for a batch that lacks some labels. Outside training nothing is dropped.
+# The caller keeps `y` as it is. Two calls with the same generator, one after the other, toss different coins.
+#
+# **Without:** `drop_guide`.
 
 
 # %% solution="05.1"
@@ -72,12 +95,11 @@ def drop_labels(
 # %% check="05.1" points=1
 labels = torch.arange(40_000) % 10
 kept_copy = labels.clone()
-out = call(drop_labels, labels, 10, 0.2, torch.Generator().manual_seed(0))
-assert getattr(out, "shape", None) == labels.shape, "return a tensor with one label for each that came in"
-assert out.dtype == labels.dtype, f"labels are integers, {labels.dtype}; got {out.dtype}"
-assert torch.equal(labels, kept_copy), "the caller's labels were changed: in every later epoch they stay dropped"
+drop = unaided(drop_guide)(drop_labels)
+out = call(drop, labels, 10, 0.2, torch.Generator().manual_seed(0))
+sound(out, labels, "what is returned, one label for each that came in,")
 batches = torch.arange(50).repeat(40, 1) % 10
-outs = [call(drop_labels, y, 10, 0.2, torch.Generator().manual_seed(i)) for i, y in enumerate(batches)]
+outs = [call(drop, y, 10, 0.2, torch.Generator().manual_seed(i)) for i, y in enumerate(batches)]
 each = torch.stack([(after != before).double().mean() for after, before in zip(outs, batches, strict=True)])
 assert bool(each.any()), "in 40 batches of 50 no label was ever dropped"
 assert not bool(((each == 0) | (each == 1)).all()), (
@@ -85,6 +107,14 @@ assert not bool(((each == 0) | (each == 1)).all()), (
 )
 masks = torch.stack([after != before for after, before in zip(outs, batches, strict=True)])
 assert not bool((masks == masks[0]).all()), "other generators drop the same places: the coins do not come from them"
+generator = torch.Generator().manual_seed(0)
+twice = [call(drop, labels, 10, 0.2, generator) for _ in range(2)]
+assert not torch.equal(*twice), "two calls in a row drop the same places: seed nothing, draw from `generator`"
+few = torch.tensor([0, 2, 1] * 20)  # no label above 2
+values = set(call(drop, few, 10, 0.9, torch.Generator().manual_seed(0)).tolist())
+assert 3 not in values, (
+    "in a batch of labels 0, 1, 2 a dropped one became 3, the largest label + 1: it must be `classes`"
+)
 changed = out != labels
 values = set(out[changed].tolist())
 assert values <= set(range(11)), (
@@ -103,19 +133,23 @@ by_label = torch.stack([changed[labels == k].double().mean() for k in range(10)]
 assert (by_label - 0.2).abs().max() < 5.5 * math.sqrt(0.2 * 0.8 / 4000), (
     "some labels are dropped more often than others"
 )
-single = [call(drop_labels, labels[:1], 10, 0.5, torch.Generator().manual_seed(i)) for i in range(100)]
+single = [call(drop, labels[:1], 10, 0.5, torch.Generator().manual_seed(i)) for i in range(100)]
+assert single[0].shape == (1,), f"a batch of one label must stay one, (1,), got {tuple(single[0].shape)}"
 assert 15 < sum(int(y) == 10 for y in single) < 85, (
     "a batch of one label must lose it as often as not at rate 0.5: an exact share of a batch is no independent coin"
 )
-again = call(drop_labels, labels, 10, 0.2, torch.Generator().manual_seed(0))
+again = call(drop, labels, 10, 0.2, torch.Generator().manual_seed(0))
 assert torch.equal(out, again), "the same seed gave other labels: draw from the generator that is given"
-quiet = call(drop_labels, labels, 10, 0.2, torch.Generator().manual_seed(0), training=False)
+assert not torch.equal(call(drop, labels, 10, 0.2), call(drop, labels, 10, 0.2)), (
+    "without a generator two calls drop the same places"
+)
+quiet = call(drop, labels, 10, 0.2, torch.Generator().manual_seed(0), training=False)
 assert torch.equal(quiet, labels), "labels were dropped outside training: a sample would ignore what it is asked for"
 ### BEGIN HIDDEN TESTS
 for rate in (0.0, 1.0):
-    out = call(drop_labels, labels, 10, rate, torch.Generator().manual_seed(1))
+    out = call(drop, labels, 10, rate, torch.Generator().manual_seed(1))
     assert float((out == 10).double().mean()) == rate, f"rate {rate} must drop {'all' if rate else 'no'} labels"
-out = call(drop_labels, torch.arange(9_000) % 3, 3, 0.6, torch.Generator().manual_seed(2))
+out = call(drop, torch.arange(9_000) % 3, 3, 0.6, torch.Generator().manual_seed(2))
 assert abs(float((out == 3).double().mean()) - 0.6) < 0.03, "with 3 classes at rate 0.6 another share is dropped"
 ### END HIDDEN TESTS
 
@@ -155,8 +189,8 @@ def null_weights(p: Tensor, eta: Tensor) -> Tensor:
 # %% check="05.2" points=1
 p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 eta = torch.tensor([0.1, 0.3, 0.8], dtype=torch.float64)
-weights = call(null_weights, p, eta)
-assert getattr(weights, "shape", None) == (3,), "return a tensor with one weight for each class, (K,)"
+weights = sound(call(null_weights, p, eta), p, "the weights, one for each class,")
+assert bool((weights >= 0).all()), "a weight is negative"
 assert abs(float(weights.sum()) - 1) < 1e-9, "the weights of a mixture sum to one: divide by the right normaliser"
 assert not torch.allclose(weights, p), (
     "that would be so if all classes were dropped alike: here the coin knows the class"
@@ -164,6 +198,7 @@ assert not torch.allclose(weights, p), (
 assert not torch.allclose(weights, eta / eta.sum()), (
     "classes are not equally common, and you did not use how common they are"
 )
+assert not torch.allclose(weights, torch.full_like(p, 1 / 3)), "the classes do not weigh alike"
 inverse = torch.tensor([0.8, 0.16, 0.04], dtype=torch.float64)
 assert (weights - inverse).abs().max() > 0.02, (
     "a class that is dropped more often must weigh more at the null guide, not less"
@@ -200,7 +235,10 @@ assert torch.allclose(call(null_weights, p, torch.full_like(p, 0.1)), p), "if al
 # ## 05.3 Guide a network in one call (1 point, 8 minutes, medium)
 #
 # Write classifier-free guidance of a network, $\tilde u = (1-w)\,u(x\mid\varnothing) + w\,u(x\mid y)$, that calls the
-# network **once**, with a batch that holds every sample twice. `net.null` is the null label.
+# network **once**, with a batch that holds every sample twice. `net.null` is the null label, whatever labels the batch
+# has. It must work for any number of samples and channels.
+#
+# **Without:** `ClassifierFreeGuidance`.
 
 
 # %% solution="05.3"
@@ -249,17 +287,11 @@ class Witness:
 
 
 # %% check="05.3" points=1
-generator = torch.Generator().manual_seed(0)
-x = torch.randn(5, 4, 3, 3, generator=generator, dtype=torch.float64)
-t, y = torch.linspace(0.1, 0.9, 5, dtype=torch.float64), torch.tensor([0, 3, 6, 1, 3])
-x_before, y_before = x.clone(), y.clone()
-net = Witness()
-found = call(guided_velocity, net, x, t, y, 2.5)
-assert getattr(found, "shape", None) == x.shape, (
-    f"expected one velocity for each sample, {tuple(x.shape)}, got {tuple(getattr(found, 'shape', ()))}"
-)
-assert torch.equal(x, x_before), "x was changed in place"
-assert torch.equal(y, y_before), "y was changed in place"
+x = torch.randn(5, 4, 3, 3, generator=seeded(0), dtype=torch.float64)
+t, y = torch.linspace(0.1, 0.9, 5, dtype=torch.float64), torch.tensor([0, 3, 5, 1, 3])
+net, guide = Witness(), unaided(ClassifierFreeGuidance)(guided_velocity)
+found = sound(call(guide, net, x, t, y, 2.5), x, "the velocity")
+assert net.sizes, "the network was never called"
 assert len(net.sizes) == 1, f"the network was called {len(net.sizes)} times: put both questions in one batch"
 assert 7 in net.labels[0], "the network was never asked with its null label net.null: another label is another class"
 free, conditional = Witness()(x, t, torch.full_like(y, 7)), Witness()(x, t, y)
@@ -278,8 +310,10 @@ assert torch.allclose(found, expected), (
 )
 ### BEGIN HIDDEN TESTS
 for w in (-1.0, 0.0, 1.0, 4.0):
-    found = call(guided_velocity, Witness(), x[:3], t[:3], y[:3], w)
-    assert torch.allclose(found, (free + w * (conditional - free))[:3]), f"wrong at w = {w:g}"
+    for count in (1, 3):
+        found = call(guide, Witness(), x[:count], t[:count], y[:count], w)
+        sound(found, x[:count], f"the velocity for {count} samples")
+        assert torch.allclose(found, (free + w * (conditional - free))[:count]), f"wrong at w = {w:g}"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="05.3"
@@ -297,6 +331,8 @@ for w in (-1.0, 0.0, 1.0, 4.0):
 # *velocity*. Derive $u = a_t\,x + b_t\,s$ for any schedule from $s = -\hat\varepsilon/\beta$,
 # $x=\alpha D+\beta\hat\varepsilon$, $u=\dot\alpha D+\dot\beta\hat\varepsilon$. The check compares with fields that
 # are known exactly, so only a right derivation passes.
+#
+# **Without:** `GaussianPath`, `ClassifierFreeGuidance`.
 
 
 # %% solution="05.4"
@@ -327,40 +363,44 @@ field = MixtureField(means, 0.5, path=GaussianPath(Trigonometric()))
 x = torch.tensor([[0.4, -0.2, 1.0], [-0.9, 0.7, 0.1], [1.1, 0.6, -0.8]], dtype=torch.float64)
 t, y = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64), torch.tensor([2, 0, 1])
 s_null, s_y, u_null, u_y = field.s(x, t), field.s(x, t, y), field.u(x, t), field.u(x, t, y)
-found = call(velocity_from_scores, s_null, s_y, x, t, 1.0, Trigonometric())
-assert getattr(found, "shape", None) == x.shape, f"expected {tuple(x.shape)}, got {tuple(getattr(found, 'shape', ()))}"
-alone = torch.cat(
-    [
-        call(velocity_from_scores, s_null[i : i + 1], s_y[i : i + 1], x[i : i + 1], t[i : i + 1], 1.0, Trigonometric())
-        for i in range(3)
-    ]
-)
+turn = unaided(GaussianPath, ClassifierFreeGuidance)(velocity_from_scores)
+found = sound(call(turn, s_null, s_y, x, t, 1.0, Trigonometric()), x, "the velocity")
+rows = [slice(i, i + 1) for i in range(3)]
+alone = [call(turn, s_null[i], s_y[i], x[i], t[i], 1.0, Trigonometric()) for i in rows]
+alone = torch.cat([sound(one, x[:1], "the velocity of one sample") for one in alone])
 assert torch.allclose(found, alone), (
     "a sample's velocity depends on who else is in the batch: t (B,) runs along the rows of (B, D), not the columns"
 )
 assert not torch.allclose(found, s_y), "at w = 1 the result is the score itself: it has to be converted"
-rest = found - Trigonometric().dalpha(t)[:, None] / Trigonometric().alpha(t)[:, None] * x
+nothing = torch.zeros_like(x)
+drift = call(turn, nothing, nothing, x, t, 1.0, Trigonometric())
+assert torch.allclose(drift, field.path.convert(nothing, x, t, "score", "velocity")), (
+    "for a score of 0 the velocity is a_t x, and yours is another: look at the term with x again"
+)
+rest = found - drift
 weight = (rest * s_y).sum(1) / (s_y * s_y).sum(1)  # b_t, if the rest is a multiple of the score
 assert torch.allclose(rest, weight[:, None] * s_y), (
-    "at w = 1, what is left after a_t x is taken off is no multiple of the score: look at the term with x again"
+    "at w = 1, what is left after a_t x is taken off is no multiple of the score that belongs to y"
 )
 true = ((u_y - u_null) * (s_y - s_null)).sum(1) / (s_y - s_null).square().sum(1)
 assert bool((weight > 0).all()), "b_t must be positive: the velocity follows the score (mind that beta decreases)"
 assert torch.allclose(weight, true), (
     f"the weight b_t of the score is {weight[1]:.3f} at t = 0.5 on this schedule, it should be {true[1]:.3f}"
 )
-at_0 = call(velocity_from_scores, s_null, s_y, x, t, 0.0, Trigonometric())
+at_0 = call(turn, s_null, s_y, x, t, 0.0, Trigonometric())
 assert torch.allclose(at_0, u_null), "right at w = 1 but wrong at w = 0, where only the score without guide counts"
-at_3 = call(velocity_from_scores, s_null, s_y, x, t, 3.0, Trigonometric())
+at_3 = call(turn, s_null, s_y, x, t, 3.0, Trigonometric())
 assert torch.allclose(at_3, u_null + 3 * (u_y - u_null)), (
     "right at w = 0 and 1 but wrong at w = 3: guide once, linearly in w, with weights that sum to one"
 )
 ### BEGIN HIDDEN TESTS
-from flowlib import ClassifierFreeGuidance
-
-line = MixtureField(means, 0.3)
-found = call(velocity_from_scores, line.s(x, t), line.s(x, t, y), x, t, 2.0, line.path.schedule)
-assert torch.allclose(found, ClassifierFreeGuidance(line, 2.0).u(x, t, y)), "wrong on the linear path"
+line = MixtureField(means[:, :2], 0.3)
+for t in (torch.tensor([0.2, 0.5, 0.8]).double(), torch.tensor([0.01, 0.6, 0.99]).double()):
+    scores = line.s(x[:, :2], t), line.s(x[:, :2], t, y)
+    found = call(turn, *scores, x[:, :2], t, 2.0, line.path.schedule)
+    assert torch.allclose(found, ClassifierFreeGuidance(line, 2.0).u(x[:, :2], t, y)), (
+        f"wrong in two dimensions on the linear path, at t = {t.tolist()}"
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="05.4"
@@ -378,6 +418,8 @@ assert torch.allclose(found, ClassifierFreeGuidance(line, 2.0).u(x, t, y)), "wro
 # Write classifier guidance in noise form. The classifier gives **logits**; what guides is the gradient in $x$ of the
 # *log-probability* of the label that was asked for. A sampler will call this under `torch.no_grad()`, hundreds of
 # times: the result must carry no graph, and `x` must come back as it was.
+#
+# **Without:** `EnergyGuidance`.
 
 
 # %% solution="05.5"
@@ -428,11 +470,14 @@ x = torch.randn(6, 2, generator=generator, dtype=torch.float64)
 t, y = torch.linspace(0.15, 0.85, 6, dtype=torch.float64), torch.tensor([1, 1, 2, 0, 2, 1])
 free, conditional = triangle.noise(x, t), triangle.noise(x, t, y)
 arguments = (free, bayes_logits, x, t, y)
-found = call(guided_noise, *arguments, 1.0, Trigonometric())
-assert getattr(found, "shape", None) == x.shape, f"expected {tuple(x.shape)}, got {tuple(getattr(found, 'shape', ()))}"
+guide = unaided(EnergyGuidance)(guided_noise)
+found = sound(call(guide, *arguments, 1.0, Trigonometric()), x, "the noise")
 assert not x.requires_grad, "x was given back requiring gradients: work on a detached copy"
 assert not found.requires_grad, "the result carries a graph: over the steps of a sampler all graphs would be kept"
 step, exact = found - free, conditional - free
+assert not torch.allclose(step, torch.zeros_like(step)), (
+    "nothing was added to the noise: w = 1, and the gradient is not 0"
+)
 ratio = (step * exact).sum(1) / (exact * exact).sum(1)
 if torch.allclose(step, ratio[:, None] * exact, atol=1e-9):  # the right direction; the right length?
     beta, alpha = Trigonometric().beta(t), Trigonometric().alpha(t)
@@ -456,29 +501,31 @@ if torch.allclose(step, ratio[:, None] * exact, atol=1e-9):  # the right directi
     )
 else:
     leaf = x.clone().requires_grad_()
-    logit = torch.autograd.grad(bayes_logits(leaf, t).gather(1, y[:, None]).sum(), leaf)[0]
-    level = Trigonometric().beta(t)[:, None]
-    assert not torch.allclose(step, -level * logit), "a logit is no log-probability: it lacks the normalisation"
-    log_probs = torch.log_softmax(bayes_logits(leaf, t), dim=1)
-    every = torch.autograd.grad(log_probs.sum(), leaf, retain_graph=True)[0]
-    assert not torch.allclose(step, -level * every), "the log-probabilities of all labels were added: only y's counts"
-    best = torch.autograd.grad(log_probs.max(dim=1).values.sum(), leaf, retain_graph=True)[0]
-    assert not torch.allclose(step, -level * best), (
-        "it guides to the likeliest label, not to the one that was asked for"
-    )
+    logits = bayes_logits(leaf, t)
+    log_probs = torch.log_softmax(logits, dim=1)
+
+    def along(quantity: Tensor) -> bool:
+        """Whether the step of each sample is along the gradient of a quantity, or against it."""
+        gradient = torch.autograd.grad(quantity.sum(), leaf, retain_graph=True)[0]
+        return bool((torch.cosine_similarity(step, gradient, dim=1).abs() > 1 - 1e-9).all())
+
+    assert not along(logits.gather(1, y[:, None])), "a logit is no log-probability: it lacks the normalisation"
+    assert not along(log_probs), "the log-probabilities of all labels were added: only y's counts"
+    assert not along(logits), "the logits of all labels were added: only the log-probability of y counts"
+    assert not along(log_probs.max(dim=1).values), "it guides to the likeliest label, not to the one that was asked for"
     raise AssertionError("the direction is wrong: differentiate log p(y|x) of each sample's own label in its own x")
 with torch.no_grad():
-    silent = call(guided_noise, *arguments, 1.0, Trigonometric())
+    silent = call(guide, *arguments, 1.0, Trigonometric())
 assert torch.allclose(silent, found), "under torch.no_grad(), where samplers run, the result is another"
-further = call(guided_noise, *arguments, 2.5, Trigonometric())
+further = call(guide, *arguments, 2.5, Trigonometric())
 assert torch.allclose(further, free + 2.5 * exact), "right at w = 1 but wrong at w = 2.5"
+one = call(guide, free[:1], bayes_logits, x[:1], t[:1], y[:1], 1.0, Trigonometric())
+assert torch.allclose(sound(one, x[:1], "the noise of one sample"), found[:1]), "wrong for a single sample"
 ### BEGIN HIDDEN TESTS
-from flowlib import EnergyGuidance
-
 expected = EnergyGuidance(
     triangle, lambda x, t, y: torch.log_softmax(bayes_logits(x, t), 1).gather(1, y[:, None])[:, 0], -1.5
 ).noise(x[:4], t[:4], y[:4])
-found = call(guided_noise, free[:4], bayes_logits, x[:4], t[:4], y[:4], -1.5, Trigonometric())
+found = call(guide, free[:4], bayes_logits, x[:4], t[:4], y[:4], -1.5, Trigonometric())
 assert torch.allclose(found, expected), "wrong at a negative scale"
 ### END HIDDEN TESTS
 
@@ -575,9 +622,16 @@ def sampled_numerically(w1: float, w2: float, sigma: float, s1: float, s2: float
     return float(x[1] - x[0])
 
 
-assert isinstance(answer, tuple | list | Tensor), "return two numbers"
-assert len(answer) == 2, "return two numbers"
-tempered, sampled = (float(value) for value in answer)
+def two_numbers(answer: object) -> tuple[float, float]:
+    """The two numbers of an answer, which must be finite."""
+    assert isinstance(answer, tuple | list | Tensor), "return two numbers"
+    assert torch.as_tensor(answer).shape == (2,), "return two numbers"
+    first, second = (float(value) for value in answer)
+    assert math.isfinite(first + second), f"one of the two numbers is NaN or infinite: {first}, {second}"
+    return first, second
+
+
+tempered, sampled = two_numbers(answer)
 exact_tempered, exact_sampled = tempered_numerically(*case), sampled_numerically(*case)
 
 
@@ -608,7 +662,7 @@ for case in (
     (-0.5, 2.0, 0.8, 0.7, 0.5),
     (2.0, 1.0, 1.0, 0.7, 1.0),
 ):
-    tempered, sampled = (float(value) for value in call(two_guides, *case))
+    tempered, sampled = two_numbers(call(two_guides, *case))
     assert near(tempered, tempered_numerically(*case)), f"another instance of the tempered density is wrong: {case}"
     assert near(sampled, sampled_numerically(*case)), f"another instance of the guided ODE is wrong: {case}"
 ### END HIDDEN TESTS
@@ -644,7 +698,7 @@ plt.show()
 #
 # A colleague's sampler draws the wrong digits, and the wrong number of steps. It was meant to follow the guided ODE
 # by Euler's method on $t_i = i/N$, guided for `start` $\le t_i\le$ `end` and with the plain conditional velocity at
-# other times (Kynkäänniemi et al. 2024), with one call of the network in each step.
+# other times (Kynkäänniemi et al. 2024), with one call of the network in each step (for samples once or twice).
 #
 # ```python
 # def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
@@ -659,6 +713,8 @@ plt.show()
 # ```
 #
 # It has (at least) eight faults, each of them seen in published code. Write the sampler as it should be.
+#
+# **Without:** `ClassifierFreeGuidance`, `sample_ode`.
 
 
 # %% solution="05.7"
@@ -698,8 +754,8 @@ class ExactNet(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        means = torch.linspace(-1, 1, 48, dtype=torch.float64).sin().mul(3).reshape(3, 4, 2, 2)
-        self.exact = MixtureField(means.roll(5, 1) + torch.arange(3).double().reshape(3, 1, 1, 1) / 2, 0.6)
+        means = torch.linspace(-1, 1, 48, dtype=torch.float64).sin().mul(0.6).reshape(3, 4, 2, 2)
+        self.exact = MixtureField(means.roll(5, 1) + torch.arange(3).double().reshape(3, 1, 1, 1) / 4, 0.8)
         self.null = 3
         self.asked: list[tuple[int, float, bool]] = []
 
@@ -713,13 +769,12 @@ class ExactNet(torch.nn.Module):
 # %% check="05.7" points=2
 generator = torch.Generator().manual_seed(0)
 noise = torch.randn(5, 4, 2, 2, generator=generator, dtype=torch.float64)
-y = torch.tensor([0, 1, 2, 2, 1])
-before = noise.clone(), y.clone()
-net = ExactNet()
-found = call(sample_guided, net, noise, y, 2.0, 8)
+y = torch.tensor([0, 1, 1, 0, 1])  # the label 2 is missing
+net, sample = ExactNet(), unaided(ClassifierFreeGuidance, sample_ode)(sample_guided)
+found = call(sample, net, noise, y, 2.0, 8)
 
 # What the answer is compared with; it is imported and defined after the answer was asked for.
-from flowlib import ClassifierFreeGuidance, Model, sample_ode
+from flowlib import Model
 from flowlib.fields import Field
 
 
@@ -735,9 +790,8 @@ class GuidedWithin(Field):
         return (self.guided if inside else self.plain).predict(x, t, y)
 
 
-assert getattr(found, "shape", None) == noise.shape, "return samples of the shape of the noise"
-assert torch.equal(noise, before[0]), "the caller's noise was overwritten: a second sample could not start from it"
-assert torch.equal(y, before[1]), "the caller's labels were overwritten"
+assert getattr(found, "shape", None) != (9, 5, 4, 2, 2), "return the samples at t = 1 only"
+sound(found, noise, "the samples")
 times = sorted({round(t, 6) for _, t, _ in net.asked})
 assert len(times) != 5, "5 steps were taken for 5 samples where 8 were asked for: the loop runs over the batch"
 assert times != [round((i + 1) / 8, 6) for i in range(8)], (
@@ -756,26 +810,43 @@ assert not torch.allclose(found, shifted), "it guides at w + 1: w = 1 means no e
 assert not torch.allclose(found, swapped), (
     "it guides away from the label: w and 1 - w, or the two halves, are exchanged"
 )
-first = call(sample_guided, ExactNet(), noise, y, 2.0, 1)  # a single step, where channels do not mix yet
+first = call(sample, ExactNet(), noise, y, 2.0, 1)  # a single step, where channels do not mix yet
 one = sample_ode(ClassifierFreeGuidance(model, 2.0), noise, y, steps=1, method="euler")
 right = [torch.allclose(first[:, c], one[:, c]) for c in range(4)]
 assert all(right) or not any(right), f"channel {right.index(False)} is not guided as the others are"
 assert torch.allclose(found, expected), "guided everywhere at w = 2, the samples are not those of the guided ODE"
 net = ExactNet()
-found = call(sample_guided, net, noise, y, 2.0, 8, start=0.25, end=0.5)
-sizes = [size for size, _, _ in net.asked]
-assert sizes != [10] * 8, "start and end change nothing: outside of the interval the network is asked with labels alone"
-assert sizes != [5, 5, 10, 10, 5, 5, 5, 5], "the interval's end belongs to it: a step at t = end is guided"
-assert sizes != [5, 5, 5, 10, 10, 5, 5, 5], "the interval's start belongs to it: a step at t = start is guided"
-expected = sample_ode(GuidedWithin(model, 2.0, 0.25, 0.5), noise, y, steps=8, method="euler")
-assert torch.allclose(found, expected), (
-    f"guided for 0.25 <= t <= 0.5 the samples are wrong; the network was asked with {sizes} samples in its calls"
+found = call(sample, net, noise, y, 2.0, 8, start=0.25, end=0.5)
+assert len(net.asked) == 8, f"8 steps, some of them guided, took {len(net.asked)} calls of the network"
+
+
+def is_within(start: float, end: float, field: Field = model, w: float = 2.0) -> bool:
+    """Whether the samples are those that are guided from start to end."""
+    guided = GuidedWithin(field, w, start, end)
+    return torch.allclose(found, sample_ode(guided, noise, y, steps=8, method="euler"))
+
+
+assert not torch.allclose(found, expected), "start and end change nothing: it guides at all times"
+assert not is_within(2.0, 3.0), "it guides at no time: 0.25 <= t <= 0.5 holds at some"
+assert not is_within(0.25, 0.49), "the interval's end belongs to it: a step at t = end is guided"
+assert not is_within(0.26, 0.5), "the interval's start belongs to it: a step at t = start is guided"
+assert not is_within(0.26, 0.49), "both ends of the interval belong to it: steps at t = start and t = end are guided"
+assert not is_within(0.25, 0.5, ClassifierFreeGuidance(model, 0.0)), (
+    "outside of the interval the velocity is the conditional one, not that of the null label"
 )
+plain = GuidedWithin(model, 0.0, 0.25, 0.5)  # the null guide within, the label outside
+plain.plain, plain.guided = ClassifierFreeGuidance(model, 2.0), model
+assert not torch.allclose(found, sample_ode(plain, noise, y, steps=8, method="euler")), (
+    "it guides outside of the interval, and not inside"
+)
+assert is_within(0.25, 0.5), "guided for 0.25 <= t <= 0.5 the samples are wrong"
 ### BEGIN HIDDEN TESTS
 for w, steps, start, end in ((4.0, 5, 0.0, 1.0), (1.0, 3, 0.0, 1.0), (0.0, 6, 0.5, 1.0), (3.0, 10, 0.35, 0.65)):
-    expected = sample_ode(GuidedWithin(model, w, start, end), noise[:3], y[:3], steps=steps, method="euler")
-    found = call(sample_guided, ExactNet(), noise[:3], y[:3], w, steps, start, end)
-    assert torch.allclose(found, expected), f"wrong at w = {w:g}, {steps} steps, guided from {start:g} to {end:g}"
+    for count in (3, 1):
+        expected = sample_ode(GuidedWithin(model, w, start, end), noise[:count], y[:count], steps=steps, method="euler")
+        found = call(sample, ExactNet(), noise[:count], y[:count], w, steps, start, end)
+        sound(found, noise[:count], f"the samples, {count} of them,")
+        assert torch.allclose(found, expected), f"wrong at w = {w:g}, {steps} steps, guided from {start:g} to {end:g}"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="05.7"

@@ -1,7 +1,7 @@
 """Wrong and right answers to exercise 05, each of which its check must tell apart."""
 
 
-# %% wrong="05.1" hint="the caller's labels were changed"
+# %% wrong="05.1" hint="`y` has been changed in place"
 def drop_labels(y, classes, rate, generator=None, training=True):
     if training:
         y[torch.rand(len(y), generator=generator) < rate] = classes
@@ -68,6 +68,27 @@ def drop_labels(y, classes, rate, generator=None, training=True):
     return torch.where(dropped, classes, y) if training else y
 
 
+# %% wrong="05.1" hint="the answer calls"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    class Stand:
+        null = classes
+
+        def null_like(self, y):
+            return torch.full_like(y, classes)
+
+        def as_guide(self, y):
+            return y
+
+    return drop_guide(Stand(), y, rate, generator) if training else y
+
+
+# %% wrong="05.1" hint="the largest label + 1"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    if not training:
+        return y
+    return torch.where(torch.rand(len(y), generator=generator) < rate, y.max() + 1, y)
+
+
 # %% right="05.1" name="copy, then write"
 def drop_labels(y, classes, rate, generator=None, training=True):
     y = y.clone()
@@ -126,6 +147,11 @@ def null_weights(p, eta):
 # %% wrong="05.2" hint="of the samples without a label the classes have the shares"
 def null_weights(p, eta):
     return (p + eta) / (p + eta).sum()
+
+
+# %% wrong="05.2" hint="the weights, one for each class, is NaN"
+def null_weights(p, eta):
+    return p / 0
 
 
 # %% right="05.2" name="a matrix product"
@@ -197,6 +223,19 @@ def guided_velocity(net, x, t, y, w):
     both = net(torch.cat([x, x]), t.repeat_interleave(2), torch.cat([y, torch.full_like(y, net.null)]))
     conditional, free = both.chunk(2)
     return (1 - w) * free + w * conditional
+
+
+# %% wrong="05.3" hint="the answer calls"
+def guided_velocity(net, x, t, y, w):
+    from flowlib import Model
+
+    class Net(torch.nn.Module):
+        null = net.null
+
+        def forward(self, x, t, y):
+            return net(x, t, y)
+
+    return ClassifierFreeGuidance(Model(Net()), w).u(x, t, y)
 
 
 # %% right="05.3" name="null first, as free + w times the difference"
@@ -285,6 +324,11 @@ def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     return dalpha / alpha * x + (dalpha * beta**2 - dbeta * beta * alpha) / alpha * score
 
 
+# %% wrong="05.4" hint="the answer calls"
+def velocity_from_scores(s_null, s_y, x, t, w, schedule):
+    return GaussianPath(schedule).convert(torch.lerp(s_null, s_y, w), x, t, "score", "velocity")
+
+
 # %% right="05.4" name="through data and noise"
 def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     t = t.reshape(-1, 1)
@@ -300,11 +344,6 @@ def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     b = a * schedule.beta(t) ** 2 - schedule.dbeta(t) * schedule.beta(t)
     u_null, u_y = a * x + b * s_null, a * x + b * s_y
     return (1 - w) * u_null + w * u_y
-
-
-# %% right="05.4" name="the library's conversion"
-def velocity_from_scores(s_null, s_y, x, t, w, schedule):
-    return GaussianPath(schedule).convert(torch.lerp(s_null, s_y, w), x, t, "score", "velocity")
 
 
 # %% right="05.4" name="one sample after the other"
@@ -444,6 +483,15 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     return noise_hat - w * schedule.beta(t)[:, None] * gradient
 
 
+# %% wrong="05.5" hint="the answer calls"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    def log_prob(x, t, y):
+        return torch.log_softmax(classifier(x, t), dim=1).gather(1, y[:, None])[:, 0]
+
+    field = EnergyGuidance(triangle, log_prob, w)
+    return field.noise(x, t, y)
+
+
 # %% right="05.5" name="cross-entropy and backward"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
@@ -520,6 +568,11 @@ def two_guides(w1, w2, sigma, s1, s2):
 # %% wrong="05.6" hint="stopped with NameError"
 def two_guides(w1, w2, sigma, s1, s2):
     return tempered_numerically(w1, w2, sigma, s1, s2), sampled_numerically(w1, w2, sigma, s1, s2)
+
+
+# %% wrong="05.6" hint="one of the two numbers is NaN"
+def two_guides(w1, w2, sigma, s1, s2):
+    return math.nan, math.nan
 
 
 # %% right="05.6" name="logarithms"
@@ -628,7 +681,7 @@ def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
     return x
 
 
-# %% wrong="05.7" hint="the caller's noise was overwritten"
+# %% wrong="05.7" hint="`noise` has been changed in place"
 @torch.no_grad()
 def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
     x = noise
@@ -685,6 +738,52 @@ def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
 # %% wrong="05.7" hint="stopped with NameError"
 def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
     return sample_ode(GuidedWithin(Model(net), w, start, end), noise, y, steps=steps, method="euler")
+
+
+# %% wrong="05.7" hint="the answer calls"
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    from flowlib import Model
+
+    return sample_ode(ClassifierFreeGuidance(Model(net), w), noise, y, steps=steps, method="euler")
+
+
+# %% wrong="05.7" hint="guides at no time"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x = noise
+    for i in range(steps):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)]))
+        conditional, free = both.chunk(2)
+        always = start == 0 and end == 1
+        x = x + (free + w * (conditional - free) if always else conditional) / steps
+    return x
+
+
+# %% wrong="05.7" hint="the interval's start belongs to it"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x = noise
+    for i in range(steps):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)]))
+        conditional, free = both.chunk(2)
+        inside = start < i / steps <= end or i == 0 == start
+        x = x + (free + w * (conditional - free) if inside else conditional) / steps
+    return x
+
+
+# %% right="05.7" name="both halves in every step"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x = noise
+    for i in range(steps):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)]))
+        conditional, free = both.chunk(2)
+        scale = w if start <= i / steps <= end else 1.0
+        x = x + (free + scale * (conditional - free)) / steps
+    return x
 
 
 # %% right="05.7" name="a scale for each step"
