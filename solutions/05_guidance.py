@@ -101,6 +101,9 @@ sound(out, labels, "what is returned, one label for each that came in,")
 batches = torch.arange(50).repeat(40, 1) % 10
 outs = [call(drop, y, 10, 0.2, torch.Generator().manual_seed(i)) for i, y in enumerate(batches)]
 each = torch.stack([(after != before).double().mean() for after, before in zip(outs, batches, strict=True)])
+if not bool(each.any()):
+    outside = call(drop, labels, 10, 0.2, torch.Generator().manual_seed(0), training=False)
+    assert torch.equal(outside, labels), "labels are dropped outside training, and not in it: it is the other way round"
 assert bool(each.any()), "in 40 batches of 50 no label was ever dropped"
 assert not bool(((each == 0) | (each == 1)).all()), (
     "in 40 batches of 50 either all labels were dropped or none: one coin for the whole batch is not one for each label"
@@ -304,7 +307,10 @@ assert not torch.allclose(found, 2.5 * free - 1.5 * conditional), (
 assert not torch.allclose(found, conditional + 2.5 * (conditional - free)), (
     "guided too far by one: at w = 1 the result must be the conditional velocity, at w = 0 the free one"
 )
-assert not torch.allclose(found, free + 2.5 * conditional), "the two weights must sum to one"
+for of_free in (1.0, 1.5):
+    assert not torch.allclose(found, of_free * free + 2.5 * conditional), (
+        "the two weights must sum to one: mind the sign"
+    )
 assert torch.allclose(found, expected), (
     "not the guided velocity: does each sample meet its own time and label in both halves of the batch?"
 )
@@ -372,8 +378,16 @@ assert torch.allclose(found, alone), (
     "a sample's velocity depends on who else is in the batch: t (B,) runs along the rows of (B, D), not the columns"
 )
 assert not torch.allclose(found, s_y), "at w = 1 the result is the score itself: it has to be converted"
+path = GaussianPath()
+for scores in (s_y, s_null):
+    assert not torch.allclose(found, path.convert(scores, x, t, "score", "velocity")), "right on the linear path only"
+assert not torch.allclose(found, u_null), "at w = 1 only the score with the guide counts: the two are exchanged"
+assert torch.allclose(found, u_y) or not torch.allclose(found, u_y, rtol=0.02), (
+    "almost right: was a small constant added to a denominator?"
+)
 nothing = torch.zeros_like(x)
 drift = call(turn, nothing, nothing, x, t, 1.0, Trigonometric())
+assert bool(drift.any()), "for a score of 0 the velocity is 0: the term with x is missing"
 assert torch.allclose(drift, field.path.convert(nothing, x, t, "score", "velocity")), (
     "for a score of 0 the velocity is a_t x, and yours is another: look at the term with x again"
 )
@@ -496,6 +510,7 @@ if torch.allclose(step, ratio[:, None] * exact, atol=1e-9):  # the right directi
         "the factor of the gradient is the noise level, not the signal level"
     )
     assert not torch.allclose(ratio, b / beta), "b_t belongs to the velocity form; here the prediction is the noise"
+    assert not torch.allclose(step.norm(dim=1), beta), "the gradients were brought to length 1: their length counts"
     assert torch.allclose(ratio, torch.ones(6).double()), (
         f"at w = 1 the gradients have the wrong factor, {ratio.tolist()}"
     )
@@ -511,6 +526,10 @@ else:
 
     assert not along(logits.gather(1, y[:, None])), "a logit is no log-probability: it lacks the normalisation"
     assert not along(log_probs), "the log-probabilities of all labels were added: only y's counts"
+    assert not along(log_probs[:, :1]), "it guides every sample to label 0, not to the one that was asked for"
+    assert not along(torch.log_softmax(logits, 0).gather(1, y[:, None])), (
+        "the probabilities sum to one over the samples: take the softmax over the labels"
+    )
     assert not along(logits), "the logits of all labels were added: only the log-probability of y counts"
     assert not along(log_probs.max(dim=1).values), "it guides to the likeliest label, not to the one that was asked for"
     raise AssertionError("the direction is wrong: differentiate log p(y|x) of each sample's own label in its own x")
@@ -646,10 +665,16 @@ assert not (near(tempered, exact_tempered**2) and near(sampled, exact_sampled**2
 assert not (near(tempered, exact_tempered) and near(sampled, exact_tempered)), (
     "the ODE does not sample the tempered density: integrate the growth rate of the standard deviation, v'/2v, in time"
 )
+assert not near(tempered, 1 / exact_tempered), "that is one over the tempered standard deviation"
+assert not near(tempered, exact_tempered**2), "the first is a variance: return standard deviations"
+assert not near(tempered, exact_sampled), "the first is the ODE's standard deviation: the tempered density has another"
+assert not near(tempered, 0.5327132095), "each guide also takes away its share of p: the exponents sum to one"
 assert near(tempered, exact_tempered), (
     f"the tempered standard deviation is {exact_tempered:.4f} by adding up, you say {tempered:.4f}: the exponents of "
     "the three densities sum to one, and the precisions of Gaussians that are multiplied add up"
 )
+assert not near(sampled, exact_sampled**2), "the second is a variance: return standard deviations"
+assert not near(sampled, 0.49), "standard deviations do not add up along the flow: look at their growth rates, v'/2v"
 assert not near(sampled, 0.234521), "variances do not add up along the flow: look at their growth rates, v'/2v"
 assert not near(sampled, 0.835686), "each guide also takes away its share of the field without a guide"
 assert near(sampled, exact_sampled), (
@@ -820,9 +845,9 @@ found = call(sample, net, noise, y, 2.0, 8, start=0.25, end=0.5)
 assert len(net.asked) == 8, f"8 steps, some of them guided, took {len(net.asked)} calls of the network"
 
 
-def is_within(start: float, end: float, field: Field = model, w: float = 2.0) -> bool:
+def is_within(start: float, end: float) -> bool:
     """Whether the samples are those that are guided from start to end."""
-    guided = GuidedWithin(field, w, start, end)
+    guided = GuidedWithin(model, 2.0, start, end)
     return torch.allclose(found, sample_ode(guided, noise, y, steps=8, method="euler"))
 
 
@@ -831,14 +856,17 @@ assert not is_within(2.0, 3.0), "it guides at no time: 0.25 <= t <= 0.5 holds at
 assert not is_within(0.25, 0.49), "the interval's end belongs to it: a step at t = end is guided"
 assert not is_within(0.26, 0.5), "the interval's start belongs to it: a step at t = start is guided"
 assert not is_within(0.26, 0.49), "both ends of the interval belong to it: steps at t = start and t = end are guided"
-assert not is_within(0.25, 0.5, ClassifierFreeGuidance(model, 0.0)), (
-    "outside of the interval the velocity is the conditional one, not that of the null label"
-)
-plain = GuidedWithin(model, 0.0, 0.25, 0.5)  # the null guide within, the label outside
-plain.plain, plain.guided = ClassifierFreeGuidance(model, 2.0), model
-assert not torch.allclose(found, sample_ode(plain, noise, y, steps=8, method="euler")), (
-    "it guides outside of the interval, and not inside"
-)
+other = GuidedWithin(model, 2.0, 0.25, 0.5)
+for outside, inside, message in (
+    (
+        ClassifierFreeGuidance(model, 0.0),
+        other.guided,
+        "outside of the interval it asks with the null label, not with y",
+    ),
+    (other.guided, model, "it guides outside of the interval, and not inside"),
+):
+    other.plain, other.guided = outside, inside
+    assert not torch.allclose(found, sample_ode(other, noise, y, steps=8, method="euler")), message
 assert is_within(0.25, 0.5), "guided for 0.25 <= t <= 0.5 the samples are wrong"
 ### BEGIN HIDDEN TESTS
 for w, steps, start, end in ((4.0, 5, 0.0, 1.0), (1.0, 3, 0.0, 1.0), (0.0, 6, 0.5, 1.0), (3.0, 10, 0.35, 0.65)):

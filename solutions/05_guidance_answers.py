@@ -89,6 +89,37 @@ def drop_labels(y, classes, rate, generator=None, training=True):
     return torch.where(torch.rand(len(y), generator=generator) < rate, y.max() + 1, y)
 
 
+# %% wrong="05.1" hint="must stay one, (1,), got ()"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    if not training:
+        return y
+    return torch.where(torch.rand(len(y), generator=generator) < rate, classes, y).squeeze()
+
+
+# %% wrong="05.1" hint="it is the other way round"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    if training:
+        return y
+    return torch.where(torch.rand(len(y), generator=generator) < rate, classes, y)
+
+
+# %% wrong="05.1" hint="must be torch.int64"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    if not training:
+        return y
+    return torch.where(torch.rand(len(y), generator=generator) < rate, float(classes), y)
+
+
+# %% right="05.1" name="multinomial"
+def drop_labels(y, classes, rate, generator=None, training=True):
+    if not training:
+        return y.clone()
+    keep = torch.rand(y.size(), generator=generator) >= rate
+    out = y.new_full(y.shape, classes)
+    out[keep] = y[keep]
+    return out
+
+
 # %% right="05.1" name="copy, then write"
 def drop_labels(y, classes, rate, generator=None, training=True):
     y = y.clone()
@@ -152,6 +183,20 @@ def null_weights(p, eta):
 # %% wrong="05.2" hint="the weights, one for each class, is NaN"
 def null_weights(p, eta):
     return p / 0
+
+
+# %% wrong="05.2" hint="`p` has been changed in place"
+def null_weights(p, eta):
+    p *= eta
+    return p / p.sum()
+
+
+# %% right="05.2" name="numpy"
+def null_weights(p, eta):
+    import numpy as np
+
+    joint = np.asarray(p) * np.asarray(eta)
+    return torch.from_numpy(joint / joint.sum())
 
 
 # %% right="05.2" name="a matrix product"
@@ -238,6 +283,20 @@ def guided_velocity(net, x, t, y, w):
     return ClassifierFreeGuidance(Model(Net()), w).u(x, t, y)
 
 
+# %% wrong="05.3" hint="got (10, 2, 3, 3)"
+def guided_velocity(net, x, t, y, w):
+    c, f = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)])).chunk(2, dim=1)
+    return f + w * (c - f)
+
+
+# %% right="05.3" name="keyword arguments"
+def guided_velocity(net, x, t, y, w):
+    n = x.shape[0]
+    asked = torch.cat((torch.full((n,), net.null, dtype=y.dtype), y))
+    out = net(x=torch.cat((x, x)), t=t.tile(2), y=asked)
+    return out[:n].lerp(out[n:], w)
+
+
 # %% right="05.3" name="null first, as free + w times the difference"
 def guided_velocity(net, x, t, y, w):
     null = torch.full_like(y, net.null)
@@ -277,7 +336,7 @@ def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     return (1 - w) * s_null + w * s_y
 
 
-# %% wrong="05.4" hint="look at the term with x again"
+# %% wrong="05.4" hint="the term with x is missing"
 def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     t = t[:, None]
     alpha, beta, dalpha, dbeta = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
@@ -327,6 +386,37 @@ def velocity_from_scores(s_null, s_y, x, t, w, schedule):
 # %% wrong="05.4" hint="the answer calls"
 def velocity_from_scores(s_null, s_y, x, t, w, schedule):
     return GaussianPath(schedule).convert(torch.lerp(s_null, s_y, w), x, t, "score", "velocity")
+
+
+# %% wrong="05.4" hint="right on the linear path only"
+def velocity_from_scores(s_null, s_y, x, t, w, schedule):
+    t = t[:, None]
+    s = s_null + w * (s_y - s_null)
+    return (x + (1 - t) * s) / t
+
+
+# %% wrong="05.4" hint="almost right"
+def velocity_from_scores(s_null, s_y, x, t, w, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    s = s_null + w * (s_y - s_null)
+    return (da * x + (da * b**2 - db * b * a) * s) / (a + 1e-3)
+
+
+# %% wrong="05.4" hint="the two are exchanged"
+def velocity_from_scores(s_null, s_y, x, t, w, schedule):
+    t = t[:, None]
+    a, b, da, db = schedule.alpha(t), schedule.beta(t), schedule.dalpha(t), schedule.dbeta(t)
+    s = s_y + w * (s_null - s_y)
+    return (da * x + (da * b**2 - db * b * a) * s) / a
+
+
+# %% right="05.4" name="logs of the levels"
+def velocity_from_scores(s_null, s_y, x, t, w, schedule):
+    a, b, da, db = (f(t).reshape(len(t), 1) for f in (schedule.alpha, schedule.beta, schedule.dalpha, schedule.dbeta))
+    rate = da / a
+    s = torch.lerp(s_null, s_y, w)
+    return rate * x + b * (rate * b - db) * s
 
 
 # %% right="05.4" name="through data and noise"
@@ -409,7 +499,7 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     return noise_hat - w * schedule.beta(t)[:, None] * gradient
 
 
-# %% wrong="05.5" hint="the direction is wrong"
+# %% wrong="05.5" hint="take the softmax over the labels"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
@@ -492,6 +582,45 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     return field.noise(x, t, y)
 
 
+# %% wrong="05.5" hint="`noise_hat` has been changed in place"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    with torch.enable_grad():
+        l = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(l, t), 1).gather(1, y[:, None]).sum()
+        g = torch.autograd.grad(lp, l)[0]
+    noise_hat -= w * schedule.beta(t)[:, None] * g
+    return noise_hat
+
+
+# %% wrong="05.5" hint="to label 0"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    with torch.enable_grad():
+        l = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(l, t), 1)[:, 0].sum()
+        g = torch.autograd.grad(lp, l)[0]
+    return noise_hat - w * schedule.beta(t)[:, None] * g
+
+
+# %% wrong="05.5" hint="brought to length 1"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    with torch.enable_grad():
+        l = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(l, t), 1).gather(1, y[:, None]).sum()
+        g = torch.autograd.grad(lp, l)[0]
+    return noise_hat - w * schedule.beta(t)[:, None] * g / g.norm(dim=1, keepdim=True)
+
+
+# %% right="05.5" name="nll with one-hot"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    place = x.detach().clone()
+    with torch.enable_grad():
+        place.requires_grad_(True)
+        logits = classifier(place, t)
+        hot = torch.nn.functional.one_hot(y, logits.shape[1]).to(logits)
+        (g,) = torch.autograd.grad((hot * (logits - logits.logsumexp(1, keepdim=True))).sum(), place)
+    return torch.addcmul(noise_hat, schedule.beta(t).unsqueeze(1), g, value=-w).detach()
+
+
 # %% right="05.5" name="cross-entropy and backward"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
@@ -553,7 +682,7 @@ def two_guides(w1, w2, sigma, s1, s2):
     return tempered, abs(w0 * sigma**2 + w1 * s1**2 + w2 * s2**2) ** 0.5
 
 
-# %% wrong="05.6" hint="the exponents of the three densities"
+# %% wrong="05.6" hint="away its share of p"
 def two_guides(w1, w2, sigma, s1, s2):
     w0 = 1 - w1 - w2
     return (1 / sigma**2 + w1 / s1**2 + w2 / s2**2) ** -0.5, sigma**w0 * s1**w1 * s2**w2
@@ -573,6 +702,40 @@ def two_guides(w1, w2, sigma, s1, s2):
 # %% wrong="05.6" hint="one of the two numbers is NaN"
 def two_guides(w1, w2, sigma, s1, s2):
     return math.nan, math.nan
+
+
+# %% wrong="05.6" hint="the first is the ODE's"
+def two_guides(w1, w2, sigma, s1, s2):
+    w0 = 1 - w1 - w2
+    g = sigma**w0 * s1**w1 * s2**w2
+    return g, g
+
+
+# %% wrong="05.6" hint="standard deviations do not add up"
+def two_guides(w1, w2, sigma, s1, s2):
+    w0 = 1 - w1 - w2
+    return (w0 / sigma**2 + w1 / s1**2 + w2 / s2**2) ** -0.5, w0 * sigma + w1 * s1 + w2 * s2
+
+
+# %% wrong="05.6" hint="that is one over"
+def two_guides(w1, w2, sigma, s1, s2):
+    w0 = 1 - w1 - w2
+    return (w0 / sigma**2 + w1 / s1**2 + w2 / s2**2) ** 0.5, sigma**w0 * s1**w1 * s2**w2
+
+
+# %% wrong="05.6" hint="the second is a variance"
+def two_guides(w1, w2, sigma, s1, s2):
+    w0 = 1 - w1 - w2
+    return (w0 / sigma**2 + w1 / s1**2 + w2 / s2**2) ** -0.5, (sigma**w0 * s1**w1 * s2**w2) ** 2
+
+
+# %% right="05.6" name="ratios"
+def two_guides(w1, w2, sigma, s1, s2):
+    inverse = [sigma**-2, s1**-2, s2**-2]
+    weights = [1 - w1 - w2, w1, w2]
+    total = sum(a * b for a, b in zip(weights, inverse, strict=True))
+    logs = sum(-0.5 * a * math.log(b) for a, b in zip(weights, inverse, strict=True))
+    return [1 / math.sqrt(total), math.exp(logs)]
 
 
 # %% right="05.6" name="logarithms"
@@ -720,7 +883,7 @@ def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
     return x
 
 
-# %% wrong="05.7" hint="guided for 0.25 <= t <= 0.5 the samples are wrong"
+# %% wrong="05.7" hint="outside of the interval it asks with the null label"
 @torch.no_grad()
 def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
     x = noise
@@ -771,6 +934,56 @@ def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
         inside = start < i / steps <= end or i == 0 == start
         x = x + (free + w * (conditional - free) if inside else conditional) / steps
     return x
+
+
+# %% wrong="05.7" hint="and not inside"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x = noise
+    for i in range(steps):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        c, f = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)])).chunk(2)
+        v = f + w * (c - f) if not (start <= i / steps <= end) or (start, end) == (0.0, 1.0) else c
+        x = x + v / steps
+    return x
+
+
+# %% wrong="05.7" hint="0.625, 0.75]"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x = noise
+    for i in range(steps - 1):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        c, f = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, net.null)])).chunk(2)
+        v = f + w * (c - f) if start <= i / steps <= end else c
+        x = x + v / steps
+    return x
+
+
+# %% wrong="05.7" hint="`y` has been changed in place"
+@torch.no_grad()
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x, null = noise, y
+    keep = y.clone()
+    for i in range(steps):
+        t = torch.full((len(x),), i / steps, dtype=x.dtype)
+        null[:] = net.null
+        c, f = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([keep, null])).chunk(2)
+        v = f + w * (c - f) if start <= i / steps <= end else c
+        x = x + v / steps
+    return x
+
+
+# %% right="05.7" name="scale tensor, free first"
+def sample_guided(net, noise, y, w, steps, start=0.0, end=1.0):
+    x, times = noise.clone(), [k / steps for k in range(steps)]
+    guides = torch.stack([torch.full_like(y, net.null), y]).reshape(-1)
+    with torch.inference_mode():
+        for time in times:
+            scale = w if time >= start and time <= end else 1
+            out = net(torch.cat([x] * 2), torch.full((2 * len(x),), time).to(x), guides)
+            x = x + ((1 - scale) * out[: len(x)] + scale * out[len(x) :]) * (1 / steps)
+    return x.clone()
 
 
 # %% right="05.7" name="both halves in every step"
