@@ -585,9 +585,9 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
 # %% wrong="05.5" hint="`noise_hat` has been changed in place"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
-        l = x.detach().requires_grad_()
-        lp = torch.log_softmax(classifier(l, t), 1).gather(1, y[:, None]).sum()
-        g = torch.autograd.grad(lp, l)[0]
+        leaf = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(leaf, t), 1).gather(1, y[:, None]).sum()
+        g = torch.autograd.grad(lp, leaf)[0]
     noise_hat -= w * schedule.beta(t)[:, None] * g
     return noise_hat
 
@@ -595,18 +595,18 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
 # %% wrong="05.5" hint="to label 0"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
-        l = x.detach().requires_grad_()
-        lp = torch.log_softmax(classifier(l, t), 1)[:, 0].sum()
-        g = torch.autograd.grad(lp, l)[0]
+        leaf = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(leaf, t), 1)[:, 0].sum()
+        g = torch.autograd.grad(lp, leaf)[0]
     return noise_hat - w * schedule.beta(t)[:, None] * g
 
 
 # %% wrong="05.5" hint="brought to length 1"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     with torch.enable_grad():
-        l = x.detach().requires_grad_()
-        lp = torch.log_softmax(classifier(l, t), 1).gather(1, y[:, None]).sum()
-        g = torch.autograd.grad(lp, l)[0]
+        leaf = x.detach().requires_grad_()
+        lp = torch.log_softmax(classifier(leaf, t), 1).gather(1, y[:, None]).sum()
+        g = torch.autograd.grad(lp, leaf)[0]
     return noise_hat - w * schedule.beta(t)[:, None] * g / g.norm(dim=1, keepdim=True)
 
 
