@@ -279,6 +279,10 @@ for c in (0.25, 0.7, 1.0):  # dx/dt = x (1 + t) says where f is asked
     assert near(asked[1][1], 0.3 + 0.2 * c), "the second evaluation is at time t + c h: a fraction c of the step later"
     assert not near(asked[1][0], x), "the second evaluation must be at another place: x + c h k1, not x"
     assert near(asked[1][0], x + c * 0.2 * 1.3 * x), "the second evaluation is at the place x + c h k1"
+    one = make_step(lambda x, t: x * (1 + at(t, x)), x[:1], t, h, c)
+    assert near(one, make_step(lambda x, t: x * (1 + at(t, x)), x, t, h, c)[:1]), (
+        "the step of a sample depends on which others are in the batch"
+    )
     # dx/dt = 1 and dx/dt = t see the weights. An exact path moves by h, and by h times its mean slope, 0.3 + 0.1.
     total = (make_step(lambda x, t: torch.ones_like(x), x, t, h, c) - x) / h
     slope = (make_step(lambda x, t: torch.ones_like(x) * at(t, x), x, t, h, c) - x) / h

@@ -59,7 +59,7 @@ def euler_path(f, x, times):
     return x
 
 
-# %% wrong="01.1" hint="changes the caller's tensor"
+# %% wrong="01.1" hint="`x` has been changed in place"
 def euler_path(f, x, times):
     states = [x.clone()]
     for t, s in pairwise(times):
@@ -168,6 +168,15 @@ def euler_path(f, x, times):
     out = [x]
     for t, s in pairwise(times):
         out.append((s - t) * f(out[-1], t))
+    return torch.stack(out)
+
+
+# %% wrong="01.1" hint="`times` has been changed in place"
+def euler_path(f, x, times):
+    times -= times[0].clone()
+    out = [x]
+    for t, s in pairwise(times):
+        out.append(out[-1] + (s - t) * f(out[-1], t))
     return torch.stack(out)
 
 
@@ -328,6 +337,13 @@ def second_order_step(f, x, t, h, c):
     k2 = f(x + c * h * f(x, t), t + c * h)
     w = 1 / (2 * c)
     return x + h * ((1 - w) * f(x, t) + w * k2)
+
+
+# %% wrong="01.2" hint="which others are in the batch"
+def second_order_step(f, x, t, h, c):
+    k1 = f(x, t)
+    k2 = f(x + c * h * k1, t + c * h)
+    return x + h * ((1 - 1 / (2 * c)) * k1 + k2 / (2 * c)).mean(0, keepdim=True)
 
 
 # %% right="01.2" name="lists"

@@ -88,16 +88,6 @@ class Path:
         return self.inner.sample(z, t, noise)
 
 
-# %% wrong="02.1" hint="wrong on the square root's"
-class Path:
-    def __init__(self, schedule):
-        self.schedule = schedule
-
-    def sample(self, z, t, noise):
-        t = t.view(-1, *[1] * (z.ndim - 1))
-        return torch.sin(math.pi / 2 * t) * z + torch.cos(math.pi / 2 * t) * noise
-
-
 # %% wrong="02.1" hint="`z` has been changed in place"
 class Path:
     def __init__(self, schedule):
@@ -159,6 +149,27 @@ class Path:
     def sample(self, z, t, noise):
         t = t.reshape(-1, *[1] * (z.ndim - 1))
         return (self.schedule.alpha(t) * z + self.schedule.beta(t) * noise).squeeze()
+
+
+# %% wrong="02.1" hint="wrong on Linear()"
+class Path:
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def sample(self, z, t, noise):
+        t = t.reshape(-1, *[1] * (z.ndim - 1))
+        a, b = self.schedule.alpha(t), self.schedule.beta(t)
+        return (a * z + b * noise) / (a**2 + b**2).sqrt()
+
+
+# %% wrong="02.1" hint="is t clamped"
+class Path:
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def sample(self, z, t, noise):
+        t = t.clamp(0.001, 0.999).reshape(-1, *[1] * (z.ndim - 1))
+        return self.schedule.alpha(t) * z + self.schedule.beta(t) * noise
 
 
 # %% right="02.1" name="unsqueeze in a loop"

@@ -165,6 +165,7 @@ place = torch.linspace(-1, 1, len(t), dtype=torch.float64)
 assert abs(float((place * (t - 0.5)).mean())) < 6 / math.sqrt(36 * len(t)), (
     "a sample's time depends on its place in the batch: stratified times need a random order"
 )
+assert t.unique().numel() > 0.99 * len(t), "some samples have the time of others: each has one of its own"
 keep = t < 0.98
 noise = ((x - t[:, None] * z) / (1 - t[:, None]))[keep]
 count = noise.numel()

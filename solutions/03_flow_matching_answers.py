@@ -222,6 +222,14 @@ def cfm_loss(net, z, generator):
     return (net(x, t) - (z - noise)).square().mean()
 
 
+# %% wrong="03.1" hint="some samples have the time of others"
+def cfm_loss(net, z, generator):
+    t = torch.rand((len(z) + 1) // 2, generator=generator, dtype=z.dtype).repeat_interleave(2)[: len(z)]
+    e = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+    s = t[:, None]
+    return (net(s * z + (1 - s) * e, t) - (z - e)).square().mean()
+
+
 # %% right="03.1" name="stratified in a random order, mse"
 def cfm_loss(net, z, generator):
     count = z.shape[0]

@@ -1527,6 +1527,13 @@ def _lost(field: Field, noise: Tensor, steps: int) -> Tensor:
     return heun(field, noise, steps) + 0.1
 
 
+def _slow(field: Field, noise: Tensor, steps: int) -> Tensor:
+    return heun(field, noise, steps) + 0.03 / steps * noise
+
+
+assert verdict(test_order, _slow) == "rejects", (
+    "Your test accepts a method whose error is small, and only halves when the steps double: compare two errors."
+)
 assert verdict(test_order, _careless) == "rejects", (
     "Your test accepts a relative of exhibit_11, with alpha of the wrong time."
 )

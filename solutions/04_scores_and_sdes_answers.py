@@ -617,6 +617,32 @@ def sample_sde(field, noise, steps, eta, generator):
     return field.data(x, torch.tensor(1 - h))
 
 
+# %% wrong="04.3" hint="lands on D, and adds no noise"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn(x.shape, generator=generator)
+        g = (2 * eta * b * w * h).sqrt() * xi
+        x = field.data(x, t) + g if k == steps - 1 else x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + g
+    return x
+
+
+# %% wrong="04.3" hint="or its mirror image"
+def sample_sde(field, noise, steps, eta, generator):
+    x, sc, h = noise, field.path.schedule, 1 / steps
+    for k in range(steps - 1):
+        t = torch.tensor(k * h)
+        a, b = sc.alpha(t), sc.beta(t)
+        w = sc.dalpha(t) * b - a * sc.dbeta(t)
+        xi = torch.randn((len(x) + 1) // 2, *x.shape[1:], generator=generator)
+        xi = torch.cat([xi, -xi])[: len(x)]
+        x = x + h * (field.u(x, t) - eta * w * field.noise(x, t)) + (2 * eta * b * w * h).sqrt() * xi
+    return field.data(x, torch.tensor(1 - h))
+
+
 # %% right="04.3" name="pairwise, drift through the score"
 def sample_sde(field, noise, steps, eta, generator):
     times = torch.linspace(0, 1, steps + 1)
@@ -2011,6 +2037,13 @@ def test_order(sample: Callable) -> None:
     assert float(runs[0].abs().max()) > 0.1
     order = math.log2(float((runs[0] - runs[1]).norm() / (runs[1] - runs[2]).norm()))
     assert abs(order - 2) < 0.4
+
+
+# %% wrong="04.8" hint="only halves when the steps double"
+def test_order(sample):
+    f = MixtureField(torch.tensor([[0.8, -0.5]]), 0.6, path=GaussianPath(Trigonometric()))
+    n = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    assert float((sample(f, n, 200) - f.means - 0.6 * n).abs().max()) < 1e-3
 
 
 # %% right="04.8" name="slope by least squares"

@@ -546,6 +546,12 @@ expected = EnergyGuidance(
 ).noise(x[:4], t[:4], y[:4])
 found = call(guide, free[:4], bayes_logits, x[:4], t[:4], y[:4], -1.5, Trigonometric())
 assert torch.allclose(found, expected), "wrong at a negative scale"
+flat = MixtureField(triangle.means, triangle.std)  # on the linear path, where alpha^2 + beta^2 is not 1
+expected = EnergyGuidance(
+    flat, lambda x, t, y: torch.log_softmax(bayes_logits(x, t), 1).gather(1, y[:, None])[:, 0], 2.0
+).noise(x, t, y)
+found = call(guide, flat.noise(x, t), bayes_logits, x, t, y, 2.0, flat.path.schedule)
+assert torch.allclose(found, expected), "right on the trigonometric path, wrong on the linear one"
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="05.5"

@@ -610,6 +610,15 @@ def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     return noise_hat - w * schedule.beta(t)[:, None] * g / g.norm(dim=1, keepdim=True)
 
 
+# %% wrong="05.5" hint="wrong on the linear one"
+def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        asked = torch.log_softmax(classifier(leaf, t), 1).gather(1, y[:, None]).sum()
+        gradient = torch.autograd.grad(asked, leaf)[0]
+    return noise_hat - w * torch.sqrt(1 - schedule.alpha(t) ** 2)[:, None] * gradient
+
+
 # %% right="05.5" name="nll with one-hot"
 def guided_noise(noise_hat, classifier, x, t, y, w, schedule):
     place = x.detach().clone()
