@@ -29,7 +29,6 @@ def evaluate_run(run: Run, *, data: Splits | None = None, **options: Any) -> Seq
     if data is None:
         name = run.recipe.data
         data = Splits(open_data(name, "train").finite(), open_data(name, "test").finite())
-        digest = read_record(run.folder).digest
-        if name not in available() and digest != data.train.digest():
+        if name not in available() and read_record(run.folder).digest != data.train.digest():
             raise RunError(f"the data of the run in {run.folder} have changed since: {name} is not what it was")
     return system.report(run.module, data, run.parts, request)
