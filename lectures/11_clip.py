@@ -684,19 +684,21 @@ plt.show()
 # ## 10. Retrieval, and the ceiling in practice
 #
 # The CLIP of the zoo was trained on all scenes with all three kinds of captions. How often is the nearest of 256
-# descriptive captions the right one? And how much does it *say*, by theorem 1? Test scenes with one digit have $72
-# \cdot 18 \cdot 3$ equally likely descriptive captions, so $I \le H(Y) = \log 3888 = 8.27$ nats.
+# descriptive captions the right one? (A reader who cannot tell one digit from another finds most of them: colours,
+# sizes and places are enough. So retrieval alone does not say that digits are read.) And how much does it *say*, by
+# theorem 1? Test scenes with one digit have $72 \cdot 18 \cdot 3$ equally likely descriptive captions, so $I \le H(Y) =
+# \log 3888 = 8.27$ nats.
 
 # %%
 found = retrieval(clip, tests.first(256 if fast else 2048))
 digit = float((classify(clip, images, DIGITS, TEMPLATES["digit"]) == truth[:, 0]).double().mean())
 print(f"the nearest of 256 captions is the image's: {100 * found['recall@1']:.1f} %", end="; ")
 print(f"the nearest image the caption's: {100 * found['image recall@1']:.1f} %; large digits read: {100 * digit:.1f} %")
-gallery = columns["test"]["objects"][:256].clone()
-gallery[..., 0].clamp_(max=0)  # any digit is "0", none stays -1
-without_digits = torch.cat([gallery.flatten(1), columns["test"]["background"][:256, None]], dim=1)
-alone = float((without_digits.unique(dim=0, return_counts=True)[1] == 1).sum()) / 256
-print(f"{100 * alone:.1f} % of 256 captions differ from all others even with their digits left out")
+blindly = [
+    " ".join("?" if word.strip(",") in DIGITS else word for word in text.split()) for text in columns["test"]["caption"]
+]
+alone = sum(len(set(part)) for part in (blindly[:256], blindly[-256:])) / 512  # of equal ones, one at random is right
+print(f"who sees all but digits finds {100 * alone:.1f} %")
 order = (columns["test"]["objects"][:, 1, 0] < 0).nonzero()[:, 0]  # with one digit
 order = order[: len(order) // 512 * 512] if len(order) >= 512 else order[:128]
 x_feature = clip.image_features(columns["test"]["x"][order])
@@ -710,7 +712,7 @@ for n in (2, 8, 32, 128, 512):
     rows.append({"N": str(n), "log N": f"{math.log(n):.2f}", "bound": f"{said[n]:.2f}", "H(Y)": "8.27"})
 print(format_table(rows))
 assert found["recall@1"] > 0.7 > 20 / 256  # the second is far above what guessing finds, 1/256
-assert alone > 0.9
+assert alone > 0.75
 assert digit > 0.15  # guessing reads 0.1
 assert said[8] > 0.85 * math.log(8)
 if not fast:
