@@ -112,13 +112,14 @@ def learned(texts: list[str], count: int) -> list[tuple[int, int]]:
 assert learned(["ab"], 5) == [], "a pair that occurs once makes nothing shorter in the end: stop when none occurs twice"
 assert len(learned(["abab abab"], 1)) == 1, "make as many merges as asked for, as long as there are pairs"
 assert learned(["abc"] * 3, 2) != [(97, 98)] * 2, "the pair is counted, but never joined: it is found again and again"
+assert learned(["ababx"], 1) == [(97, 98)], "two occurrences are enough, in one word too: 'ababx' has (a, b) twice"
 assert learned(["ää"], 1) == [(195, 164)], "a letter such as 'ä' is two bytes of UTF-8, and so a pair: begin with bytes"
 assert len(learned(["e a"] * 3, 5)) < 2, "a merge goes over the edge of a word: cut each text with split_words first"
 assert learned(["zy", "zy", "zy", "abk abm"], 1) == [(122, 121)], (
     "the most frequent pair was not taken: each *occurrence* of a word counts, not each different word"
 )
 assert learned(["ab", "ab", "dc", "dc"], 1) == [(97, 98)], (
-    "of equally frequent pairs the highest was taken, not the lowest"
+    "of equally frequent pairs the lowest was not taken: compare the tuples of numbers, with smaller ones first"
 )
 assert learned(["dc", "dc", "ab", "ab"], 1) == [(97, 98)], (
     "of equally frequent pairs take the lowest, not the first seen"
@@ -288,6 +289,8 @@ lengths = torch.tensor([1.0, 5.0, 0.2, 3.0, 1.0, 9.0]).double()[:, None]
 assert near(loss_of(lengths * image, lengths * text, 3.0), found), "each *row* has to be scaled to length 1"
 assert not near(found, loss_of(image, text, 1.0)), "the loss does not depend on the scale"
 assert not near(found, right_loss(image, text, 1 / 3)), "the cosines are divided by the scale, and not multiplied by it"
+assert not near(found, right_loss(image, text, math.exp(3))), "scale is the factor itself here, and not its logarithm"
+assert not near(found, right / math.log(2)), "this loss is in bits: take the natural logarithm"
 assert not near(found, -right), "the sign: the loss is *minus* the log of the probability of the own pair"
 assert near(found, loss_of(text, image, 3.0)), (
     "exchanging images and texts changes the loss: it asks only one of the two questions, or not both alike"
@@ -395,22 +398,27 @@ assert places[0, 1] != 0, "the end token does not have the largest number here: 
 assert places[0, 3] == 0, f"row 0 ends at place 3, and the feature of place {int(places[0].argmin())} was taken"
 assert places[1, 1] == 0, f"row 1 ends at place 1, and the feature of place {int(places[1].argmin())} was taken"
 assert places[2, 5] == 0, f"row 2 ends at place 5, and the feature of place {int(places[2].argmin())} was taken"
+found = text_feature(features, torch.tensor([[7, 2, 5, 9, 9, 9]] * 3), 5)
+assert torch.equal(found, features[:, 2]), "padding need not be 0: look for the end token, not for what is no padding"
 found = text_feature(features, torch.tensor([[7, 2, 5, 5, 5, 5]] * 3), 5)
 assert not torch.equal(found, features[:, -1]), "padding may be the end token too: take the first one, not the last"
 assert torch.equal(found, features[:, 2]), "where there are several end tokens, the first is the end"
-found = text_feature(features, torch.tensor([[7, 2, 5, 9, 9, 9]] * 3), 5)
-assert torch.equal(found, features[:, 2]), "padding need not be 0: look for the end token, not for what is no padding"
 assert text_feature(features[:1], tokens[:1], 5).shape == (1, 4), "one text must give one feature, (1, D)"
-try:
-    text_feature(features, torch.full((3, 6), 2), 5)
-    raise AssertionError("texts without any end token must be a ValueError, not some features")
-except ValueError:
-    pass
-try:
-    text_feature(features, torch.tensor([[7, 2, 5, 0, 0, 0], [7, 2, 3, 0, 0, 0], [7, 5, 0, 0, 0, 0]]), 5)
-    raise AssertionError("one row without an end token must be a ValueError, even if the other rows have one")
-except ValueError:
-    pass
+
+
+def refusal_of(rows: list[list[int]]) -> str:
+    """The name of the error that the answer raises."""
+    try:
+        text_feature(features, torch.tensor(rows), 5)
+    except Exception as error:
+        return type(error).__name__
+    return "no error"
+
+
+got = refusal_of([[7, 2, 3, 0, 0, 0]] * 3)
+assert got == "ValueError", f"texts without any end token must be a ValueError, and not {got}"
+got = refusal_of([[7, 2, 5, 0, 0, 0], [7, 2, 3, 0, 0, 0], [7, 5, 0, 0, 0, 0]])
+assert got == "ValueError", f"one row without an end token must be a ValueError, even if the others have one, not {got}"
 assert text_feature(features.clone().requires_grad_(), tokens, 5).requires_grad, "no gradient can flow back to features"
 ### BEGIN HIDDEN TESTS
 many, long = torch.randint(0, 50, (40, 12), generator=torch.Generator().manual_seed(6)), normal(40, 12, 7, seed=7)
@@ -495,7 +503,9 @@ half = torch.tensor(0.5).double().sqrt()
 assert near(both[1, 0], 0.0), (
     "prompts and classes are mixed up: which rows belong to one class depends on the order in which they were written"
 )
-assert not near(both[0, 0], 1.0), "the best of the prompts was taken: a class is the mean of *all* of its prompts"
+assert not near(both[0, 0], 1.0), (
+    "one prompt alone was taken, the best or the first: a class is the mean of *all* of its prompts"
+)
 assert not near(both[0, 0], 2 / math.sqrt(5)), (
     "a long prompt counts for more than a short one: scale prompts to length 1 *before* the mean"
 )
@@ -624,6 +634,7 @@ assert torch.equal(given, logits), "bound changed its logits: work on a new tens
 is_tensor(said, (), "the bound")
 nothing = float(bound(torch.zeros(8, 8).double()))  # logits that are all equal say nothing
 assert abs(nothing + math.log(8)) > 1e-9, "bound: this is minus the loss; log N is missing"
+assert abs(nothing - 2 * math.log(8)) > 1e-9, "bound: the loss has to be taken off log N, and was added"
 assert nothing > -1e-9, (
     f"bound: equal logits say nothing, and must give 0, not {nothing:.3f}: N counts the own pair too"
 )
