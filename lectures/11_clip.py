@@ -242,7 +242,8 @@ assert blind < 1e-5 < 0.05 < moved
 # ## 4. The loss, and what it estimates
 #
 # From a batch of $N$ pairs, ask of each image: *which of these $N$ texts is yours?* A critic $f$ answers with a
-# softmax, $$q(j \mid x_i, y_{1:N}) = \frac{e^{f(x_i, y_j)}}{\sum_{k=1}^N e^{f(x_i, y_k)}}, \qquad
+# softmax,
+# $$q(j \mid x_i, y_{1:N}) = \frac{e^{f(x_i, y_j)}}{\sum_{k=1}^N e^{f(x_i, y_k)}}, \qquad
 # \mathcal L_{x \to y} = -\mathbb E\, \frac1N \sum_{i=1}^N \log q(i \mid x_i, y_{1:N}), \tag{1}$$
 # a classification whose classes are the batch itself: **InfoNCE** (Oord et al. 2018). The $N - 1$ other texts are the
 # *negatives*. CLIP asks the other question as well, *which of these images is this text's?*, and takes the mean,
