@@ -685,4 +685,6 @@ plt.show()
 # ## How to be graded
 #
 # Save the notebook and run `flowlib grade 11_clip.ipynb`. It prints a table of the questions with your points, and the
-# hint of each check that failed.
+# hint of each check that failed. In the library the same things are `BPE` (`flowlib/text/bpe.py`), `contrastive_loss`
+# (`flowlib/systems/clip.py`), `TextTransformer` (`flowlib/nets/transformer.py`) and `classify`
+# (`flowlib/systems/zero_shot.py`).
