@@ -12,21 +12,23 @@ from flowlib.plotting.figures import INK, image_axes, point_axes
 
 def animate(
     states: Tensor,
-    path: Path | str,
+    path: Path | str | io.BytesIO,
     *,
     labels: Tensor | None = None,
     columns: int = 10,
     rows: Sequence[str] | None = None,
     seconds: float = 4.0,
+    start: float = 0.0,
 ) -> None:
     """Write a GIF of samples on their way from noise to data, with the time on each frame; the last one stays longer.
 
     Args:
-        states: a trajectory at evenly spaced times from 0 to 1: images (T, N, C, H, W) or points (T, N, 2).
-        path: the file to write.
+        states: a trajectory at evenly spaced times from `start` to 1: images (T, N, C, H, W) or points (T, N, 2).
+        path: the file to write, or a buffer.
         labels: colours of points.
         columns, rows: of images, as in `picture_grid`.
         seconds: how long the way takes.
+        start: the time of the first state.
 
     Raises:
         ValueError: for states of another shape, or fewer than two.
@@ -44,7 +46,13 @@ def animate(
     frames = []
     for i, state in enumerate(states):
         update(state)
-        axes.set_title(f"t = {i / (len(states) - 1):.2f}", loc="left", color=INK, fontsize=11, family="monospace")
+        axes.set_title(
+            f"t = {start + (1 - start) * i / (len(states) - 1):.2f}",
+            loc="left",
+            color=INK,
+            fontsize=11,
+            family="monospace",
+        )
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=80)
         frames.append(Image.open(buffer).convert("RGB").quantize(32))

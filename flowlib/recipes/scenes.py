@@ -1,9 +1,10 @@
-"""What reads scenes, the judge and CLIPs of two kinds, and what makes them: GLIDE."""
+"""What reads scenes, the judge and CLIPs of two kinds, and what makes them: GLIDE; and what Disco Diffusion guides."""
 
 from typing import Any
 
 from flowlib.recipes.recipe import Recipe
 from flowlib.systems.clip import CLIPSystem
+from flowlib.systems.disco import DiscoSystem
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.glide import GlideSystem
 from flowlib.systems.judge import JudgeSystem
@@ -39,5 +40,11 @@ RECIPES = (
         name="clip-noised", data="scenes", system=CLIPSystem(image_args=_VIT, noised="linear", **_SAID), training=_CLIP
     ),
     Recipe(name="scenes-text", data="scenes", system=GlideSystem(net_args=_UNET, **_FLOW), training=_PAINTER),
+    Recipe(
+        name="scenes-secondary",
+        data="scenes",
+        system=DiscoSystem(net_args=_UNET | {"channels": (32, 48), "attention": (1,), "dim": 64}, **_FLOW),
+        training=Training(optimiser="muon", steps=4000, lr=3e-3, matrix_lr=0.015, ema=0.998),
+    ),
     Recipe(name="scenes", data="scenes", system=FlowSystem(net_args=_UNET, guided=False, **_FLOW), training=_PAINTER),
 )

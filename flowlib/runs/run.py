@@ -67,6 +67,10 @@ class Run:
         """Where the networks are."""
         return next(self.module.parameters()).device
 
+    def beside(self, source: Path | str) -> "Run":
+        """Another run, a folder or "zoo:NAME", on the same device: for a command that needs several."""
+        return load_run(source, self.device)
+
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Starting points for `count` samples, of the shape that a flow works in."""
         return _method(self.recipe.system, "noise", "starts from no noise")(self.module, self.spec, count, seed)
