@@ -8,6 +8,7 @@ from flowlib.systems.disco import DiscoSystem
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.glide import GlideSystem
 from flowlib.systems.judge import JudgeSystem
+from flowlib.systems.semantic import SemanticSystem
 from flowlib.training import Training
 
 _VIT: dict[str, Any] = {"patch": 4, "width": 96, "depth": 4, "heads": 4}
@@ -38,6 +39,12 @@ RECIPES = (
     ),
     Recipe(
         name="clip-noised", data="scenes", system=CLIPSystem(image_args=_VIT, noised="linear", **_SAID), training=_CLIP
+    ),
+    Recipe(
+        name="clip-noised-agree",
+        data="scenes",
+        system=SemanticSystem(),
+        training=Training(optimiser="muon", steps=1500, batch_size=128, lr=1e-3, matrix_lr=5e-3, ema=0.998),
     ),
     Recipe(name="scenes-text", data="scenes", system=GlideSystem(net_args=_UNET, **_FLOW), training=_PAINTER),
     Recipe(
