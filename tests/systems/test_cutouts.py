@@ -33,9 +33,9 @@ def at_angle(theta: float) -> Tensor:
 def test_the_distance_is_half_the_squared_angle_and_its_gradient_the_angle(theta: float) -> None:
     a, b = (3 * at_angle(theta)).requires_grad_(), 0.5 * at_angle(0.0)
     distance = spherical_distance(a, b)
-    assert float(distance) == pytest.approx(theta**2 / 2, rel=1e-6, abs=1e-30)
+    assert float(distance.detach()) == pytest.approx(theta**2 / 2, rel=1e-6, abs=1e-30)
     published = (F.normalize(a.detach(), dim=0) - F.normalize(b, dim=0)).norm().div(2).clamp(max=1).arcsin().pow(2) * 2
-    assert float(distance) == pytest.approx(float(published), rel=1e-6, abs=1e-20)
+    assert float(distance.detach()) == pytest.approx(float(published), rel=1e-6, abs=1e-20)
     (gradient,) = torch.autograd.grad(distance, a)
     if theta < math.pi:  # a is 3 long, so that its direction turns by a third of what it moves by
         assert float(gradient.norm()) == pytest.approx(theta / 3, rel=1e-5, abs=1e-20)
@@ -157,22 +157,31 @@ def test_inner_views_are_squares_of_the_picture_at_random_places() -> None:
     assert [bool(torch.equal(view[0], view[1])) for view in grey] == [True] * 3 + [False] * 7
 
 
-def test_a_view_that_is_changed_is_its_own_and_stays_close() -> None:
-    x = torch.zeros(1, 3, 16, 16)
-    x[:, 0, 4:12, 7:9] = 1.0
-    views = x.expand(64, -1, -1, -1, -1)
+def test_a_view_is_turned_and_moved_on_its_own_by_as_much_as_is_said() -> None:
+    """A white bar: its middle and its direction are read off the first and second moments of what is bright."""
+    x = torch.full((1, 3, 32, 32), -1.0)
+    x[:, :, 6:26, 14:18] = 1.0
+    views = x.expand(300, -1, -1, -1, -1)
     changed = augment(views, seeded())
     assert changed.shape == views.shape
-    assert len({float(view.sum()) for view in changed}) == 64
     assert torch.equal(changed, augment(views, seeded()))
-    flat = augment(torch.zeros(256, 1, 3, 16, 16), seeded(1))  # of grey, only brightness and noise are left
-    assert float(flat.flatten(1).mean(1).std()) == pytest.approx(0.2 / math.sqrt(12), rel=0.15)
-    centre = changed[:, 0, 0].flatten(1).softmax(1)  # of mass, in pixels from the middle
-    where = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0)) - 7.5
-    weight = (changed[:, 0, 0].flatten(1) - 0.4).clamp(min=0)
-    middle = (weight / weight.sum(1, keepdim=True)) @ where
-    assert 0.1 < float(middle.abs().mean()) < 1.2
-    assert float(centre.sum()) == pytest.approx(64, rel=1e-4)
+    weight = changed[:, 0, 0].flatten(1).clamp(min=-0.5) + 0.5
+    weight = weight / weight.sum(1, keepdim=True)
+    where = torch.cartesian_prod(torch.arange(32.0), torch.arange(32.0)) - 15.5  # row, column
+    middle = weight @ where
+    for axis in (0, 1):
+        assert float(middle[:, axis].abs().max()) < 0.05 * 32 * 1.16 + 0.05  # cos + sin of 10 degrees
+        assert float(middle[:, axis].std()) == pytest.approx(0.1 * 32 / math.sqrt(12), rel=0.1)
+    second = torch.einsum("vp,pi,pj->vij", weight, where, where) - torch.einsum("vi,vj->vij", middle, middle)
+    angle = torch.rad2deg(0.5 * torch.atan2(2 * second[:, 0, 1], second[:, 0, 0] - second[:, 1, 1]))
+    assert float(angle.abs().max()) < 10.5
+    assert float(angle.std()) == pytest.approx(20 / math.sqrt(12), rel=0.1)
+
+
+def test_noise_and_brightness_are_as_large_as_is_said() -> None:
+    flat = augment(torch.zeros(400, 1, 3, 16, 16), seeded(1))  # of grey, only these two are left
+    assert float(flat.flatten(1).mean(1).std()) == pytest.approx(0.2 / math.sqrt(12), rel=0.1)
+    assert float(flat[:, 0, :, 4:12, 4:12].std((1, 2, 3)).mean()) == pytest.approx(0.02 * math.sqrt(3), rel=0.35)
 
 
 def test_the_colour_is_left_alone_and_a_mirror_is_asked_for() -> None:
