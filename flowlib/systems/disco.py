@@ -55,7 +55,7 @@ class DiscoRequest:
     augment: bool = _option(True, "Turn, move, noise and recolour each cut-out a little.")
     images: list[str] = field(default_factory=list, metadata={"help": "A picture to be like, with a weight."})
     init: Path | None = field(default=None, metadata={"help": "A picture to start from."})
-    skip: int = _option(Disco.skip, "Steps not taken with --init.")
+    skip: int = _option(10, "Steps not taken with --init.")
     init_scale: float = _option(Disco.init_scale, "Pull to the picture of --init.")
     scale: float = _option(Disco.scale, "Weight of the prompts among the losses.")
     bound: float = _option(Disco.bound, "Largest root mean square added to the score; 0 for none.")
