@@ -47,7 +47,7 @@ class DiscoRequest:
         default=Path("disco.png"),
         metadata={"help": "The picture; beside it, the way there as disco-way.png and disco.gif."},
     )
-    clip: str = _option("vit", "CLIPs, joined by commas: vit is zoo:clip-vit; or folders of runs.")
+    clip: str = _option("conv", "CLIPs, joined by commas: conv is zoo:clip-conv; or folders of runs.")
     steps: int = _option(Disco.steps, "Steps of DDIM, 15 to 100.")
     cuts: int = _option(Cuts.count, "Cut-outs a step; 0 shows the CLIP the picture alone.")
     overview: str = _option(Cuts.overview, "Schedule of the cut-outs that see the whole picture.")

@@ -127,7 +127,7 @@ class SemanticSystem:
 
     noised: str = "linear"
     places: float = 1.0
-    parts: Mapping[str, str] = field(default_factory=lambda: {"clip": "zoo:clip-vit"})
+    parts: Mapping[str, str] = field(default_factory=lambda: {"clip": "zoo:clip-conv"})
 
     def __post_init__(self) -> None:
         check_choice("noised", self.noised, SCHEDULES)
@@ -145,7 +145,7 @@ class SemanticSystem:
         if not isinstance(clip, CaptionedCLIP) or clip.image.time is not None:
             raise ValueError("the part 'clip' must be a CLIP of clean pictures, trained without `noised`")
         made = copy.deepcopy(clip).requires_grad_(False)
-        made.image.time = TimeShift(made.image.stem.out_channels)  # type: ignore[arg-type, union-attr]
+        made.image.time = TimeShift(made.image.stem.out_channels)
         made.image.requires_grad_(True)
         return made
 

@@ -33,6 +33,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
+    "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
     "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
         r"^(lin|cos).*L_",
         16,
@@ -42,6 +43,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
     "latent guides --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1 --seeds 0": (r" f = 4, .*\d$", 4),
     "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
+    "semantic --steps 1 --sampling-steps 2": (r"^(none|text|content|structure|style) .* ± ", 16),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),
     "scenes --repetitions 1 --sets scenes scenes-32": (r"^scenes", 2),

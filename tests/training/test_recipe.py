@@ -11,16 +11,17 @@ import torch
 from flows import flow_recipe
 from torch import nn
 
-from flowlib.data import Spec
+from flowlib.data import Scenes, Spec
 from flowlib.recipes import RECIPES, change, find_recipe, from_dict, override, to_dict
-from flowlib.runs.run import build
+from flowlib.runs.run import build, load_parts
 from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
 from flowlib.systems.sampling import latent_shape
 from flowlib.training import Training
 
 BASE = flow_recipe(steps=10)
 LATENT = flow_recipe(name="l", steps=10, first_stage=FirstStage(steps=5))
-SPECS = {"digits": Spec((1, 8, 8), 10, 17), "mnist": Spec((1, 28, 28), 10, 256)}
+SPECS = {"digits": Spec((1, 8, 8), 10, 17), "mnist": Spec((1, 28, 28), 10, 256), "scenes": Scenes().spec}
+SPECS["scenes-32-mnist"] = dataclasses.replace(Scenes().spec, shape=(3, 32, 32))
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), BASE, LATENT], ids=lambda recipe: recipe.name)
@@ -33,7 +34,7 @@ def test_every_named_recipe_builds_networks_of_its_data(name):
     recipe = find_recipe(name)
     assert recipe.name == name
     spec = SPECS.get(recipe.data, Spec((2,), 2))
-    module = build(recipe, spec)
+    module = build(recipe, spec, load_parts(recipe.system, torch.device("cpu"))[0])
     assert isinstance(module, nn.Module)
     assert any(parameter.requires_grad for parameter in module.parameters())
 
