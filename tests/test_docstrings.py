@@ -11,6 +11,7 @@ import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
 from flowlib.nets import clip, transformer, vit
+from flowlib.systems import cut_schedule, disco_losses, weighted
 from flowlib.text import bpe, words
 
 
@@ -28,6 +29,9 @@ from flowlib.text import bpe, words
         (transformer, 4),
         (vit, 4),
         (clip, 6),
+        (weighted, 2),
+        (cut_schedule, 2),
+        (disco_losses, 2),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

@@ -141,7 +141,7 @@ class SemanticSystem:
         return GaussianPath(SCHEDULES[self.noised]())
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
-        clip = parts["clip"]
+        clip = parts.get("clip")
         if not isinstance(clip, CaptionedCLIP) or clip.image.time is not None:
             raise ValueError("the part 'clip' must be a CLIP of clean pictures, trained without `noised`")
         made = copy.deepcopy(clip).requires_grad_(False)
