@@ -6,6 +6,7 @@ to one over the terms, so that guiding and then converting is the same as conver
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,10 +131,10 @@ class EnergyGuidance(_Guided):
         bound: float | None = None,
     ) -> None:
         super().__init__(field, scale)
-        given = [log_prob] if isinstance(log_prob, Energy) or callable(log_prob) else log_prob
+        given: list[Any] = list(log_prob) if isinstance(log_prob, list | tuple) else [log_prob]
+        if not given or not all(isinstance(one, Energy) or callable(one) for one in given):
+            raise ValueError(f"log_prob must be an energy or several, got {log_prob!r}")
         self.energies = [one if isinstance(one, Energy) else Energy(one) for one in given]
-        if not self.energies:
-            raise ValueError("log_prob must be an energy or several, got none")
         self.conditional = conditional
         self.bound = None if bound is None else check_number("bound", bound, 0, low_open=True)
 
@@ -160,7 +161,7 @@ class EnergyGuidance(_Guided):
         return torch.where(alpha > 0, -self.path.delta(self.predicts, t) * beta / alpha, torch.zeros_like(alpha))
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        guide, time = y if self.conditional else None, expand_time(t, x)
+        guide, time = y if self.conditional else None, expand_time(t, check_tensor("x", x, finite=False))
         if not self._finite(time):
             raise ValueError(f"a gradient cannot guide a {self.predicts!r} at t = 1 on {self.path}: ask for t < 1")
         if self.scale == 0 or always(time, self, "nothing", lambda t: self._weight(t) == 0):

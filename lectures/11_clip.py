@@ -482,7 +482,7 @@ assert abs(contrastive_loss(image, text_feature.flip(0), scale)[0] - by_bound) >
 # the softmax expects, and shrinks when a hard negative beats it.
 
 # %%
-clip = load_pretrained("clip-vit").module  # trained by `flowlib train clip-vit` on all three kinds of captions
+clip = load_pretrained("clip-conv").module  # trained by `flowlib train clip-conv` on all three kinds of captions
 row = tests.batch(torch.arange(10_000, 10_128))
 cosine = clip.similarity(row["x"], row["caption"]).double()
 n, negatives = len(cosine), ~torch.eye(128, dtype=torch.bool)
@@ -613,7 +613,7 @@ def truth_of(data: Dataset) -> Tensor:
 
 large, large_test = one_large("train", 4000 if fast else 48_000), one_large("test", 800 if fast else 6000)
 truth = truth_of(large_test)
-LIVE = {"data": large, "width": 64, "captions": ("caption",)}
+LIVE = {"data": large, "width": 64, "captions": ("caption",), "batch_size": 128, "lr": 2e-3, "matrix_lr": 0.01}
 run = trained("clip-conv", steps=600, **LIVE)
 live = run.module
 images = large_test.images
@@ -661,10 +661,10 @@ pair = classify(live, images[two_or_seven], ["two", "seven"], ENSEMBLES["digit"]
 told_apart = float(((pair == 1) == (truth[two_or_seven, 0] == 7)).double().mean())
 print(f"a seven told from a two: {100 * told_apart:.1f} %; ten digits by the untrained network: {100 * chance:.1f} %")
 if not fast:
-    assert right["digit", "ensemble"] > 0.65
+    assert right["digit", "ensemble"] > 0.9
     assert right["colour", "ensemble"] > 0.98
     assert told_apart > 0.9
-    assert right["digit", "ensemble"] > right["digit", "members alone"] > right["digit", "one prompt"] + 0.1
+    assert right["digit", "ensemble"] >= right["digit", "members alone"] > right["digit", "one prompt"] + 0.04
     assert chance < 0.2
     assert (
         right["digit", "ensemble"] - float((guesses["digit", "ensemble"] == truth[:, 0].roll(1)).double().mean()) > 0.5
@@ -714,7 +714,7 @@ for n in (2, 8, 32, 128, 512):
 print(format_table(rows))
 assert found["recall@1"] > 0.7 > 20 / 256  # the second is far above what guessing finds, 1/256
 assert alone > 0.75
-assert digit > 0.15  # guessing reads 0.1
+assert digit > 0.9  # guessing reads 0.1
 assert said[8] > 0.85 * math.log(8)
 if not fast:
     assert said[512] > said[128] > said[32] > said[8]

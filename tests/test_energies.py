@@ -129,7 +129,9 @@ def test_the_guide_reaches_each_energy_and_nothing_is_added_where_there_is_only_
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: EnergyGuidance(gaussian(), []), "log_prob must be an energy or several, got none"),
+        (lambda: EnergyGuidance(gaussian(), []), r"log_prob must be an energy or several, got \[\]"),
+        (lambda: EnergyGuidance(gaussian(), None), "log_prob must be an energy or several, got None"),
+        (lambda: EnergyGuidance(gaussian(), [linear, 3]), "log_prob must be an energy or several"),
         (lambda: EnergyGuidance(gaussian(), linear, bound=0.0), "bound must be a finite number"),
         (lambda: Energy(linear, looks="latent"), "looks must be one of noised, clean; got 'latent'"),
         (lambda: Energy(linear, scale=float("nan")), "scale must be a finite number"),

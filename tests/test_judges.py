@@ -174,7 +174,7 @@ def test_the_smallest_sets_never_crash(shape: tuple[int, ...], counts: tuple[int
 
 def test_a_bad_judge_or_shape_is_named() -> None:
     images = Dataset(torch.zeros(9, 1, 8, 8), judge="jury")
-    with pytest.raises(ValueError, match="judge must be one of evaluator, reader, points, images; got 'jury'"):
+    with pytest.raises(ValueError, match="judge must be one of evaluator, reader, points, images, scenes; got 'jury'"):
         judge_of(images, images)
     train = stripes(20, (1, 8, 8), 0)
     with pytest.raises(ValueError, match=r"test must have shape \(batch, 1, 8, 8\), got \(20, 1, 8, 7\)"):

@@ -108,7 +108,8 @@ def test_its_options_come_from_the_request() -> None:
     assert said.status == 0
     text = " ".join(said.out.replace("{", "").replace("}", "").split())
     assert "flowlib count [OPTIONS] RUN PATH" in text
-    for part in ("Count what is there.", "Folder of a run.", "Where to write.", "--top", "How many to count.",
+    for part in ("Count what is there.", "Folder of a run, or zoo:NAME.",
+                 "Where to write.", "--top", "How many to count.",
                  "[default: 3]", "--loud-words", "Whether to shout.", "--device"):  # fmt: skip
         assert part in text
 

@@ -97,7 +97,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "image cnn": (
         lambda: nets.ImageCNN(image_size=8, channels=(8, 16), heads=2, out_dim=4, timed=True),
-        "layers.1.conv1 layers.1.conv2 layers.3 layers.4.conv1 layers.4.conv2 pool.attention.q pool.attention.kv",
+        "layers.0.conv1 layers.0.conv2 layers.2 layers.3.conv1 layers.3.conv2 pool.attention.q pool.attention.kv",
     ),
     "clip": (
         lambda: nets.CLIP(
@@ -105,7 +105,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
             nets.TextTransformer(vocabulary=5, length=4, end=4, width=8, depth=1, heads=2),
         ),
         """
-        image.layers.1.conv1 image.layers.1.conv2 image.pool.attention.q image.pool.attention.kv
+        image.layers.0.conv1 image.layers.0.conv2 image.pool.attention.q image.pool.attention.kv
         text.transformer.blocks.0.attention.qkv text.transformer.blocks.0.attention.out
         text.transformer.blocks.0.mlp.0 text.transformer.blocks.0.mlp.2
         """,
