@@ -794,7 +794,8 @@ assert near > 0.9 > far
 #
 # **Composition.** The other way round a bag of words is a strength. The network of section 8 has never seen one of the
 # eight held-out pairs, in an image or a caption. It reads their colours and digits nearly as well as those of other
-# pairs. Asked for both at once, by one of 80 sentences, it loses more: it leans to sentences that it knows.
+# pairs. Asked for both at once, by one of 80 sentences, it gains a little for pairs that it knows and loses a little
+# for those that it does not: it leans to sentences that it has seen.
 
 # %%
 held = one_large("compositions", 1000 if fast else 4000)
@@ -823,8 +824,8 @@ if not fast:
     lost = [
         pairs_of["both, by two questions"] - pairs_of["both, by one of 80 sentences"] for pairs_of in (unknown, seen)
     ]
-    assert lost[0] > lost[1] + 0.03  # but not when sentences that it knows compete
-    assert unknown["both, by one of 80 sentences"] > 5 / 80  # guessing: 1/80
+    assert lost[0] > 0 > lost[1]  # but less so when sentences that it knows compete
+    assert unknown["both, by one of 80 sentences"] > 0.8  # guessing: 1/80
 
 # %% [markdown]
 # ## 12. Do more negatives teach more?
