@@ -27,8 +27,7 @@ from flowlib.training.order import stream
 Judge = Callable[[Tensor, Tensor | None], dict[str, float | str]]  # samples, the labels asked for -> scores
 Reader = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> a logit for each label, (N, K)
 
-SIDE = 16  # of the grid of means that stands for larger images
-COMPONENTS = 64  # of pixels, in which a Fréchet distance is taken
+SIDE, COMPONENTS = 16, 64  # of the grid of means that stands for larger images; of pixels, for a Fréchet distance
 FEW, FITTED = 16, 10_000  # test images that a covariance needs; training images that a machine is fitted to in seconds
 NEIGHBOURS = 3  # of precision and recall
 

@@ -43,9 +43,10 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 def check_name(name: str, folder: Path = FOLDER) -> str:
     """Return `name` if there is a run of that name in the zoo; a RunError if not."""
-    if name not in names(folder):
-        raise RunError(f"the zoo has no {name!r}; it has {', '.join(names(folder))}")
-    return name
+    if name in names(folder):
+        return name
+    way = f"; `flowlib train {name}` makes one, whose folder stands for it" if name in RECIPES else ""
+    raise RunError(f"the zoo has no {name!r}, it has {', '.join(names(folder))}{way}")
 
 
 def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor], str]:

@@ -61,8 +61,10 @@ def test_what_is_too_large_is_not_packed(run: Path, tmp_path: Path, monkeypatch:
 
 
 def test_a_damaged_or_missing_file_is_named(shelf: Path) -> None:
-    with pytest.raises(RunError, match="the zoo has no 'clip'; it has judge"):
+    with pytest.raises(RunError, match=r"the zoo has no 'clip', it has judge$"):
         zoo.entry("zoo:clip", shelf)
+    with pytest.raises(RunError, match="it has judge; `flowlib train mnist` makes one, whose folder stands for it"):
+        zoo.entry("zoo:mnist", shelf)
     weights = shelf / "judge.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
