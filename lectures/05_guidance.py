@@ -191,7 +191,7 @@ assert errors_tilted.abs().max() < 5.5 < errors_data.abs().max()
 # $\hat\varepsilon - w\,\beta\,\gamma$. The library guides whatever the field predicts, and adds nothing at $t=0$.
 
 # %%
-show_source(EnergyGuidance._weight, EnergyGuidance.predict)
+show_source(EnergyGuidance._weight, EnergyGuidance.predict, EnergyGuidance._gradient)
 
 # %% [markdown]
 # `_weight` is $b_t$ for every kind of prediction at once: at fixed $x$ the noise moves by $-\beta\gamma$, and a

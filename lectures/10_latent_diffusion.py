@@ -685,8 +685,8 @@ seen = {}
 original = cross.attention.weights
 
 
-def remember(x: Tensor, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    seen["weights"], v = original(x, context, mask)
+def remember(x: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
+    seen["weights"], v = original(x, *rest)
     return seen["weights"], v
 
 

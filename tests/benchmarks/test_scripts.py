@@ -29,7 +29,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "autoencoders --steps 3 --gan-steps 2 --flow-steps 2": (r"^(autoencoder|vae|[01]\.\d+|gan|flow) .*\d ± \d", 13),
     "autoencoders --data mnist --parts sampling --steps 3": (r"^(autoencoder|vae) .*\d ± \d", 2),
     "clip encoders --steps 1": (r"^clip-(vit|conv) .* ± ", 2),
-    "clip batches --steps 1 --batch-sizes 64 128": (r"^(64|128) +[12] .* ± ", 2),
+    "clip batches --steps 1 --batch-sizes 64 128": (r"^(64|128) +\d .* ± ", 2),
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
