@@ -6,7 +6,7 @@
 What it reads right on real scenes, blurred and noised ones stands beside its weights: `flowlib zoo judge`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -81,12 +81,10 @@ def compare(things: Sequence[Thing], background: int, asked: Description) -> dic
     return {**best, "all": all(best.values())}
 
 
-def score_captions(
+def compare_captions(
     images: Tensor, texts: Sequence[str], reader: SceneReader | None = None, *, batch_size: int = 500
-) -> dict[str, float]:
-    """The share of images that are right in each attribute, of those whose caption names it, and in "all" it names.
-
-    "all" also asks for as many digits as the caption has.
+) -> list[dict[str, bool]]:
+    """For each image what `compare` says of it and its caption.
 
     Args:
         images, reader, batch_size: as in `read_scenes`.
@@ -102,6 +100,21 @@ def score_captions(
     rows = []
     for objects, background, wanted in zip(reading.objects.tolist(), reading.background.tolist(), asked, strict=True):
         rows.append(compare([Thing(*row) for row in objects if row[0] >= 0], background, wanted))
+    return rows
+
+
+def score_captions(
+    images: Tensor, texts: Sequence[str], reader: SceneReader | None = None, *, batch_size: int = 500
+) -> dict[str, float]:
+    """The share of images that are right in each attribute, of those whose caption names it, and in "all" it names.
+
+    "all" also asks for as many digits as the caption has. Arguments and errors as in `compare_captions`.
+    """
+    return shares(compare_captions(images, texts, reader, batch_size=batch_size))
+
+
+def shares(rows: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    """How often each attribute is right, of the rows that have it."""
     names = ("digit", "colour", "size", "place", "relation", "background", "count", "all")
     found = {name: [row[name] for row in rows if name in row] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items() if values}

@@ -150,7 +150,7 @@ def load_parts(system: System, device: torch.device) -> tuple[dict[str, nn.Modul
         except RunError as error:
             raise RunError(f"the part {name!r}: {error}") from None
         shipped = zoo.is_zoo(source)
-        hashes[name] = zoo.entry(source)[2] if shipped else checkpoint.average_digest(Path(source) / CHECKPOINTS)
+        hashes[name] = zoo.digest(source) if shipped else checkpoint.average_digest(Path(source) / CHECKPOINTS)
     return parts, hashes
 
 

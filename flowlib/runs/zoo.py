@@ -49,8 +49,8 @@ def check_name(name: str, folder: Path = FOLDER) -> str:
     raise RunError(f"the zoo has no {name!r}, it has {', '.join(names(folder))}{way}")
 
 
-def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor], str]:
-    """The record of a run in the zoo, its weights in full precision, and their SHA-256.
+def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor]]:
+    """The record of a run in the zoo, and its weights in full precision.
 
     Raises:
         RunError: if there is none of that name, or its files are damaged or of another version.
@@ -63,7 +63,12 @@ def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor]
     except (ValueError, FileNotFoundError) as error:
         raise RunError(str(error)) from None
     full = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-    return record, full, str(described["sha256"])
+    return record, full
+
+
+def digest(source: str, folder: Path = FOLDER) -> str:
+    """The SHA-256 of a run's weights as it is on record; errors as in `check_name`."""
+    return str(describe_weights(check_name(source.removeprefix(PREFIX), folder), folder)["sha256"])
 
 
 def rows(folder: Path = FOLDER) -> list[Row]:

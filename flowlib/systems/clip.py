@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_choice, check_count, check_number
+from flowlib.checks import check_choice, check_count
 from flowlib.data import Data, Spec
 from flowlib.data.pixels import read_picture
 from flowlib.nets import ViT
@@ -116,7 +116,6 @@ class CLIPSystem:
         vocabulary, length: tokens of the byte-pair encoding, and of a caption at most.
         captions: columns of the data from which each sample's caption is drawn anew in every step; one that is named
             twice is drawn twice as often.
-        dropout: of the byte-pair encoding's merges, in training.
         noised: a name in `flowlib.schedules.SCHEDULES`: the image encoder reads images noised to random times on its
             path, and is told the times, so that it can guide a field on that path; None for clean images.
 
@@ -133,7 +132,6 @@ class CLIPSystem:
     vocabulary: int = 512
     length: int = 32
     captions: tuple[str, ...] = KINDS
-    dropout: float = 0.0
     noised: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
 
@@ -144,7 +142,6 @@ class CLIPSystem:
         object.__setattr__(self, "image_args", sizes)
         for name in ("width", "depth", "heads", "embedding"):
             check_count(name, getattr(self, name))
-        check_number("dropout", self.dropout, 0, 1)
         if not self.captions:
             raise ValueError("captions must name columns of the data, got none")
         if self.noised is not None:
@@ -175,9 +172,9 @@ class CLIPSystem:
             if path is not None:
                 t = uniform_time(len(turn.index), turn.generator)[turn.part].to(x)
                 x = path.sample(x, t, turn.normal(*data.shape).to(x))
-            image, text = module.encode_image(x, t), module.read(texts)
-            value, right = contrastive_loss(turn.gather(image.float()), turn.gather(text.float()), module.scale())
-            return {"loss": value, "matched": right, "scale": module.scale()}
+            image, text, scale = module.encode_image(x, t), module.read(texts), module.scale()
+            value, right = contrastive_loss(turn.gather(image.float()), turn.gather(text.float()), scale)
+            return {"loss": value, "matched": right, "scale": scale}
 
         return [Stage("clip", Task(module, loss, data.count, module))]
 

@@ -11,7 +11,7 @@ from torch import nn
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data.scenes import SETS, Scenes
 from flowlib.metrics.judges import judge_of
-from flowlib.metrics.scenes import score_captions
+from flowlib.metrics.scenes import compare_captions, score_captions, shares
 from flowlib.progress import progress
 from flowlib.systems.reporting import Counter
 from flowlib.systems.sampling import METHODS
@@ -55,11 +55,11 @@ def report_prompts(system: Any, module: nn.Module, data: Splits, parts: Parts, r
     composed = Scenes(*SETS[data.test.name], split="compositions").batch(torch.arange(count))[column]
 
     def scored(name: str, images: torch.Tensor, held: torch.Tensor | None) -> Row:
-        parts = {"one": ~two, "two": two}
-        row: Row = {"samples": name, **score_captions(images, texts)}
-        for key, mask in parts.items():
-            chosen = mask.nonzero()[:, 0].tolist()
-            row[key] = score_captions(images[mask], [texts[i] for i in chosen])["all"]
+        compared = compare_captions(images, texts)
+        row: Row = {"samples": name, **shares(compared)}
+        for key, wanted in (("one", False), ("two", True)):
+            chosen = [one for one, both in zip(compared, two.tolist(), strict=True) if both == wanted]
+            row |= {key: shares(chosen)["all"]} if chosen else {}
         if held is not None:
             row["held out"] = score_captions(held, composed)["all"]
         scores = judge(images, None)
