@@ -21,6 +21,7 @@ class Model(nn.Module, Field):
         net: `net(x, t, y)` -> like x, with x (B, ...), t (B,), y (B,). `net.null` is its null label, the number of
             classes, or for guides that are tensors the null one; a network without it is called with y = None. One
             with a `check_guide(y, batch)`, which looks at a guide before the first step, takes y = None for its null.
+            One whose guide is only dropped in part, such as a caption beside an image, has a `null_like(y)`.
             A guide that is a number has a number for its null, such as 0.0 or NaN.
         path: the path; the linear one by default.
         predicts: what the network's output means: "data" | "noise" | "velocity" | "score" | "v".
@@ -61,6 +62,10 @@ class Model(nn.Module, Field):
         if check is not None:
             check(y, len(x))
         return y
+
+    def null_like(self, y: Tensor) -> Tensor:
+        own = getattr(self.net, "null_like", None)
+        return super().null_like(y) if own is None else own(y)
 
 
 class MixtureField(Field):

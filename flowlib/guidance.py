@@ -32,6 +32,9 @@ class _Guided(Field):
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
         return self.field.check_guide(y, x)
 
+    def null_like(self, y: Tensor) -> Tensor:
+        return self.field.null_like(y)
+
 
 class ClassifierFreeGuidance(_Guided):
     """(1 - w) u(x|null) + w u(x|y), and the score likewise, in one batched call of the field (Ho & Salimans 2022).
@@ -49,8 +52,10 @@ class ClassifierFreeGuidance(_Guided):
             raise ValueError("field takes no guide, so there is nothing to guide it by")
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
-        if y is None or self.scale == 0:
+        if y is None:
             return self.field.predict(x, t, None)
+        if self.scale == 0:  # not y = None: of some guides, such as a caption beside an image, a part is never dropped
+            return self.field.predict(x, t, made_of(y, self.field, "null", lambda: self.null_like(y)))
         if self.scale == 1:
             return self.field.predict(x, t, y)
         check_tensor("x", x, finite=False)

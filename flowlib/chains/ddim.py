@@ -77,5 +77,8 @@ class Clipped(Field):
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
         return self.field.check_guide(y, x)
 
+    def null_like(self, y: Tensor) -> Tensor:
+        return self.field.null_like(y)
+
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         return self.field.data(x, t, y).clamp(-self.limit, self.limit)

@@ -84,15 +84,45 @@ def stack(arrays: Sequence[np.ndarray], grey: bool) -> Tensor:
 def read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     """One image file as a network takes it: (C, H, W) float32 in [-1, 1] of `shape`, C = 1 or 3 and H = W.
 
-    It is scaled by its shorter side and cut to its middle; of colours in grey, the mean is taken.
+    It is scaled by its shorter side and cut to its middle; of colours in grey, the mean is taken. What was enlarged by
+    repeating pixels, as `flowlib.plotting.png_of` makes it, comes back exactly.
 
     Raises:
         DataError: for a file that is missing, damaged or no image.
     """
     with open_image(path) as image:
-        array = decode(image, shape[1])
+        array = decode(image)
+        blocks = _blocks(array, shape[1])
+        array = decode(image, shape[1]) if blocks is None else blocks
     x = stack([array], grey=array.ndim == 2)[0]
     return x.mean(0, keepdim=True) if shape[0] == 1 else x.expand(shape[0], -1, -1).clone()
+
+
+def read_mask(path: Path, picture: Path, shape: tuple[int, ...]) -> Tensor:
+    """A mask (1, H, W) of 0 and 1, of the pixels that are bright in an image file of the size of a picture's file.
+
+    Raises:
+        DataError: for a file that is missing, damaged or no image.
+        ValueError: for a mask of another size, or without a bright pixel.
+    """
+    with open_image(picture) as image, open_image(path) as other:
+        if image.size != other.size:
+            sizes = [f"{width} x {height}" for width, height in (other.size, image.size)]
+            raise ValueError(f"the mask {path} has {sizes[0]} pixels, the picture {picture} {sizes[1]}")
+    mask = (read_picture(path, (1, *shape[1:])) > 0).float()
+    if not bool(mask.any()):
+        raise ValueError(f"the mask {path} has no bright pixel: nothing would be painted")
+    return mask
+
+
+def _blocks(array: np.ndarray, side: int) -> np.ndarray | None:
+    """The image of `side` pixels of which a square one is an enlargement by equal blocks; None for any other."""
+    times, rest = divmod(len(array), side)
+    if array.shape[0] != array.shape[1] or rest or not times:
+        return None
+    small = array[::times, ::times]
+    same = np.array_equal(small.repeat(times, axis=0).repeat(times, axis=1), array)
+    return small if same else None
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:

@@ -1,14 +1,17 @@
-"""A network that is told what to draw by a text: GLIDE's text transformer beside a U-Net or a DiT.
+"""A network that is told what to draw by a text, or by a text and an image: GLIDE's.
 
 The text's last feature is added to the embedding of time, where a label's would be, and all of its tokens' features are
-joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1).
+joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). An image, such as the known
+part of the one that is drawn, is laid beside the noised one (section 2.4).
 """
 
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowlib.checks import check_tensor
 from flowlib.known import is_so, made_of
 from flowlib.nets.dit import DiT
 from flowlib.nets.tokenizer import Tokenizer
@@ -46,9 +49,77 @@ class Captioned(nn.Module):
             raise ValueError(f"y must have the end token, {self.tokenizer.end}, in each row")
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        y = self.null.expand(len(x), -1) if y is None else y
+        return self.told(x, t, self.null.expand(len(x), -1) if y is None else y)
+
+    def told(self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None) -> Tensor:
+        """The network under texts y (B, length), with images beside x or none."""
         # In sampling, one text is read once for all steps.
         tokens = made_of(y, self, "tokens", lambda: self.text(y)[0])  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        return self.net(x, t, context=(tokens, y != self.tokenizer.padding), more=self.pooled(last))
+        return self.net(x, t, context=(tokens, y != self.tokenizer.padding), more=self.pooled(last), beside=beside)
+
+
+class CaptionedBeside(Captioned):
+    """net(x, t, y) with a caption and an image as its guide, of which only the caption is ever dropped.
+
+    A guide is one row of numbers for each sample, so that whatever sorts, repeats or mixes guides need not know of
+    images: `guide(tokens, image)` makes it. The null guide is the empty caption beside an image of zeros; that of a
+    given guide keeps its image (`null_like`), as classifier-free guidance wants it.
+
+    Args:
+        net, text, tokenizer, dim: as in `Captioned`; the network has room for an image `beside`.
+        shape: of the image, (C, H, W). One of another size than x is scaled to it, bilinearly.
+
+    Raises:
+        ValueError: in calls, for a y of another shape, or that holds no tokens.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import TextTransformer, UNet
+        >>> from flowlib.nets.captioned import CaptionedBeside
+        >>> from flowlib.nets.tokenizer import Tokenizer
+        >>> words = Tokenizer(259, 24)
+        >>> text = TextTransformer(259, 24, words.end, words.padding, width=16, depth=1, heads=2, causal=False)
+        >>> unet = UNet(3, (8, 16), classes=None, attention=(1,), context_dim=16, beside=3)
+        >>> net = CaptionedBeside(unet, text, words, unet.condition_dim, (3, 8, 8))
+        >>> y = net.guide(words(["a red seven", "a two"]), torch.zeros(2, 3, 8, 8))
+        >>> tuple(y.shape), tuple(net(torch.randn(2, 3, 16, 16), torch.rand(2), y).shape)
+        ((2, 216), (2, 3, 16, 16))
+    """
+
+    def __init__(
+        self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, shape: tuple[int, ...]
+    ) -> None:
+        super().__init__(net, text, tokenizer, dim)
+        self.shape = tuple(shape)
+        self.null = self.guide(self.null[None], torch.zeros(1, *shape))[0]
+
+    def guide(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """The guide (B, length + C H W) of tokens (B, length) and images (B, C, H, W), float."""
+        check_tensor("image", image)
+        if image.shape != (len(tokens), *self.shape):
+            raise ValueError(f"image must have shape {(len(tokens), *self.shape)}, got {tuple(image.shape)}")
+        return torch.cat([tokens.to(image), image.flatten(1)], dim=1)
+
+    def null_like(self, y: Tensor) -> Tensor:
+        """Guides like y with the empty caption in place of theirs."""
+        length = self.tokenizer.length
+        return torch.cat([self.null[:length].to(y).expand(len(y), -1), y[:, length:]], dim=1)
+
+    def check_guide(self, y: Tensor, batch: int) -> None:
+        """A ValueError unless y are guides as `guide` makes them."""
+        if not y.is_floating_point() or y.shape != (batch, *self.null.shape):
+            expected = (batch, *self.null.shape)
+            raise ValueError(f"y must be captions beside images {expected}, got {y.dtype} {tuple(y.shape)}")
+        super().check_guide(self._tokens(y), batch)
+
+    def _tokens(self, y: Tensor) -> Tensor:
+        return made_of(y, self, "captions", lambda: y[:, : self.tokenizer.length].long())
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        y = self.null.expand(len(x), -1) if y is None else y
+        image = y[:, self.tokenizer.length :].to(x.dtype).unflatten(1, self.shape)
+        if image.shape[2:] != x.shape[2:]:
+            image = F.interpolate(image, x.shape[2:], mode="bilinear", align_corners=False)
+        return self.told(x, t, self._tokens(y), image)

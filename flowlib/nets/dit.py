@@ -98,6 +98,7 @@ class DiT(nn.Module):
         expand: how many times wider than a token the hidden layer of a block is.
         gates: whether the head gives each pixel a gate on x, besides what is added to it, as in `UNet`.
         context_dim: size of the tokens of a text that all attention joins to its keys and values, as in `UNet`.
+        beside: channels of an image that is laid beside x, by weights that start at zero, as in `UNet`.
 
     H and W must be multiples of patch.
 
@@ -106,7 +107,7 @@ class DiT(nn.Module):
     """
 
     positions: Tensor
-    edges: ClassVar[tuple[str, ...]] = ("stem", "modulation", "head", "carry")
+    edges: ClassVar[tuple[str, ...]] = ("stem", "beside", "modulation", "head", "carry")
 
     def __init__(
         self,
@@ -120,6 +121,7 @@ class DiT(nn.Module):
         expand: int = 4,
         gates: bool = False,
         context_dim: int = 0,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "image_size": image_size, "patch": patch, "width": width, "depth": depth}
@@ -141,6 +143,8 @@ class DiT(nn.Module):
         self.gates, self.condition_dim = gates, width
         self.head = zero_init(nn.Linear(width, (1 + gates) * in_channels * patch**2))
         self.carry = zero_init(nn.Linear(width, in_channels))
+        more = check_count("beside", beside, 0) * patch**2
+        self.beside = zero_init(nn.Linear(more, width, bias=False)) if beside else None
 
     @property
     def null(self) -> int | None:
@@ -148,9 +152,10 @@ class DiT(nn.Module):
         return self.condition.null
 
     def forward(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None, more: Tensor | None = None
-    ) -> Tensor:
-        """The prediction; `context` and `more` are of a text, as in `UNet.forward`."""
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None,
+        more: Tensor | None = None, beside: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The prediction; `context` and `more` are of a text, `beside` is an image, as in `UNet.forward`."""
         check_image_shape("x", x, self.in_channels, self.patch)
         height, width = x.shape[2:]
         rows, columns = height // self.patch, width // self.patch
@@ -160,6 +165,8 @@ class DiT(nn.Module):
         condition = self.condition(t, y)
         condition = F.silu(condition if more is None else condition + more)  # (B, width)
         h = self.stem(patchify(x, self.patch)) + positions  # (B, N, width)
+        if self.beside is not None and beside is not None:
+            h = h + self.beside(patchify(beside, self.patch))
         for block in self.blocks:
             h = block(h, condition, context)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)  # (B, 1, width)

@@ -50,6 +50,9 @@ class UNet(nn.Module):
             constant beside it.
         context_dim: size of the tokens of a text that all attention joins to its keys and values, which `Captioned`
             gives it; 0 for none.
+        beside: channels of an image that is laid beside x, such as what is known of it; 0 for none. It enters the stem
+            by weights that start at zero, so that a trained network goes on as it was when it is given one (Nichol et
+            al. 2022, section 2.4).
 
     H and W must be multiples of patch * 2^(levels - 1).
 
@@ -57,7 +60,7 @@ class UNet(nn.Module):
         ValueError: for a size, width or level that does not fit, naming it.
     """
 
-    edges: ClassVar[tuple[str, ...]] = ("stem", "head", "carry")
+    edges: ClassVar[tuple[str, ...]] = ("stem", "beside", "head", "carry")
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class UNet(nn.Module):
         length: int = 8,
         gates: bool = False,
         context_dim: int = 0,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("depth", depth), ("patch", patch), ("dim", dim)):
@@ -116,6 +120,8 @@ class UNet(nn.Module):
         self.norm = GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], (1 + gates) * in_channels * patch**2, 3, padding=1))
         self.carry = zero_init(nn.Linear(dim, in_channels))
+        more = check_count("beside", beside, 0) * patch**2
+        self.beside = zero_init(nn.Conv2d(more, channels[0], 3, padding=1, bias=False)) if beside else None
         self.words = WordEmbedding(words, length, dim) if words else None
         for stage in [*self.encoders, self.midcoder, *self.decoders] if words else []:
             if stage.heads:
@@ -132,14 +138,16 @@ class UNet(nn.Module):
             self.words.check(y, batch)
 
     def forward(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None, more: Tensor | None = None
-    ) -> Tensor:
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None,
+        more: Tensor | None = None, beside: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The prediction; with a `context_dim`, under a text, which gives `context` and `more`.
 
         Args:
             x, t, y: as in the class.
             context: tokens (B, M, context_dim), and which of them count (B, M).
             more: (B, dim), added to the embedding of time.
+            beside: (B, channels, H, W), of a network that has room for it.
         """
         check_image_shape("x", x, self.in_channels, self.multiple)
         if self.words is not None:
@@ -147,6 +155,8 @@ class UNet(nn.Module):
         condition = self.condition(t, y)
         condition = F.silu(condition if more is None else condition + more)  # (B, dim)
         h = self.stem(F.pixel_unshuffle(x, self.patch))  # (B, channels[0], H / patch, W / patch)
+        if self.beside is not None and beside is not None:
+            h = h + self.beside(F.pixel_unshuffle(beside, self.patch))
         skips = []
         for level, encoder in enumerate(self.encoders):
             h = encoder(h, condition, context)

@@ -1,5 +1,6 @@
 from .animation import animate as animate
 from .captioned import captioned_grid as captioned_grid
+from .enlarged import png_of as png_of
 from .figures import draw_samples as draw_samples
 from .figures import loss_curve as loss_curve
 from .figures import picture_grid as picture_grid

@@ -103,6 +103,22 @@ def match(run: Any, request: MatchRequest) -> list[str]:
     return [f"{float(share[i]):7.2%}  cosine {float(cosine[i]):+.3f}  {request.texts[i]}" for i in order]
 
 
+def clip_beside(run: Any, name: str, noised: bool = False) -> CaptionedCLIP:
+    """The CLIP that a command names, for the pictures of a run: "vit" is zoo:clip-vit; or "zoo:NAME", or a folder.
+
+    Raises:
+        RunError: if there is none.
+        ValueError: if it is no CLIP, or one of other pictures: with other channels, or not `noised` as asked.
+    """
+    source = name if name.startswith("zoo:") or Path(name).exists() else f"zoo:clip-{name}"
+    clip = run.beside(source).module
+    if not isinstance(clip, CaptionedCLIP) or clip.image.in_channels != run.shape[0]:
+        raise ValueError(f"--clip must name a CLIP of pictures with {run.shape[0]} channels, got {name!r}")
+    if (clip.image.time is not None) != noised:
+        raise ValueError(f"--clip must name a CLIP of {'noised' if noised else 'clean'} pictures, got {name!r}")
+    return clip
+
+
 @register("clip", commands=[Command("match", MatchRequest, match, help="Say which of some texts fits a picture.")])
 @dataclass(frozen=True, kw_only=True)
 class CLIPSystem:

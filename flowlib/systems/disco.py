@@ -20,8 +20,8 @@ from torch import Tensor
 
 from flowlib.checks import check_count
 from flowlib.data.pixels import read_picture
-from flowlib.plotting import animate, picture_grid
-from flowlib.systems.clip import CaptionedCLIP
+from flowlib.plotting import animate, png_of
+from flowlib.systems.clip import clip_beside
 from flowlib.systems.cut_schedule import Cuts
 from flowlib.systems.disco_losses import targets_of
 from flowlib.systems.disco_sampling import Disco
@@ -90,7 +90,7 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     """Paint what prompts ask for, by a flow that knows no words."""
     if not isinstance(run.recipe.system, FlowSystem) or len(run.shape) != 3:
         raise ValueError(f"disco needs a flow of pictures, got {run.folder}")
-    clips = [_clip(run, name.strip()) for name in request.clip.split(",")]
+    clips = [clip_beside(run, name.strip()) for name in request.clip.split(",")]
     secondary = run.beside(request.secondary).module if request.secondary else None
     weighted, settings = parse_prompts([*request.prompts, *request.images]), request.settings()
     texts, images = weighted[: len(request.prompts)], weighted[len(request.prompts) :]
@@ -103,23 +103,13 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     return _write(states.cpu(), request.out, settings.skip / settings.steps)
 
 
-def _clip(run: Any, name: str) -> CaptionedCLIP:
-    source = name if name.startswith("zoo:") or Path(name).exists() else f"zoo:clip-{name}"
-    clip = run.beside(source).module
-    if not isinstance(clip, CaptionedCLIP) or clip.image.in_channels != run.shape[0]:
-        raise ValueError(f"--clip must name a CLIP of pictures with {run.shape[0]} channels, got {name!r}")
-    return clip
-
-
 def _write(states: Tensor, out: Path, start: float) -> list[str]:
     """The last of the states (T, N, C, H, W) as a picture, some of them as a sheet, all from time `start` as a GIF."""
     chosen = torch.linspace(0, len(states) - 1, min(SHOWN, len(states))).round().long()
     way, moving = out.with_name(f"{out.stem}-way.png"), out.with_suffix(".gif")
     sheet = states[chosen].transpose(0, 1).flatten(0, 1)  # a row for each picture
-    for path, images, columns in ((out, states[-1], 10), (way, sheet, len(chosen))):
-        file = io.BytesIO()
-        picture_grid(images, columns=columns).savefig(file, format="png", bbox_inches="tight")
-        write_whole(path, file.getvalue())
+    write_whole(out, png_of(states[-1]))
+    write_whole(way, png_of(sheet, columns=len(chosen), side=96))
     file = io.BytesIO()
     animate(states if len(states) > 1 else states.expand(2, -1, -1, -1, -1), file, columns=10, start=start)
     write_whole(moving, file.getvalue())

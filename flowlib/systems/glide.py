@@ -6,56 +6,27 @@ for the empty one, so that classifier-free guidance can be had.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_choice, check_count, check_number
+from flowlib.checks import check_choice, check_count
 from flowlib.data import Data, Spec
 from flowlib.fields import Model
-from flowlib.nets.captioned import Captioned
+from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
-from flowlib.plotting import captioned_grid, save_figure
+from flowlib.plotting import captioned_grid
 from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.flow import FlowSystem
+from flowlib.systems.painting import PaintRequest, paint
 from flowlib.systems.prompts import PromptReport, report_prompts
 from flowlib.systems.sampling import FlowRequest
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, register
 from flowlib.training import Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaintRequest:
-    """What `flowlib paint` is asked for."""
-
-    caption: str = field(metadata={"help": "What to paint, such as 'a red seven'.", "argument": True})
-    out: Path = field(default=Path("scene.png"), metadata={"help": "The picture to write."})
-    count: int = field(default=1, metadata={"help": "Pictures, side by side."})
-    scale: float = field(default=3.0, metadata={"help": "Guidance scale: 1 is none; more is closer to the caption."})
-    steps: int = field(default=30, metadata={"help": "Steps of the sampler."})
-    method: str = field(default="heun", metadata={"help": "As in flowlib sample."})
-    seed: int = field(default=0, metadata={"help": "Another seed, another picture."})
-
-    def __post_init__(self) -> None:
-        check_count("count", self.count)
-        check_number("scale", self.scale)
-        check_count("seed", self.seed, 0)
-        if not self.caption.strip():
-            raise ValueError("caption must not be empty: say what to paint, such as 'a red seven'")
-        if self.out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-            raise ValueError(f"--out must be a picture, such as scene.png, got {str(self.out)!r}")
-
-
-def paint(run: Any, request: PaintRequest) -> list[str]:
-    """Paint pictures of a caption."""
-    y = run.module.net.tokenizer([request.caption] * request.count)
-    images = run.sample(y, scale=request.scale, steps=request.steps, method=request.method, seed=request.seed)
-    save_figure(captioned_grid(images.cpu(), [request.caption] * request.count), request.out)
-    return [f"{request.caption}: {request.out}"]
+from flowlib.training.order import stream
 
 
 @register(
@@ -99,29 +70,48 @@ class GlideSystem(FlowSystem):
         if not self.guided or not self.captions:
             raise ValueError("guided must be true, and captions name columns of the data: a caption is the guide")
 
+    def beside(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an image that the network is given beside the noised one, for data of `shape`; () for none."""
+        return ()
+
+    def laid(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """That image, for a batch of data x (B, C, H, W)."""
+        raise NotImplementedError
+
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         missing = [name for name in self.captions if name not in spec.columns]
         if missing or len(spec.shape) != 3:
             raise ValueError(f"GLIDE needs images with columns {self.captions}, got {spec.shape}, {spec.columns}")
-        net = self._make(spec.shape, classes=None, context_dim=self.text_width)
+        shape = self.beside(spec.shape)
+        net = self._make(spec.shape, classes=None, context_dim=self.text_width, beside=shape[0] if shape else 0)
         tokenizer = Tokenizer(self.vocabulary, self.length)
         text = TextTransformer(
             self.vocabulary, self.length, tokenizer.end, tokenizer.padding, width=self.text_width,
             depth=self.text_depth, heads=self.text_heads, causal=False,
         )  # fmt: skip
-        dim = net.condition_dim
-        return Model(Captioned(net, text, tokenizer, dim), self.path(), self.predicts)  # type: ignore[arg-type]
+        given: Any = (net, text, tokenizer, net.condition_dim, *([shape] if shape else []))
+        captioned = (CaptionedBeside if shape else Captioned)(*given)
+        return Model(captioned, self.path(), self.predicts)
 
     def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, Model)
-        tokenizer: Tokenizer = module.net.tokenizer  # type: ignore[assignment]
-        tokenizer.learn(learned_captions(data, self.captions))
+        self.learn_words(module, data)
 
         def draw(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
             batch = data.batch(index)
-            return batch["x"], tokenizer(chosen_captions(batch, self.captions, Turn(index, slice(None), generator)))
+            texts = chosen_captions(batch, self.captions, Turn(index, slice(None), generator))
+            return batch["x"], self.told(module, texts, batch["x"], generator)
 
         return [Stage("flow", lambda settings: self.task(module, module, draw, data.count, settings, data.levels))]
+
+    def learn_words(self, module: Any, data: Data) -> None:
+        """Train the tokenizer on the captions of the data."""
+        module.net.tokenizer.learn(learned_captions(data, self.captions))
+
+    def told(self, module: Any, texts: Sequence[str], x: Tensor, generator: torch.Generator) -> Tensor:
+        """The guides of captions, and of what lies beside images x (B, C, H, W), if anything does."""
+        tokens = module.net.tokenizer(texts)
+        return module.net.guide(tokens, self.laid(x, generator)) if self.beside(tuple(x.shape[1:])) else tokens
 
     def guides(self, *_: Any) -> None:
         """None: `flowlib sample` draws without a caption, and `flowlib paint` with one."""
@@ -131,7 +121,8 @@ class GlideSystem(FlowSystem):
 
     def illustrate(self, module: nn.Module, data: Data, parts: Parts, title: str) -> Any:
         """Sixteen captions of the data, and what is made of them."""
-        texts = data.batch(torch.arange(16))[self.captions[0]]
-        y = module.net.tokenizer(texts)  # type: ignore[operator, union-attr]
+        batch = data.batch(torch.arange(16))
+        texts = batch[self.captions[0]]
+        y = self.told(module, texts, batch["x"], stream(0, "beside"))
         request = FlowRequest(spec=data.spec, y=y, count=16, scale=2.0, steps=20)
         return captioned_grid(self.sample(module, parts, request).cpu(), texts, title=title)

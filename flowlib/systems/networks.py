@@ -105,6 +105,7 @@ def check_arguments(net: str, given: object) -> dict[str, Any]:
         "words",
         "length",
         "context_dim",
+        "beside",
         *network.fit((1,) * network.ndim),
     }  # these follow from the data
     allowed = {name: part.default for name, part in inspect.signature(network.kind).parameters.items()}

@@ -1,5 +1,8 @@
 """Drawing samples from a flow that was trained: the samplers by name, guidance, and the way back from latents."""
 
+import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +36,7 @@ class FlowRequest(SampleRequest):
         method: a fixed-step or adaptive method of `sample_ode`, "ddim", "sde", or DDPM's ancestral sampling with its
             smaller fixed variance, "ddpm", its larger one, "ddpm-large", or a learned one, "ddpm-learned".
         trajectory: return all states, the noise first.
+        wrap: makes another field of the guided one, such as one that also follows an energy; None for the field itself.
 
     An adaptive method computes in float32 unless `precision` says otherwise: its tolerance is finer than bfloat16.
     """
@@ -41,6 +45,7 @@ class FlowRequest(SampleRequest):
     steps: int = 50
     method: str = "heun"
     trajectory: bool = False
+    wrap: Callable[[Field], Field] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,9 +63,27 @@ def latent_shape(module: nn.Module, spec: Spec) -> tuple[int, ...]:
     return (autoencoder.latent_channels, *(size // autoencoder.factor for size in spec.shape[1:]))
 
 
+def check_memory(count: int, shape: tuple[int, ...]) -> int:
+    """Return the number of samples of a shape if they, their noise and a step between fit into the machine's memory.
+
+    Raises:
+        ValueError: if not, saying how much they need.
+    """
+    needed = 3 * 4 * check_count("count", count) * math.prod(shape) / 2**30
+    try:
+        have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return count
+    if needed > have:
+        raise ValueError(
+            f"count must fit into memory: {count} samples need {needed:.0f} GiB, this machine has {have:.0f}"
+        )
+    return count
+
+
 def noise_for(module: nn.Module, spec: Spec, count: int, seed: int = 0) -> Tensor:
     """Starting points for `count` samples, of the shape that the field works in, on its device."""
-    noise = torch.randn(check_count("count", count), *latent_shape(module, spec), generator=stream(seed, "noise"))
+    noise = torch.randn(check_memory(count, spec.shape), *latent_shape(module, spec), generator=stream(seed, "noise"))
     return noise.to(next(module.parameters()).device)
 
 
@@ -78,6 +101,7 @@ def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Ten
     method, y, seed = request.method, request.y, request.seed
     noise = noise_for(field, request.spec, request.count, seed)
     guided: Field = field if y is None or request.scale == 1 else ClassifierFreeGuidance(field, request.scale)
+    guided = guided if request.wrap is None else request.wrap(guided)
     pixels = len(request.spec.shape) == 3 and not hasattr(field, "decode")
     clips = isinstance(field.path.schedule, Chain) and pixels
     if method.startswith("ddpm"):
@@ -105,6 +129,11 @@ def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Ten
         else:
             states = sample_ode(guided, noise, y, method=method, denoise_last=lands, **common)
         return decode(field, states, request.batch_size)
+
+
+def in_bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as a file of 8 bits holds them: clipped, and rounded to 256 values."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
 
 
 @torch.no_grad()

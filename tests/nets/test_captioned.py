@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.fields import Model
+from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.known import remember, remembering
 from flowlib.nets import DiT, UNet
 from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import AttentionBlock
-from flowlib.nets.captioned import Captioned
+from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
+from flowlib.regression import drop_guide
 
 TEXTS = ["a red seven", "a blue two", ""]
 
@@ -160,3 +163,82 @@ def test_a_tokenizer_is_kept_with_the_weights() -> None:
         other(["a red seven " * 5])
     with pytest.raises(ValueError, match="vocabulary must be an integer >= 259"):
         Tokenizer(200)
+
+
+def make_beside(kind: str, shape: tuple[int, ...] = (4, 8, 8), *, noisy: bool = True) -> CaptionedBeside:
+    plain = make(kind)
+    net: UNet | DiT = (
+        UNet(3, (8, 16), 1, None, patch=2, attention=(0, 1), heads=2, dim=20, context_dim=24, beside=shape[0])
+        if kind == "unet"
+        else DiT(3, 8, 2, width=24, depth=2, heads=2, classes=None, context_dim=24, beside=shape[0])
+    )
+    made = CaptionedBeside(net, plain.text, plain.tokenizer, net.condition_dim, shape)
+    left = made.load_state_dict(plain.state_dict(), strict=False)
+    assert left.missing_keys == ["net.beside.weight"]
+    assert not left.unexpected_keys
+    if noisy:
+        nn.init.normal_(made.net.beside.weight, std=0.1)  # type: ignore[union-attr]
+    return made
+
+
+@KINDS
+def test_a_network_goes_on_as_it_was_when_it_is_given_room_for_an_image(kind: str) -> None:
+    plain, net = make(kind), make_beside(kind, noisy=False)
+    image = torch.randn(3, 4, 8, 8, generator=seeded(2))
+    tokens = plain.tokenizer(TEXTS)
+    assert torch.equal(net(X, T, net.guide(tokens, image)), plain(X, T, tokens))
+    net(X, T, net.guide(tokens, image)).square().sum().backward()
+    assert float(net.net.beside.weight.grad.abs().max()) > 0  # type: ignore[union-attr]
+
+
+@KINDS
+def test_the_image_is_read_and_only_the_caption_is_dropped(kind: str) -> None:
+    net = make_beside(kind)
+    image = torch.randn(3, 4, 8, 8, generator=seeded(2))
+    y = net.guide(net.tokenizer(TEXTS), image)
+    assert y.shape == (3, 10 + 4 * 64)
+    out = net(X, T, y)
+    moved = image.clone()
+    moved[0, 3, 7, 7] += 1
+    apart = (net(X, T, net.guide(net.tokenizer(TEXTS), moved)) - out).abs().amax((1, 2, 3))
+    assert apart[0] > 1e-5
+    assert apart[1:].max() < 1e-6
+    model = Model(net)
+    null = model.null_like(y)
+    assert torch.equal(null, net.guide(net.tokenizer(["", "", ""]), image))
+    assert torch.equal(net(X, T), net(X, T, net.guide(net.tokenizer(["", "", ""]), torch.zeros_like(image))))
+    # Guidance keeps the image at every scale, 0 included; and in training only captions are dropped.
+    for scale in (0.0, 1.0, 2.5):
+        expected = (1 - scale) * model.u(X, 0.5, null) + scale * model.u(X, 0.5, y)
+        assert torch.allclose(ClassifierFreeGuidance(model, scale).u(X, 0.5, y), expected, atol=1e-5)
+    assert torch.equal(drop_guide(model, y, 1.0), null)
+    with remembering():
+        remember(y)
+        assert torch.equal(model.u(X, 0.5, y), model.u(X, 0.5, y))
+        assert torch.allclose(ClassifierFreeGuidance(model, 2.5).u(X, 0.5, y), expected, atol=1e-5)
+
+
+@KINDS
+def test_a_small_image_is_scaled_up_bilinearly(kind: str) -> None:
+    net, whole = make_beside(kind, (3, 4, 4)), make_beside(kind, (3, 8, 8))
+    whole.load_state_dict(net.state_dict())
+    small = torch.randn(3, 3, 4, 4, generator=seeded(2))
+    large = F.interpolate(small, (8, 8), mode="bilinear", align_corners=False)
+    tokens = net.tokenizer(TEXTS)
+    assert torch.allclose(net(X, T, net.guide(tokens, small)), whole(X, T, whole.guide(tokens, large)), atol=1e-6)
+
+
+def test_bad_guides_beside_an_image_are_named() -> None:
+    net = make_beside("unet")
+    y = net.guide(net.tokenizer(TEXTS), torch.zeros(3, 4, 8, 8))
+    model = Model(net)
+    with pytest.raises(ValueError, match=r"image must have shape \(3, 4, 8, 8\)"):
+        net.guide(net.tokenizer(TEXTS), torch.zeros(3, 4, 8, 7))
+    for wrong, says in (
+        (y[:, :-1], "y must be a tensor with one guide a sample"),
+        (y[:2], "y must be a tensor with one guide a sample"),
+        (y.long(), "y must be captions beside images"),
+        (torch.zeros_like(y), "end token"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            model.u(X, 0.5, wrong)

@@ -15,7 +15,7 @@ from flowlib.systems.glide import GlideSystem
 from flowlib.training import Turn, read_metrics
 
 TINY = {
-    "net_args": {"channels": (8, 8), "depth": 1, "attention": (1,), "heads": 2, "patch": 2, "dim": 16},
+    "net": "unet", "net_args": {"channels": (8, 8), "depth": 1, "attention": (1,), "heads": 2, "patch": 2, "dim": 16},
     "text_width": 16, "text_depth": 1, "text_heads": 2,
 }  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_captions_are_dropped_at_the_papers_rate_and_drawn_from_each_column() ->
 
 
 def test_a_flow_without_captions_learns_scenes_too(tmp_path: Path) -> None:
-    recipe = change(find_recipe("scenes"), net_args=TINY["net_args"], steps=3, batch_size=8)
+    recipe = change(find_recipe("scenes"), net="unet", net_args=TINY["net_args"], steps=3, batch_size=8)
     trained = train(recipe, tmp_path / "run", progress=False)
     rows = evaluate_run(trained, samples=200, steps=2)
     assert {"frechet", "0 found", "1 found", "2 found"} <= set(rows[1])

@@ -1,0 +1,80 @@
+"""GLIDE's upsampler: a flow of images that is given the caption and the small image (Nichol et al. 2022, section 4).
+
+What makes it that: the small image, scaled up bilinearly, is laid beside the noised one as further channels; the
+caption is read as in `glide`, and is dropped now and then, while the small image never is. It learns from large images
+and their means over blocks, rounded to the 256 values of a file, and is given a smaller flow's samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlib.checks import check_count
+from flowlib.metrics.judges import judge_of
+from flowlib.metrics.scenes import score_captions
+from flowlib.systems.glide import GlideSystem
+from flowlib.systems.repairs import psnr
+from flowlib.systems.sampling import FlowRequest, in_bytes
+from flowlib.systems.system import Parts, Row, Splits, register
+from flowlib.training.order import stream
+
+
+@register("upsampler")
+@dataclass(frozen=True, kw_only=True)
+class UpsamplerSystem(GlideSystem):
+    """A flow of large images from small ones and captions: `run.sample(net.guide(net.tokenizer(texts), small))`.
+
+    Attributes:
+        factor: how many times the side of the small image goes into that of the large one.
+
+    The others are those of GLIDE.
+
+    Raises:
+        ValueError: for a value that does not fit, or images whose sides are no multiple of the factor.
+    """
+
+    factor: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("factor", self.factor, 2)
+
+    def beside(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if any(side % self.factor for side in shape[1:]):
+            raise ValueError(f"factor must divide the sides of the images, {shape[1:]}, got {self.factor}")
+        return shape[0], *(side // self.factor for side in shape[1:])
+
+    def laid(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return in_bytes(F.avg_pool2d(x, self.factor))
+
+    def report(self, module: nn.Module, data: Splits, parts: Parts, request: Any) -> Sequence[Row]:
+        """Rows of test images: scaled up bilinearly, and drawn at each scale of guidance by the caption.
+
+        "psnr" is against the truth, in dB; "kept" the same of the means over blocks against the small image, so that
+        inf says that what was given is kept; the others are shares that the judge reads as the caption says, and its
+        distances.
+        """
+        index = torch.arange(min(request.samples, len(data.test)))
+        batch, judge = data.test.batch(index), judge_of(data.train, data.test)
+        texts, truth = batch[self.captions[0]], batch["x"]
+        small = self.laid(truth, stream(0, "beside"))
+        net = module.net
+        wish = FlowRequest(
+            spec=request.spec, y=net.guide(net.tokenizer(texts), small.to(next(module.parameters()).device)),  # type: ignore[operator, union-attr]
+            count=len(index), steps=request.steps, method=request.method, seed=request.seed,
+            batch_size=request.batch_size, usual=request.usual,
+        )  # fmt: skip
+        drawn = {"bilinear": F.interpolate(small, truth.shape[2:], mode="bilinear", align_corners=False)}
+        for scale in request.scales:
+            drawn[f"w = {scale:g}"] = self.sample(module, parts, replace(wish, scale=scale)).cpu()
+        rows: list[Row] = []
+        for name, x in {"test scenes": truth, **drawn}.items():
+            scores = judge(x, None)
+            row: Row = {"samples": name, "psnr": psnr(x, truth), "kept": psnr(F.avg_pool2d(x, self.factor), small)}
+            row |= score_captions(x, texts)
+            rows.append(row | {key: scores[key] for key in ("frechet", "precision", "recall")})
+        return rows
