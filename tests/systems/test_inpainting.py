@@ -21,7 +21,8 @@ from flowlib.systems.inpainting import KnownPixels, ReplacedPixels, random_regio
 from flowlib.text.captions import read_caption
 
 TINY = {
-    "net": "unet", "net_args": {"channels": (8, 8), "depth": 1, "attention": (1,), "heads": 2, "patch": 2, "dim": 16, "gates": True},
+    "net": "unet",
+    "net_args": {"channels": (8, 8), "depth": 1, "attention": (1,), "heads": 2, "patch": 2, "dim": 16, "gates": True},
     "text_width": 16, "text_depth": 1, "text_heads": 2, "batch_size": 16,
 }  # fmt: skip
 
