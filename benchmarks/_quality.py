@@ -1,7 +1,8 @@
 """What tables of sample quality share: trainings, their operations, trainings of equal cost, measures as cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib.data import Dataset, Spec
 from flowlib.metrics import evaluate_images
+from flowlib.metrics.scenes import compare_captions, shares
 from flowlib.recipes import Recipe, change, to_dict
 from flowlib.runs import Run, train
 from flowlib.runs.run import build
@@ -123,3 +125,12 @@ def cells(found: Sequence[Scores]) -> dict[str, str]:
         "precision": spread([row["precision"] for row in found], ".3f"),
         "recall": spread([row["recall"] for row in found], ".3f"),
     }
+
+
+def read(x: Tensor, batch: Mapping[str, Any]) -> tuple[Scores, list[int]]:
+    """What the judge reads in pictures of a batch's captions: shares, and how many attributes are right in each."""
+    compared, two = compare_captions(x, batch["caption"]), (batch["objects"][:, 1, 0] >= 0).tolist()
+    scores = shares(compared)
+    for key, wanted in (("one", False), ("two", True)):
+        scores[key] = shares([row for row, both in zip(compared, two, strict=True) if both == wanted])["all"]
+    return scores, [sum(row.values()) for row in compared]

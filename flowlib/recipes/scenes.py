@@ -21,7 +21,7 @@ _SAID: dict[str, Any] = {"captions": ("noisy", "noisy", "short", "caption")}
 _CLIP = Training(optimiser="muon", steps=1200, batch_size=512, lr=3e-3, matrix_lr=0.015, ema=0.995)
 _FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
 # A caption says where things are: a transformer, whose patches know their places, learns that in a fifth of the steps
-# that a U-Net of the same size needs (benchmarks/glide.py).
+# that a U-Net of the same size needs (benchmarks/painters.py).
 _DIT: dict[str, Any] = {"net": "dit", "net_args": {"patch": 2, "width": 96, "depth": 6, "heads": 4, "gates": True}}
 _UNET: dict[str, Any] = {"depth": 1, "patch": 2, "dim": 128, "gates": True}
 _SMALL = {"channels": (32, 48), "attention": (1,), "dim": 64}

@@ -34,6 +34,9 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
     "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
+    "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
+    "painters networks --steps 1 --sampling-steps 1": (r"^(transformer|U-Net) .* ± ", 2),
+    "painters speed --batch 2": (r"^(GLIDE|no words|semantic|Disco).*\.\d$", 7),
     "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
         r"^(lin|cos).*L_",
         16,
@@ -51,7 +54,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
 }
-NOT_KEPT = ("overhead", "scenes", "samplers", "unet_speed", "train_evaluator", "ddpm_steps chains")
+NOT_KEPT = ("overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains")
 
 
 def blown_up(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
