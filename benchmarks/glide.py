@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 from _common import kept, parser_of, prepare, publish, slug, spread
-from _quality import read, trained
+from _quality import flops, read, trained
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib import ClassifierFreeGuidance, EnergyGuidance, Field, sample_ode
 from flowlib.data import Scenes
@@ -127,8 +126,8 @@ def measure(way: Way, seed: int, arguments: argparse.Namespace) -> dict[str, Any
         model(getattr(arguments, name), recipe, arguments).module
         for name, recipe in (("guide", "clip-noised"), ("other", "clip-conv"))
     )
-    budget = arguments.sampling_steps * cost(guided(painter, guide, WAYS[BASE], ["a two"]), painter)
-    steps = max(1, round(budget / cost(guided(painter, guide, way, ["a two"]), painter)))
+    budget = arguments.sampling_steps * cost(WAYS[BASE], painter, guide)
+    steps = max(1, round(budget / cost(way, painter, guide)))
     count = arguments.samples
     found: dict[str, Any] = {"steps": steps}
     for split in ("test", "compositions"):
@@ -158,12 +157,11 @@ def guided(painter: Run, clip: Any, way: Way, texts: Sequence[str]) -> Field:
     return EnergyGuidance(field, text_energy(clip, texts, way.clip), conditional=True) if way.clip else field
 
 
-def cost(field: Field, painter: Run) -> int:
-    """Operations of one evaluation of a field for one picture."""
-    y = painter.module.net.tokenizer(["a two"])
-    with FlopCounterMode(display=False) as counter:
-        field.u(torch.zeros(1, *painter.shape), 0.5, y)
-    return counter.get_total_flops()
+def cost(way: Way, painter: Run, clip: Any) -> int:
+    """Operations of one evaluation for one picture; a gradient in the picture costs what its forward pass does."""
+    x, t, y = torch.zeros(1, *painter.shape), torch.zeros(1), painter.module.net.tokenizer(["a two"])
+    looks = 2 * flops(clip.image, x, t) if way.clip else 0
+    return (1 if way.scale == 1 else 2) * flops(painter.module.net, x, t, y) + looks
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
