@@ -6,6 +6,7 @@ number or width (`heads`, `head_channels`), `biggan` and `adagn`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def mean_shift(
     log_prob: LogProb,
     scale: float = 1.0,
     *,
-    variance: str = "small",
+    variance: str | Reverse = "small",
     shift: str = "variance",
     conditional: bool = False,
     steps: int | None = None,
@@ -38,11 +39,17 @@ def mean_shift(
     so D, and the posterior's mean with D: by v / sqrt(1 - v) times the gradient, v = 1 - abar_k / abar_j. The shifts
     agree in the limit of small steps; with `shift = "score"` they are the same, to the last digit.
 
+    ADM learns its variance: `mean_shift(model, log_prob, w, variance=model.reverse)` of a `LearnedVariance` is its own
+    sampler. Each component of the mean then moves by its own variance. On pixels, where D is clipped first, it is
+    `variance=partial(model.reverse, clip=1.0)`.
+
     Args:
         field: whose steps are guided, on a path that preserves variance.
-        log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x: a classifier of noised data.
-        scale: w; 0 guides nothing, 1 is Bayes' rule.
-        variance: the step's, "small" or "large", as in `sample_ancestral`.
+        log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x: a classifier of noised data. It is
+            asked at x_k and the time of k.
+        scale: w; 1 is Bayes' rule. At 0 nothing is guided, and no gradient is taken.
+        variance: of the step that is guided, "small" or "large", or a function (x_k, y, k, j) -> (mean, variance) of
+            x_j, all as in `sample_ancestral`. Mean and variance are then the function's.
         shift: "variance", the paper's, or "score".
         conditional: whether the field is given y too; by default it is asked for its null guide.
         steps: of the chain, for a field whose schedule is none; as given to `sample_ancestral`.
@@ -55,11 +62,15 @@ def mean_shift(
     """
     chain = chain_of(check_field(field), steps)
     check_number("scale", scale)
-    check_choice("variance", variance, ["small", "large"])
+    if not callable(variance):
+        check_choice("variance", variance, ["small", "large"])
     check_choice("shift", shift, ["variance", "score"])
+    plain: Reverse = variance if callable(variance) else partial(reverse, field, chain, variance=variance)
 
     def step(x: Tensor, y: Tensor | None, k: int, j: int) -> tuple[Tensor, Tensor]:
-        mean, spread = reverse(field, chain, x, y if conditional else None, k, j, variance)
+        mean, spread = plain(x, y if conditional else None, k, j)
+        if scale == 0:
+            return mean, spread
         size = spread
         if shift == "score":
             shrunk, added = forward(chain, torch.ones_like(x), k, j)  # sqrt(1 - v), v
