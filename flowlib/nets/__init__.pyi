@@ -22,6 +22,7 @@ from .dit import DiT as DiT
 from .dit import DiTBlock as DiTBlock
 from .dit import patchify as patchify
 from .dit import unpatchify as unpatchify
+from .dit_from_meta import dit_from_meta as dit_from_meta
 from .embeddings import Condition as Condition
 from .embeddings import LabelEmbedding as LabelEmbedding
 from .embeddings import TimeEmbedding as TimeEmbedding
