@@ -33,10 +33,12 @@ def _course(context: typer.Context) -> None:
 def build(
     names: Annotated[list[str] | None, typer.Argument(help="Such as 01 or lectures/01; all by default.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing, and name what has drifted.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also make what has not changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also make what has not changed, and execute.")] = False,
     root: Root = REPOSITORY,
 ) -> None:
     """Make the notebooks whose sources have changed; lectures are executed, which takes minutes each.
+
+    A lecture of which only tags or alternative texts of images have changed is not executed again.
 
     The exit status is 1 if --check finds that something has drifted, 2 for a source that breaks a rule.
 
@@ -60,7 +62,7 @@ def build(
         changed = [path for path in paths if force or drifted(path)]
         for number, path in enumerate(changed, 1):
             typer.echo(f"[{number}/{len(changed)}] {path.parent.name}/{path.stem}")
-            for line in make(path):
+            for line in make(path, force=force):
                 typer.echo(line)
     except SourceError as error:  # in full: of a cell that fails it holds the traceback
         typer.echo(error, err=True)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from flowlib.cli import main
 from flowlib.course.authoring.layout import sources
 
 REPOSITORY = Path(__file__).parents[2]
+SMALL = Path(__file__).parent / "small"
 SOURCES = sources(REPOSITORY)
 SOLUTIONS = [path for path in SOURCES if path.parent.name == "solutions"]
 
@@ -24,3 +26,10 @@ def in_parts(paths: list[Path]) -> pytest.MarkDecorator:
             for path in paths
         ],
     )
+
+
+def check(root: Path, capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, str]:
+    """Exit status and output of `flowlib course build --check`."""
+    capsys.readouterr()
+    status = main(["course", "build", "--check", "--root", str(root), *names])
+    return status, capsys.readouterr().out

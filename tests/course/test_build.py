@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from parts import REPOSITORY, SOLUTIONS, SOURCES
+from parts import REPOSITORY, SMALL, SOLUTIONS, SOURCES, check
 
 from flowlib.cli import main
 from flowlib.course.authoring import drift, execute
@@ -18,32 +18,9 @@ from flowlib.course.authoring.cells import exercise_notebook, lecture_notebook, 
 from flowlib.course.authoring.layout import sources
 from flowlib.course.authoring.source import SourceError, read_cells
 
-SMALL = Path(__file__).parent / "small"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small course, built once."""
-    root = tmp_path_factory.mktemp("course") / "root"
-    shutil.copytree(SMALL, root)
-    assert main(["course", "build", "--root", str(root)]) == 0
-    return root
-
-
-@pytest.fixture
-def root(built: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(built, tmp_path / "root"))
-
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def check(root: Path, capsys: pytest.CaptureFixture[str], *names: str) -> tuple[int, str]:
-    capsys.readouterr()
-    status = main(["course", "build", "--check", "--root", str(root), *names])
-    return status, capsys.readouterr().out
 
 
 def test_a_build_makes_all_files(built: Path) -> None:
@@ -101,7 +78,18 @@ def test_an_id_does_not_depend_on_other_cells(tmp_path: Path) -> None:
     ("file", "old", "new", "reason"),
     [
         ("lectures/01_mean.py", "How far", "How near", "lectures/01_mean.ipynb: built from another source"),
-        ("lectures/01_mean.py", 'tags=["demo"]', "", "lectures/01_mean.ipynb: built from another source"),
+        ("lectures/01_mean.py", '"demo", ', "", "lectures/01_mean.ipynb: built from another source"),
+        ("lectures/01_mean.py", ', "draw"', "", "lectures/01_mean.ipynb: tags or alternative texts of another source"),
+        ("lectures/01_mean.py", "Ten bars", "Bars", "lectures/01_mean.ipynb: tags or alternative texts of another"),
+        (
+            "lectures/01_mean.py",
+            "# alt: Ten bars of nearly\n#   the same height.\n",
+            "",
+            "has 1 images with 0 alternat",
+        ),
+        ("lectures/01_mean.py", "# alt: Ten", "# alt: One.\n# alt: Ten", "has 1 images with 2 alternative texts"),
+        ("lectures/01_mean.ipynb", '"source_hidden": true', '"source_hidden": false', "tags or alternative texts of"),
+        ("lectures/01_mean.ipynb", '"Ten bars of nearly the same height."', '"Bars"', "tags or alternative texts of"),
         ("lectures/01_mean.ipynb", "How far", "How near", "lectures/01_mean.ipynb: edited by hand"),
         ("lectures/01_mean.ipynb", '"execution_count": 1', '"execution_count": null', "not executed to its end"),
         ("lectures/01_mean.ipynb", "def uniform_time", "def uniform_tide", "uniform_time, which has changed in"),
@@ -161,7 +149,7 @@ def test_missing_files_and_files_without_source_are_drift(root: Path, capsys: py
 def test_a_cell_that_fails_is_shown_in_full(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(path: Path) -> None:
+    def build(path: Path, force: bool) -> None:
         raise SourceError(path, 3, "this cell fails:\n    1 / 0\nZeroDivisionError")
 
     monkeypatch.setattr("flowlib.course.authoring.build.build", build)

@@ -116,3 +116,26 @@ def test_a_marker_inside_a_string_is_refused(tmp_path: Path) -> None:
     path.write_text('# %%\nx = """\n# %%\n"""\n')
     with pytest.raises(SourceError):
         read_cells(path)
+
+
+ALTS = "# %%\n# alt: A line,\n#   and a\n#   point.\n# alt: Two.\n# Now\nx = 1\n"
+
+
+def test_alternative_texts_are_taken_from_the_top_of_a_cell(tmp_path: Path) -> None:
+    path = tmp_path / "02_x.py"
+    path.write_text(ALTS)
+    (cell,) = read_cells(path)
+    assert cell.alts == ("A line, and a point.", "Two.")
+    assert cell.source == "# Now\nx = 1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("x = 1", "x = 1\n# alt: Three."), ("Two.", ""), ("A line,\n#   and a\n#   point.", "")]
+)
+def test_alternative_texts_elsewhere_or_empty_are_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "02_x.py"
+    path.write_text(ALTS.replace(old, new))
+    with pytest.raises(
+        SourceError, match=r"02_x\.py:1: an alternative text is '# alt: what is to be seen', at the top"
+    ):
+        read_cells(path)

@@ -32,8 +32,8 @@ def lecture_notebook(path: Path, cells: list[Cell]) -> NotebookNode:
 
 
 def cells_hash(cells: list[Cell]) -> str:
-    """The SHA-256 of the text and tags of cells."""
-    content = [[cell.kind, cell.source, cell.tags] for cell in cells]
+    """The SHA-256 of the text and tags of cells, but for what `dress` changes in a notebook that was executed."""
+    content = [[cell.kind, cell.source, [tag for tag in cell.tags if tag != "draw"]] for cell in cells]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -169,6 +169,8 @@ def _node(cell: Cell, name: str) -> NotebookNode:
     node = make(cell.source, id=name)
     if cell.tags:
         node.metadata["tags"] = cell.tags
+    if "draw" in cell.tags:
+        node.metadata["jupyter"] = {"source_hidden": True}  # its picture is looked at: collapsed at first
     return node
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import nbformat
 
 from flowlib.course.authoring import cells as notebooks
+from flowlib.course.authoring.dress import undressed
 from flowlib.course.authoring.layout import LECTURES, orphans, outdated, sources
-from flowlib.course.authoring.source import read_cells
+from flowlib.course.authoring.source import Cell, read_cells
 from flowlib.course.notebook import source_page
 
 LECTURE_BYTES, IMAGE_BYTES = 1_500_000, 1_000_000
@@ -44,12 +45,31 @@ def drifted(path: Path) -> list[str]:
 
 def lecture_drift(path: Path) -> list[str]:
     """Why the stored notebook of a lecture is not what its source gives; found without executing it."""
-    cells, file = read_cells(path), path.with_suffix(".ipynb")
+    cells = read_cells(path)
+    return to_execute(path, cells) or undressed(read_stored(path), notebooks.lecture_notebook(path, cells), cells)
+
+
+def read_stored(path: Path) -> nbformat.NotebookNode:
+    """The stored notebook of the lecture at `path`.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: if it is damaged.
+    """
     try:
-        stored = nbformat.read(file, as_version=4)
+        return nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    except nbformat.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+def to_execute(path: Path, cells: list[Cell]) -> list[str]:
+    """What is wrong with the stored notebook of a lecture that only executing these cells can mend."""
+    file = path.with_suffix(".ipynb")
+    try:
+        stored = read_stored(path)
     except FileNotFoundError:
         return ["not built yet"]
-    except (ValueError, nbformat.ValidationError):
+    except ValueError:
         return ["damaged"]
     expected = notebooks.lecture_notebook(path, cells)
     if stored.metadata.get("flowlib") != expected.metadata["flowlib"]:

@@ -1,7 +1,12 @@
 """Notebooks as text: `py:percent` sources read into cells.
 
 A cell's metadata are short: `solution="01.2"`, `check="01.2" points=2`, `hints="01.2"`, `tags=["demo"]`. What nbgrader
-needs beside them is worked out by `cells`.
+needs beside them is worked out by `cells`. A cell that draws begins with what is to be seen, for readers who cannot
+see it: one text for each image, which goes into the notebook's outputs and not into its code.
+
+    # %% tags=["draw"]
+    # alt: Three curves that fall from 1 to 0,
+    #   the steepest one last.
 """
 
 import ast
@@ -13,9 +18,10 @@ from typing import Any
 
 MARKS = ("solution", "check", "hints")
 KEYS = (*MARKS, "points", "tags")
-TAGS = ("demo", "slow", "raises-exception")
+TAGS = ("demo", "draw", "slow", "raises-exception")
 
 _MARKER = re.compile(r"# %%+(\s|$)")
+_ALT = re.compile(r"# alt:[^\n]*\n(?:#  [^\n]*\n)*")
 
 
 class SourceError(ValueError):
@@ -34,12 +40,14 @@ class Cell:
         source: its text.
         line: of the source where it starts, from 1.
         metadata: as written after `%%`.
+        alts: what is to be seen in each image that it draws.
     """
 
     kind: str
     source: str
     line: int
     metadata: dict[str, Any]
+    alts: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str | None:
@@ -65,7 +73,8 @@ def read_cells(path: Path, keys: Collection[str] = KEYS) -> list[Cell]:
         keys: the metadata that its cells may have.
 
     Raises:
-        SourceError: for unknown metadata, an unknown tag, or code that is not Python.
+        SourceError: for unknown metadata, an unknown tag, code that is not Python, or an alternative text that is
+            empty or not at the top of its cell.
     """
     import jupytext
 
@@ -84,10 +93,11 @@ def read_cells(path: Path, keys: Collection[str] = KEYS) -> list[Cell]:
     for entry, line in zip(found, lines, strict=True):
         metadata = {key: value for key, value in entry.metadata.items() if key != "lines_to_next_cell"}
         _check_metadata(path, line, metadata, keys)
-        cell = Cell(entry.cell_type, entry.source, line, metadata)
-        if cell.kind == "code":
-            check_code(path, cell.source, line)
-        cells.append(cell)
+        source, alts = entry.source, tuple[str, ...]()
+        if entry.cell_type == "code":
+            check_code(path, source, line)
+            source, alts = _take_alts(path, source, line)
+        cells.append(Cell(entry.cell_type, source, line, metadata, alts))
     return cells
 
 
@@ -97,6 +107,17 @@ def check_code(path: Path, code: str, line: int) -> None:
         ast.parse(code)
     except SyntaxError as error:
         raise SourceError(path, line + (error.lineno or 1), f"this is not Python: {error.msg}") from None
+
+
+def _take_alts(path: Path, source: str, line: int) -> tuple[str, tuple[str, ...]]:
+    """The code below the alternative texts at its top, and these, each in one line."""
+    alts: list[str] = []
+    while found := _ALT.match(source):
+        alts.append(" ".join(found[0].removeprefix("# alt:").replace("\n#", " ").split()))
+        source = source[found.end() :]
+    if "" in alts or re.search(r"^\s*# alt:", source, re.M):
+        raise SourceError(path, line, "an alternative text is '# alt: what is to be seen', at the top of its cell")
+    return source, tuple(alts)
 
 
 def _check_metadata(path: Path, line: int, metadata: dict[str, Any], keys: Collection[str]) -> None:

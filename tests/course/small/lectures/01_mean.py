@@ -20,7 +20,9 @@ t = uniform_time(100 if fast else 100_000, torch.Generator().manual_seed(0))
 assert abs(t.mean() - 0.5) < 0.1
 print("progress 100%|####|", file=sys.stderr)
 float(t.mean()) > 0
-# %% tags=["demo"]
+# %% tags=["demo", "draw"]
+# alt: Ten bars of nearly
+#   the same height.
 figure, axes = plt.subplots(figsize=(2, 1.2))
 axes.hist(t)
 if not fast:
