@@ -877,7 +877,7 @@ assert torch.allclose(x, sample_ode(ring, few, steps=20, method="rk4"), atol=1e-
 # measurement: the same field, with and without noise, on a line and on the ring. By default
 # $g^2 = 2\beta_t (\dot\alpha_t \beta_t - \alpha_t \dot\beta_t)$, which vanishes at the data.
 
-# %%
+# %% tags=["draw"]
 generator = seeded(5)
 flow_paths = sample_ode(line, starts_line, steps=240, method="heun", trajectory=True)
 noisy_paths = sample_sde(line, starts_line, steps=240, generator=generator, trajectory=True)
@@ -956,7 +956,7 @@ assert float((back - few).abs().max()) < 1e-3  # the flow can be undone
 # The animation follows 400 points and six chosen starts, the same on both sides.
 
 
-# %%
+# %% tags=["draw"]
 def animation(left: Tensor, right: Tensor, chosen: int, name: str) -> None:
     """A GIF of two trajectories (T, N, 2) side by side; the first `chosen` points trail their paths."""
     figure = Figure(figsize=(7, 3.7), layout="constrained")

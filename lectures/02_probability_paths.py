@@ -84,7 +84,7 @@ field = MixtureField(means, std=torch.tensor([0.25, 0.4, 0.3]), weights=torch.te
 path = field.path  # the linear schedule, alpha = t and beta = 1 - t
 print(path)
 
-# %%
+# %% tags=["draw"]
 axis = torch.linspace(-3, 3, 121)
 grid = torch.cartesian_prod(axis, axis)
 point = MixtureField(means[1:2], std=0.0)  # a "data set" of one point: its marginal path is the conditional one
@@ -319,7 +319,7 @@ for schedule in (Linear(), Trigonometric(), SquareRoot(), VP(), Cosine(), VE()):
     print(f"{schedule.__class__.__name__:14s} largest residual of (1), relative to its terms: {residual:.1e}")
     assert residual < 1e-9
 
-# %%
+# %% tags=["draw"]
 along = torch.stack([torch.linspace(-3, 3, 200), torch.full((200,), 0.9)], dim=1)  # through the two upper components
 terms = continuity_terms(field, along, torch.full((200,), 0.5))
 figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
@@ -359,7 +359,7 @@ for i in (10, 20, 30, 40):
     assert abs(gap) < 4.5 * error
 
 
-# %%
+# %% tags=["draw"]
 def draw(axes, states, i, velocity):
     """The density at step i, the points that are there, and the way that a few of them have come."""
     axes.clear()

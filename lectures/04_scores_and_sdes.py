@@ -89,7 +89,7 @@ gradient = torch.autograd.grad(ring.log_prob(x, t).sum(), x)[0]
 assert (gradient - ring.s(x, t)).abs().max() < 1e-9
 assert (-ring.noise(x, t) / (1 - t)[:, None] - ring.s(x, t)).abs().max() < 1e-9
 
-# %% tags=["demo"]
+# %% tags=["demo", "draw"]
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.5), layout="constrained", sharey=True)
 grid = torch.linspace(-2.4, 2.4, 121)
 fine = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(-1, 2)
@@ -185,7 +185,7 @@ assert (losses[:, 0] - losses[:, 1] - energy).abs().max() < 1e-8  # equation (2)
 assert (losses[:, 2] - losses[:, 0] - constant).abs().max() < 1e-8  # the claim
 print(f"explicit - implicit = {energy:.4f} at every shift;  denoising - explicit = C = {constant:.4f}")
 
-# %% tags=["demo"]
+# %% tags=["demo", "draw"]
 figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
 for column, name, colour in ((2, "denoising", ACCENT), (0, "explicit", INK), (1, "implicit", BLUE)):
     axis.plot(shifts, losses[:, column], color=colour, label=name)
@@ -447,7 +447,7 @@ for name, choice in choices.items():
 # colour stays together: nearby starts end nearby, and the map from start to end is a deterministic sorting. With noise
 # the sample forgets where it came from. At every moment all three clouds are draws from the same density.
 
-# %%
+# %% tags=["draw"]
 if not fast:
     start = torch.randn(700, 2, generator=seeded(15))
     angle = torch.atan2(start[:, 1], start[:, 0]) / (2 * math.pi) + 0.5
@@ -887,7 +887,7 @@ for eta in (0.0, 0.3, 1.0, 3.0):
 assert curves[0.0][:, 0].max() - curves[0.0][:, 0].min() < 0.005
 assert curves[0.0][-1, 0] > 3 * curves[1.0][-1, 0] > 9 * curves[3.0][-1, 0]
 
-# %% tags=["demo"]
+# %% tags=["demo", "draw"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
 shades = {0.0: INK, 0.3: GREY, 1.0: BLUE, 3.0: ACCENT}
 for eta, curve in curves.items():
@@ -989,7 +989,7 @@ for name, window in windows.items():
         else:
             assert min(found[1:4]) < 0.95 * found[0] < found[0] < found[4]  # best in between
 
-# %% tags=["demo"]
+# %% tags=["demo", "draw"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.7), layout="constrained")
 colours = (INK, ACCENT, BLUE, GREY, ROSE, VIOLET)
 for (name, found), colour in zip(exact_cost.items(), colours, strict=True):

@@ -742,7 +742,7 @@ for w, shares in zip(scales, near, strict=True):
     parts = "  ".join(f"{share:.2f}" for share in shares[:3].tolist())
     print(f"w = {w:g}   shares of the modes of label 0: {parts}   label 1: {float(shares[3:].sum()):.2f}")
 
-# %%
+# %% tags=["draw"]
 figure, panels = plt.subplots(1, 4, figsize=(9.6, 2.7), layout="constrained")
 clouds = []
 for axes, w, way in zip(panels, scales, ways, strict=True):
@@ -753,7 +753,7 @@ for axes, w, way in zip(panels, scales, ways, strict=True):
     axes.spines[:].set_color(PALE)
 plt.show()
 
-# %%
+# %% tags=["draw"]
 if not fast:
     frames = []
     for i in range(41):
@@ -855,7 +855,7 @@ free_rows = {w: measure(images, labels) for w, images in samples.items()}
 for w, scores in free_rows.items():
     show_row(f"classifier-free w = {w:g}", scores)
 
-# %%
+# %% tags=["draw"]
 shown = (0.0, 1.0, 2.0, 4.0, 8.0)
 picture_grid(torch.cat([samples[w][:20:2] for w in shown]), columns=10, rows=[f"w = {w:g}" for w in shown])
 

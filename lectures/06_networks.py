@@ -671,7 +671,7 @@ print(format_table([
 # %%
 show_source(position_table)
 
-# %%
+# %% tags=["draw"]
 table = position_table(7, 7, 96)  # (49, 96)
 similarity = F.normalize(table, dim=1) @ F.normalize(table, dim=1).T
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.6), layout="constrained")
@@ -1042,7 +1042,7 @@ for ax, (name, images) in zip(axes, drawn.items(), strict=True):
     ax.set_axis_off()
 plt.show()
 
-# %%
+# %% tags=["draw"]
 bars = {
     "accuracy, %": ("accuracy", "accuracy error", 100),
     "Fréchet distance": ("distance", "distance spread", 1),
@@ -1080,7 +1080,7 @@ plt.show()
 #
 # The same labels, the same noise, the same sampler, three networks.
 
-# %%
+# %% tags=["draw"]
 if not fast:
     thumbnail, axes = plt.subplots(1, 3, figsize=(6.4, 4), layout="constrained")
     for ax, (name, images) in zip(axes, drawn.items(), strict=True):

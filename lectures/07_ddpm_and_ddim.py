@@ -783,7 +783,7 @@ if not fast:
 #
 # The animation shows the same noise under both samplers: DDPM forgets where it started, DDIM does not.
 
-# %%
+# %% tags=["draw"]
 if not fast:
     y_few = torch.arange(10)
     few = run.noise(10, seed=3)
@@ -888,7 +888,7 @@ print(f"1 - abar_1 = {plain:.8f} in float32, and 0.0001 by expm1: {-math.expm1(f
 assert 1e-5 < abs(plain / 1e-4 - 1) < 1e-3  # three or four digits of seven are left
 assert abs(-math.expm1(float(chain.log_abar[1])) / 1e-4 - 1) < 1e-12
 
-# %%
+# %% tags=["draw"]
 if not fast:
     strip = torch.stack(
         [path.sample(digits.images[:1], float(chain.time(k)), run.noise(1, 5))[0] for k in range(0, 900, 90)]

@@ -164,7 +164,7 @@ print(f"noise of the first step, in pixel values: {float(chain.var[1].sqrt()) / 
 print(f"{math.sin(math.pi / 2000) / value:.2f} without; DDPM's linear chain {0.01 / value:.2f}")
 assert 0.5 < float(chain.var[1].sqrt()) / value < 1
 
-# %%
+# %% tags=["draw"]
 if not fast:
     from matplotlib.figure import Figure
     from PIL import Image

@@ -80,7 +80,7 @@ digits, held_out = load("digits").images, load("digits", "test").images  # (1500
 #
 # A GAN (sections 8 and 9) asks neither. It has no encoder, and learns the decoder alone.
 
-# %%
+# %% tags=["draw"]
 noise = 2 * torch.rand(24, 1, 8, 8, generator=seeded(0)) - 1
 figure, panels = plt.subplots(1, 2, figsize=(8, 2.2), layout="constrained")
 for axes, images, name in zip(

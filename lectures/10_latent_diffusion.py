@@ -907,7 +907,7 @@ Markdown(filename="tables/10_latent.md")
 # One noise, three texts, and the empty one. Each frame is a state of the latent, decoded: early ones are what the
 # decoder makes of noise, which it was never trained on.
 
-# %%
+# %% tags=["draw"]
 if not fast:
     rows_of = ["thin three", "bold three", "bold seven", ""]
     ways = []

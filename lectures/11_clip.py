@@ -934,7 +934,7 @@ if not fast:
     assert contrast[-1][1] > 0.02
     assert half < later  # colours first
 
-# %%
+# %% tags=["draw"]
 if not fast:
     drawn = []
     for k, cosine in enumerate(frames):

@@ -37,7 +37,7 @@ def test_a_picture_without_a_text_stops_the_build_but_costs_no_second_execution(
     alt = "# alt: Ten bars of nearly\n#   the same height.\n"
     source.write_text(text.replace(alt, "bins = 10\n").replace("hist(t)", "hist(t, bins)"), "utf-8")
     assert main(["course", "build", "--root", str(root)]) == 2
-    assert "has 1 images with 0 alternative texts: # alt: what is to be seen" in capsys.readouterr().err
+    assert "images 1, alternative texts 0; write '# alt: what is to be seen'" in capsys.readouterr().err
     source.write_text(source.read_text("utf-8").replace("bins = 10\n", f"{alt}bins = 10\n"), "utf-8")
     monkeypatch.setattr("flowlib.course.authoring.build.execute", None)
     assert main(["course", "build", "--root", str(root)]) == 0

@@ -41,8 +41,8 @@ def undressed(notebook: NotebookNode, made: NotebookNode, cells: list[Cell]) -> 
             other = other or said != (alt, alt)
         other = other or node.metadata != new.metadata
         if len(found) != len(cell.alts):
-            texts = f"{len(found)} images with {len(cell.alts)} alternative texts"
-            reasons.append(f"the cell at line {cell.line} has {texts}: # alt: what is to be seen, one for each")
+            counts = f"images {len(found)}, alternative texts {len(cell.alts)}"
+            reasons.append(f"cell at line {cell.line}: {counts}; write '# alt: what is to be seen' for each, at its top")
     return (["tags or alternative texts of another source"] if other else []) + reasons
 
 
