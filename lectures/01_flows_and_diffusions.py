@@ -67,6 +67,8 @@ def order(errors: list[float]) -> list[float]:
 # `MixtureField`: exact, nothing was trained.
 
 # %%
+# alt: Left, a round cloud of black points around the origin; right, eight small clusters of points on a circle, each in
+#   a colour of its own.
 ring = MixtureField(*toy.mixture(torch.float64))
 generator = seeded(0)
 noise = torch.randn(1000, 2, generator=generator, dtype=torch.float64)
@@ -162,6 +164,9 @@ for t in torch.linspace(0.05, 0.95, 7, dtype=torch.float64):
 # in section 3.
 
 # %%
+# alt: Left, five grey curves over t, numbered 0 to 4, that swing above and below a red one and follow it for longer
+#   with each number; right, on a logarithmic scale, their distance to it falls from 0.03 to 1e-10 in 15 iterations,
+#   ever further below the dashed line of the bound.
 L = 3.0
 grid = time_grid(400)
 h = grid[1]
@@ -221,6 +226,8 @@ plt.show()
 # weight. Grey is the density $p_t$. The paths split where they must, and no path crosses another.
 
 # %%
+# alt: Twenty-five red paths start evenly spread around 0, run side by side and split at about t = 0.6 into two bundles
+#   at 0.9 and -1.2, without crossing; the grey density behind them splits in the same way.
 line = MixtureField(
     torch.tensor([[-1.2], [0.9]], dtype=torch.float64), 0.25, torch.tensor([0.4, 0.6], dtype=torch.float64)
 )
@@ -283,6 +290,8 @@ assert apart < forecast < 5 * apart < 1e-6 * math.exp(steepest)
 
 
 # %%
+# alt: Curves from four starts over t: the one from 0 stays at 0, while those from 1e-12 and 1e-4 climb together to 1
+#   and the one from 0.01 climbs to 1.2.
 def root(x: Tensor, t: Tensor) -> Tensor:
     return 2 * x.abs().sqrt()
 
@@ -401,6 +410,9 @@ assert all(limit / 20 < error <= limit for error, limit in zip(errors["euler"], 
 # with sharper turns, compared with a very fine solution.
 
 # %%
+# alt: Two logarithmic plots of errors. Left, straight lines against 4 to 128 steps: euler falls least, under a dashed
+#   bound, midpoint and heun twice as steeply, rk4 down to 1e-9. Right, against 8 to 128 evaluations: rk4 starts as the
+#   worst and ends far below all others, euler last.
 budgets = [8, 16, 32, 64, 128]
 few = noise[: 20 if fast else 100]
 
@@ -482,6 +494,8 @@ if not fast:
 
 
 # %%
+# alt: Left, jagged random walks of 16, 256 and 4096 tosses spread out inside a red parabola that opens to the right;
+#   right, eight grey lines, scattered at first, narrow to the value 1 between two dashed red curves.
 def coins(steps: int, count: int, generator: torch.Generator) -> Tensor:
     """Random walks (steps + 1, count) on [0, 1], up or down by sqrt(h)."""
     toss = 2 * torch.randint(2, (steps, count), generator=generator).double() - 1
@@ -616,6 +630,8 @@ assert abs(squared.mean() - 2 * (1 - 1 / 200)) < 4.5 * squared.std() / math.sqrt
 # the exact law.
 
 # %%
+# alt: Left, six jagged paths fall from 2 towards 0 around a smooth red mean, inside a grey band; right, three
+#   histograms at t = 0.2, 0.6 and 3, which move left and widen, each under the curve of its exact density.
 theta, g, start, h, steps = 1.5, 0.8, 2.0, 0.01, 300
 generator = seeded(2)
 x = torch.full((4000,), start, dtype=torch.float64)
@@ -686,6 +702,9 @@ plt.show()
 # noise.
 
 # %%
+# alt: Two scatter plots of eight clusters on a ring: grey ones of nearly equal size by Langevin dynamics, red ones that
+#   grow around the ring by the ODE. In the bar chart beside them the red bars nearly reach the marks of the exact
+#   weights, the grey ones are all of about the same height.
 means, std_ring, _ = toy.mixture(torch.float64)
 weights = torch.arange(1, 9, dtype=torch.float64) / 36
 unequal = MixtureField(means, std_ring, weights)
@@ -815,6 +834,8 @@ assert abs(weak_mean[-1] * 256 / (exact[0] * 1.5**2 / 2) - 1) < 0.05  # the cons
 # $\mathbb E\, x_{n+1}^2 = ((1 + \mu h)^2 + g^2 h)\, \mathbb E\, x_n^2$.
 
 # %%
+# alt: Four falling lines on logarithmic axes, errors against 8 to 256 steps: the strong error with multiplicative noise
+#   falls half as steeply as the other three.
 mu, vol = 0.5, 0.8
 fine, paths = 1024, 500 if fast else 4000
 dW = torch.randn(fine, paths, generator=seeded(4), dtype=torch.float64) / math.sqrt(fine)
@@ -878,6 +899,8 @@ assert torch.allclose(x, sample_ode(ring, few, steps=20, method="rk4"), atol=1e-
 # $g^2 = 2\beta_t (\dot\alpha_t \beta_t - \alpha_t \dot\beta_t)$, which vanishes at the data.
 
 # %% tags=["draw"]
+# alt: Two panels over the same grey density that splits in two: on the left 25 smooth red paths that never cross, on
+#   the right 25 jagged red paths that cross often and end in the same two bundles.
 generator = seeded(5)
 flow_paths = sample_ode(line, starts_line, steps=240, method="heun", trajectory=True)
 noisy_paths = sample_sde(line, starts_line, steps=240, generator=generator, trajectory=True)
@@ -1005,6 +1028,7 @@ if not fast:
 # only whole steps: it can spend 48 of 50, 8 of 10, and 4 of 6.)
 
 # %%
+# alt: Four nearly equal rings of eight black clusters, by Euler, Heun, RK4 and Euler–Maruyama.
 budget = 50
 
 

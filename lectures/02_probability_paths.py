@@ -85,6 +85,8 @@ path = field.path  # the linear schedule, alpha = t and beta = 1 - t
 print(path)
 
 # %% tags=["draw"]
+# alt: Five times from left to right. Above, a round grey blob shrinks and moves to a cross at the upper right; below,
+#   the same blob breaks into three, which shrink and move to three crosses.
 axis = torch.linspace(-3, 3, 121)
 grid = torch.cartesian_prod(axis, axis)
 point = MixtureField(means[1:2], std=0.0)  # a "data set" of one point: its marginal path is the conditional one
@@ -229,6 +231,9 @@ for schedule in (Linear(), Trigonometric(), SquareRoot(), VP(), Cosine(), VE()):
 # won.
 
 # %%
+# alt: Three panels, t = 0.2, 0.4 and 0.65. From one place three black arrows point to three data points, thicker where
+#   the weight beside the point is larger, and a short red arrow is their average; with time the weight of the upper
+#   right point grows from 0.54 to 0.87 and the red arrow turns to it.
 finite = MixtureField(means, std=0.0, weights=torch.tensor([0.3, 0.5, 0.2]))  # three data points
 
 
@@ -320,6 +325,8 @@ for schedule in (Linear(), Trigonometric(), SquareRoot(), VP(), Cosine(), VE()):
     assert residual < 1e-9
 
 # %% tags=["draw"]
+# alt: Along a line, three solid curves swing between -14 and 17, a black one, a grey one and a red one; the dashed blue
+#   line of their sum lies at 0 throughout.
 along = torch.stack([torch.linspace(-3, 3, 200), torch.full((200,), 0.9)], dim=1)  # through the two upper components
 terms = continuity_terms(field, along, torch.full((200,), 0.5))
 figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
@@ -616,6 +623,8 @@ except ValueError as refusal:
 # feeds *exact* targets, rounded to float32, and asks for both members of the pair.
 
 # %%
+# alt: Two logarithmic plots of relative errors. Left, towards t = 0, noise and score rise together from 1e-7 to 1 along
+#   a dotted line, all others stay at 1e-7; right, towards t = 1, data alone rises in that way.
 near = torch.logspace(-7, -0.4, 34)
 
 
@@ -662,6 +671,9 @@ assert recovery_error("data", 1 - 1e-6)[1] > 1e-3  # eps_hat from the data, as c
 # mean 0 and unit variance.
 
 # %%
+# alt: Six panels of curves for six schedules: signal level, noise level and signal-to-noise ratio, then omega, the
+#   curve of beta over alpha, and the size of the velocity target. The cosine one covers the trigonometric one, both and
+#   VP run along a quarter of a circle, linear along its chord.
 schedules = {
     "linear": (Linear(), SCHEDULES["linear"]),
     "trigonometric": (Trigonometric(), SCHEDULES["trigonometric"]),
@@ -792,6 +804,8 @@ for name, (schedule, _) in schedules.items():
 # linear ones.
 
 # %%
+# alt: Nine paths of two fields between the same ends. Left, dashed ones arch away from the solid red ones; right, after
+#   the change of variables, each dashed path lies on its red one.
 line = MixtureField(torch.tensor([[-1.5], [0.5], [2.0]]), std=0.2)
 bent = MixtureField(line.means, 0.2, path=GaussianPath(Trigonometric()))
 start = torch.linspace(-2, 2, 9)[:, None]
@@ -866,6 +880,9 @@ assert ddim.abs().max() < 1e-11
 # between data points. In one dimension:
 
 # %%
+# alt: Left, the denoiser against x at three times: a gentle slope at t = 0.2, a steeper wave at 0.5, a staircase of
+#   three steps at 0.8. Right, its uncertainty: one broad hill, a lower hill, and at 0.8 two narrow peaks where the
+#   stairs rise.
 x = torch.linspace(-3, 3, 400)[:, None]
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 for t, colour in ((0.2, GREY), (0.5, INK), (0.8, ACCENT)):
@@ -968,6 +985,8 @@ show_source(expand_time)
 # schedule: replace `GaussianPath()` by `GaussianPath(VP())`; why does the picture move, though the end does not?
 
 # %%
+# alt: A grey density around x = 0 forks into two branches that end at 1.5 and -1.5; twelve red paths follow it, six to
+#   each branch, and a dashed line marks t = 0.40, where it forks.
 m, sigma = 1.5, 0.2
 two = MixtureField(torch.tensor([[-m], [m]]), std=sigma, path=GaussianPath())
 

@@ -103,6 +103,8 @@ show_source(drop_guide)
 # $u_t(x\mid 0)$, $u_t(x\mid 1)$ and $u_t(x)$.
 
 # %%
+# alt: Velocity against x: three curves with dots on them. Label 1 is a falling straight line at the top; label 0 and
+#   the null guide share a wave on the left, and on the right the null guide lies between both labels.
 line = MixtureField(
     torch.tensor([[-1.5], [1.0], [2.0]], dtype=torch.float64), std=0.4, labels=torch.tensor([0, 0, 1])
 )  # float64: what follows is asserted to many digits
@@ -204,6 +206,9 @@ show_source(EnergyGuidance._weight, EnergyGuidance.predict, EnergyGuidance._grad
 
 
 # %%
+# alt: Left, the probability of label 0 against x: a flat line at 2/3 for t = 0, then falling curves that become a steep
+#   step at t = 0.95. Right, three weights over t: those of velocity and data grow without bound towards t = 0, that of
+#   noise is a straight line from 1 to 0.
 def bayes(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     """log p_t(y|x) up to a constant, from the mixture's own densities."""
     return line.log_prob(x, t, y) - line.log_prob(x, t)
@@ -582,6 +587,9 @@ print(f"guided ODE        {mean[-1]:.4f}    {spread[-1] ** 2:.4f}")
 # $2w - 1$.
 
 # %%
+# alt: Left, four variances over t on a logarithmic scale: they fall together from 1 and part, the conditional one
+#   highest, the guided ODE lowest, and the other two meet at t = 1. Right, the variance at t = 1 against eta: dots on a
+#   curve that climbs from the red line of the guided ODE towards the dashed line of the tempered law.
 plain = GaussianGuide(tau, GaussianPath())
 field = ClassifierFreeGuidance(plain, w)
 place = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
@@ -647,6 +655,9 @@ plt.show()
 # one: it is the likelihood under the guided flow (change of variables, lecture 03), exact up to the solver.
 
 # %%
+# alt: Left, a grey density with two equal humps: the dashed tempered one follows both, the red one of the guided ODE is
+#   nearly twice as high on the left hump and low on the right one, which lies next to a dotted third. Right, at t =
+#   0.5, three curves of one hump, the red one the farthest to the left.
 points = torch.linspace(-4, 4, 401, dtype=torch.float64)[:, None]
 width, zeros = 8 / 400, torch.zeros(401, dtype=torch.long)
 
@@ -743,6 +754,8 @@ for w, shares in zip(scales, near, strict=True):
     print(f"w = {w:g}   shares of the modes of label 0: {parts}   label 1: {float(shares[3:].sum()):.2f}")
 
 # %% tags=["draw"]
+# alt: Four scatter plots for w = 0, 1, 2 and 4, over three red and two grey discs: points in all five, then in the red
+#   ones only, then on their left sides, and at last nearly all in the leftmost.
 figure, panels = plt.subplots(1, 4, figsize=(9.6, 2.7), layout="constrained")
 clouds = []
 for axes, w, way in zip(panels, scales, ways, strict=True):
@@ -856,6 +869,8 @@ for w, scores in free_rows.items():
     show_row(f"classifier-free w = {w:g}", scores)
 
 # %% tags=["draw"]
+# alt: Five rows of ten handwritten digits, two each of 0, 2, 4, 6 and 8 asked for: any digits at w = 0, clearer and
+#   bolder ones of the right kind as w grows to 8, when the paper turns dirty.
 shown = (0.0, 1.0, 2.0, 4.0, 8.0)
 picture_grid(torch.cat([samples[w][:20:2] for w in shown]), columns=10, rows=[f"w = {w:g}" for w in shown])
 
@@ -897,6 +912,8 @@ show_source(classifier_loss)
 # path on which it sees images noised must be that of the field which it will guide.
 
 # %%
+# alt: Accuracy on noised images over t: the classifier that was trained on them rises from 0.1 to 0.9 by t = 0.5, the
+#   other stays at 0.1 until 0.7 and jumps to 1 at the end.
 noising = {"schedule": run.recipe.system.schedule, "chain": run.recipe.system.chain}
 classifier_run = trained(
     "classifier", name="classifier-small", data=train_set.name, channels=(16, 32, 64), steps=300, batch_size=128,
@@ -965,6 +982,9 @@ if mnist and not fast:
 # classifier-free $w + 1$, by the table of section 3.
 
 # %%
+# alt: Four plots against w. Without a classifier, in red, accuracy rises to nearly 1, the Fréchet distance falls and
+#   then grows to 35, precision peaks at w = 3 and recall falls to 0; with a classifier, in black, all four change
+#   little.
 for w in (1.0, 4.0, 16.0):
     show_row(f"free + classifier {w:g}", measure(draw(EnergyGuidance(run.field, classifier.log_prob, w)), labels))
 class_rows = {1.0: free_rows[1.0]}
@@ -1011,6 +1031,8 @@ if mnist and not fast:
 
 
 # %%
+# alt: A grey density of two equal humps and three curves: guided always or early, the left hump is nearly twice as high
+#   and the right one small; guided late, the left one is unchanged and the right one narrower and higher.
 class GuidanceInterval(Field):
     """Classifier-free guidance at `scale` for start <= t <= end, and no extra guidance at other times."""
 

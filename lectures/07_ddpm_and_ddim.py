@@ -124,6 +124,8 @@ show_source(forward)
 # off at 0.999. In the library it is the chain of the schedule `Cosine`.
 
 # %%
+# alt: Three plots over k of the linear chain in black and the cosine one in violet: the share of signal, the
+#   signal-to-noise ratio, and the bits known of the digit. In all three the linear curve falls much earlier.
 digits = load("digits")
 count = 100 if fast else 300
 images = digits.images[:count].flatten(1).double()
@@ -248,6 +250,8 @@ show_source(posterior)
 # are two Gaussians, found by Bayes' rule on a grid, beside (4) with its exact variance.
 
 # %%
+# alt: Three pairs of densities. For a short step the red Gaussian covers the grey exact one; for a longer one the grey
+#   is slightly skewed; for the longest it has two humps, and the Gaussian is one wide hump over both.
 path = GaussianPath(chain)
 line = MixtureField(torch.tensor([[-1.1], [0.8]]).double(), 0.25, torch.tensor([0.4, 0.6]).double(), path=path)
 grid = torch.linspace(-4, 4, 4001, dtype=torch.float64)[:, None]
@@ -687,6 +691,8 @@ assert misses["DDIM of order 2"][2] < misses["DDIM"][2] / 3
 show_source(encode_ddim)
 
 # %%
+# alt: Left, eight coloured clusters on a ring; right, the same points in a round cloud, in which each colour fills its
+#   own sector.
 points, labels = ring.sample(400, seeded(13))
 latents = encode_ddim(ring, points, steps=200)
 round_trip = {}
@@ -718,6 +724,8 @@ plt.show()
 # step. In the library that is a field, `Clipped`, and works for every sampler.
 
 # %%
+# alt: Three grids of small digits, a row for each of 0 to 9, by DDPM in 100 steps, DDPM in 10 and DDIM in 10; all can
+#   be read, those of 10 steps are a little greyer.
 recipe = {"schedule": "vp", "chain": 1000, "predicts": "noise", "time": "uniform", "steps": 400}
 run = trained("digits", name="digits-ddpm", **recipe)
 field = Clipped(run.field)
@@ -802,6 +810,8 @@ if not fast:
 
 
 # %%
+# alt: Two rows of digits between red lines: a real 7 turns into a 5 by way of a 9, and a real 2 into a 1; beside each
+#   end of the row stands the real digit that it started from, nearly the same.
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """From a to b (C, H, W) along the great circle, lengths interpolated too."""
     angle = torch.acos((a * b).sum() / (a.norm() * b.norm()))
@@ -840,6 +850,8 @@ if not fast:
 # numbers, run the cell.
 
 # %%
+# alt: Five rings of black points for eta = 0 to 1, denser at eight places and joined between them, with a few points
+#   inside.
 steps, power = 10, 1.0
 
 etas = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -81,6 +81,7 @@ digits, held_out = load("digits").images, load("digits", "test").images  # (1500
 # A GAN (sections 8 and 9) asks neither. It has no encoder, and learns the decoder alone.
 
 # %% tags=["draw"]
+# alt: Left, three rows of handwritten digits; right, three rows of grey pixel noise.
 noise = 2 * torch.rand(24, 1, 8, 8, generator=seeded(0)) - 1
 figure, panels = plt.subplots(1, 2, figsize=(8, 2.2), layout="constrained")
 for axes, images, name in zip(
@@ -208,6 +209,8 @@ show_source(gaussian_noise, denoising_loss, denoiser_score)
 # $t = 1/(1 + \sigma)$, and $\nabla\log p_\sigma(x) = \alpha_t\, s_t(\alpha_t x)$.
 
 # %%
+# alt: Two fields of arrows that look the same: long ones at the edges point inwards, short ones in the middle outwards,
+#   to eight red points on a ring.
 std = 0.4
 ring = MixtureField(*toy.mixture())
 denoiser = trained("denoiser", data="gaussians", std=std, channels=128, steps=1200, batch_size=512, lr=8e-3).module
@@ -430,6 +433,9 @@ if not fast:
 
 
 # %%
+# alt: Left, distortion against rate: five red points fall just above the grey curve of the linear model and then stay
+#   at 6 where it falls on to 2. Right, the rate of each of eight latents, sorted: between 3.2 and 2.3 nats for the
+#   smallest weight, and all but one at 0 for the largest.
 @torch.no_grad()
 def measure(network):
     """Rate of each latent (nats) and distortion (squared error of an image) on held-out digits."""
@@ -490,6 +496,8 @@ plt.show()
 # asked. Two pictures first, with two latents.
 
 # %%
+# alt: Two scatter plots of latents coloured by digit, with a circle: the autoencoder's colours crowd in its middle, the
+#   VAE's spread over it and beyond.
 flat_ae = trained("autoencoder", latent_channels=2, **SMALL).module
 flat_vae = trained("vae", latent_channels=2, kl_weight=0.06, **SMALL).module
 labels = load("digits").labels
@@ -519,6 +527,8 @@ plt.show()
 # with the latents of 1,000 training digits in place of draws.
 
 # %%
+# alt: Four grids of small images: from normal draws the autoencoder gives many smudges, from a fitted Gaussian mostly
+#   digits, from a flow on its latents clear ones, and so does the VAE from normal draws.
 
 
 @torch.no_grad()
@@ -628,6 +638,9 @@ assert chi2 < 30.7  # three degrees of freedom: more with probability 1e-6
 # there is less bias, and more noise, for almost all draws have almost no gradient and a few near ties have a huge one.
 
 # %%
+# alt: Bias and spread of two gradient estimators against temperature, on logarithmic axes. The relaxed one's bias grows
+#   from 0.02 to 0.2, the straight-through one's from 0.1 to 0.2; the spread of both falls, and the straight-through one
+#   has less but at the highest temperature.
 target = torch.tensor([0.9, -0.6, 0.4, 0.1], dtype=torch.float64)
 
 
@@ -681,6 +694,8 @@ if not fast:
 # many of them are in use: from 1 to 32.
 
 # %%
+# alt: Three rows of ten small images: digits, the same digits a little blurred, and images of strokes that are hardly
+#   digits.
 variants = {
     "annealed to 1/16": {"kl_weight": 0.1},
     "kept at 1": {"kl_weight": 0.1, "end": 1.0},
@@ -857,6 +872,8 @@ assert all(b - a > 0.02 for a, b in pairwise(noised_js))
 # is best for two humps? Try some 1,400 of them on the grid, without any network:
 
 # %%
+# alt: Two grey humps at -2 and 2: a wide flat curve over both is the choice of likelihood and of the game alike, a tall
+#   narrow one on the right hump that of the non-saturating loss.
 saturating = generator_loss(torch.tensor([-8.0]), saturating=True), generator_loss(torch.tensor([-8.0]))
 print(
     "losses at a logit of -8: saturating {:.4f} (flat), non-saturating {:.4f} (steep)".format(*map(float, saturating))
@@ -912,6 +929,8 @@ assert abs(means[chosen["KL(p_G | p) - 2 JS: non-saturating"]] - 2) < 0.01  # on
 # parts are negative for every $\gamma > 0$: the players converge, for $\gamma < 1$ along a spiral.
 
 # %%
+# alt: Two curves around a black dot: without penalty a grey spiral that turns many times and stays away from it, with
+#   penalty a red one that ends in it after two turns.
 
 
 def play(gamma, turns=2000, lr=0.05, start=(1.0, 0.5)):
@@ -966,6 +985,8 @@ show_source(discriminator_loss, generator_loss, r1_penalty, GANSystem.stages, Se
 # that look like data, and the share of data that samples cover.
 
 # %%
+# alt: Three scatter plots: eight round clusters of data; the GAN's points, most of them on thin lines that join eight
+#   dense spots; the flow's points, a ring with thicker places.
 real = toy.sample("gaussians", 2000, seeded(17))[0]
 
 

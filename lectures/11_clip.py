@@ -64,6 +64,8 @@ begun = time.perf_counter()
 # incomplete, sometimes wrong, sometimes of no use.
 
 # %%
+# alt: A row of twelve small pictures: one or two coloured digits, large or small, at different places on grey, black or
+#   white.
 scenes, tests, unseen = load("scenes"), load("scenes", "test"), load("scenes", "compositions")
 batch = scenes.batch(torch.arange(12))
 figure, ax = plt.subplots(figsize=(9, 1.8), layout="constrained")
@@ -314,6 +316,8 @@ assert blind < 1e-5 < 0.05 < moved
 
 
 # %%
+# alt: Four curves against the number of pairs, each rising to a dotted line of its colour: those of 0.5, 2 and 4 nats
+#   reach it or nearly so, that of 8 nats stays just below the dashed line of log N, which ends at 7.
 def pairs(shape: tuple[int, ...], rho: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
     """x, y of a shape (..., N, D)."""
     x, noise = (torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(2))
@@ -482,6 +486,8 @@ assert abs(contrastive_loss(image, text_feature.flip(0), scale)[0] - by_bound) >
 # the softmax expects, and shrinks when a hard negative beats it.
 
 # %%
+# alt: Left, the effective number of negatives falls with the scale from 125 to 1; right, the bound rises from 0.7 to
+#   the dotted line of log N at 4.9, always below its dashed ceiling.
 clip = load_pretrained("clip-conv").module  # trained by `flowlib train clip-conv` on all three kinds of captions
 row = tests.batch(torch.arange(10_000, 10_128))
 cosine = clip.similarity(row["x"], row["caption"]).double()
@@ -633,6 +639,7 @@ print(f"{len(large):,} images for training, {len(images):,} for the test")
 # of one. What they differ in averages out.
 
 # %%
+# alt: A 10 x 10 table of grey cells whose diagonal is black and everything else nearly white.
 show_source(classify)
 ENSEMBLES = {
     "digit": (DIGITS, ["a {}"], [f"a {colour} {{}}" for colour in COLOURS]),

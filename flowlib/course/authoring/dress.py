@@ -42,7 +42,9 @@ def undressed(notebook: NotebookNode, made: NotebookNode, cells: list[Cell]) -> 
         other = other or node.metadata != new.metadata
         if len(found) != len(cell.alts):
             counts = f"images {len(found)}, alternative texts {len(cell.alts)}"
-            reasons.append(f"cell at line {cell.line}: {counts}; write '# alt: what is to be seen' for each, at its top")
+            reasons.append(
+                f"cell at line {cell.line}: {counts}; write '# alt: what is to be seen' for each, at its top"
+            )
     return (["tags or alternative texts of another source"] if other else []) + reasons
 
 
