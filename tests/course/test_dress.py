@@ -8,6 +8,8 @@ import pytest
 from parts import SOURCES, check
 
 from flowlib.cli import main
+from flowlib.course.authoring.execute import execute
+from flowlib.course.authoring.source import Cell
 
 
 def test_what_only_dresses_a_lecture_is_changed_without_executing_it(
@@ -25,7 +27,15 @@ def test_what_only_dresses_a_lecture_is_changed_without_executing_it(
     assert b"A row of bars of the same height." in dressed
     assert b"source_hidden" not in dressed
     assert dressed != before
+    executed: list[Path] = []
+
+    def watched(notebook: nbformat.NotebookNode, path: Path, cells: list[Cell], *, progress: bool) -> list[str]:
+        executed.append(path)
+        return execute(notebook, path, cells, progress=progress)
+
+    monkeypatch.setattr("flowlib.course.authoring.build.execute", watched)
     assert main(["course", "build", "--root", str(root), "--force", "lectures/01"]) == 0
+    assert executed == [source]
     assert file.read_bytes() == dressed
 
 
