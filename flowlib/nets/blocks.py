@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.nets.attention import Attention
-from flowlib.nets.embeddings import zero_init
+from flowlib.nets.embeddings import position_table, zero_init
 from flowlib.nets.norm import GroupNorm
 
 Context = tuple[Tensor, Tensor]  # tokens (B, M, dim) and which of them count (B, M), true or false
@@ -97,7 +97,7 @@ class AttentionBlock(nn.Module):
     """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W).
 
     With a `context_dim`, a pixel looks at the pixels and at the tokens of a text in one softmax (GLIDE: Nichol et al.
-    2022, section 2.1).
+    2022, section 2.1); and since a text says where things are, it is told its place first.
     """
 
     def __init__(self, channels: int, heads: int, groups: int = 8, context_dim: int | None = None) -> None:
@@ -108,11 +108,11 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, context: Context | None = None) -> Tensor:
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, channels)
-        read = (
-            self.attention(pixels)
-            if context is None
-            else self.attention(pixels, context[0], joined_mask(context, pixels))
-        )
+        if context is None:
+            read = self.attention(pixels)
+        else:
+            pixels = pixels + position_table(x.shape[2], x.shape[3], x.shape[1]).to(pixels)
+            read = self.attention(pixels, context[0], joined_mask(context, pixels))
         return x + read.transpose(1, 2).reshape(x.shape)
 
 

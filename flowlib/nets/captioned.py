@@ -1,7 +1,9 @@
 """A network that is told what to draw by a text, or by a text and an image: GLIDE's.
 
 The text's last feature is added to the embedding of time, where a label's would be, and all of its tokens' features are
-joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). An image, such as the known
+joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). Beside the last feature a
+vector for each word is added, which GLIDE, trained thousands of times as long, does without: here it is what makes
+digits be learned in minutes (`benchmarks/painters.py networks`). An image, such as the known
 part of the one that is drawn, is laid beside the noised one (section 2.4).
 """
 
@@ -27,18 +29,24 @@ class Captioned(nn.Module):
         text: reads the tokens; one that is not causal lets every token see the whole text.
         tokenizer: makes them of texts.
         dim: size of the network's condition vector.
+        words: whether a vector for each word is added beside the text's last feature, whatever their order.
 
     Raises:
         ValueError: in calls, for y that are no such tokens.
     """
 
     null: Tensor
-    edges: ClassVar[tuple[str, ...]] = ("pooled",)
+    edges: ClassVar[tuple[str, ...]] = ("pooled", "words")
 
-    def __init__(self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int) -> None:
+    def __init__(
+        self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, words: bool = True
+    ) -> None:
         super().__init__()
         self.net, self.text, self.tokenizer = net, text, tokenizer
         self.norm, self.pooled = nn.LayerNorm(text.width), nn.Linear(text.width, dim)
+        self.words = nn.Embedding(tokenizer.vocabulary, dim) if words else None
+        if self.words is not None:
+            nn.init.normal_(self.words.weight, std=0.3)
         self.register_buffer("null", tokenizer([""])[0], persistent=False)
 
     def check_guide(self, y: Tensor, batch: int) -> None:
@@ -57,7 +65,10 @@ class Captioned(nn.Module):
         tokens = made_of(y, self, "tokens", lambda: self.text(y)[0])  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        return self.net(x, t, context=(tokens, y != self.tokenizer.padding), more=self.pooled(last), beside=beside)
+        more = self.pooled(last)  # (B, dim)
+        if self.words is not None:
+            more = more + (self.words(y) * (y < self.tokenizer.start)[..., None]).sum(1)
+        return self.net(x, t, context=(tokens, y != self.tokenizer.padding), more=more, beside=beside)
 
 
 class CaptionedBeside(Captioned):
@@ -68,7 +79,7 @@ class CaptionedBeside(Captioned):
     given guide keeps its image (`null_like`), as classifier-free guidance wants it.
 
     Args:
-        net, text, tokenizer, dim: as in `Captioned`; the network has room for an image `beside`.
+        net, text, tokenizer, dim, words: as in `Captioned`; the network has room for an image `beside`.
         shape: of the image, (C, H, W). One of another size than x is scaled to it, bilinearly.
 
     Raises:
@@ -89,9 +100,10 @@ class CaptionedBeside(Captioned):
     """
 
     def __init__(
-        self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, shape: tuple[int, ...]
-    ) -> None:
-        super().__init__(net, text, tokenizer, dim)
+        self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, shape: tuple[int, ...],
+        words: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(net, text, tokenizer, dim, words)
         self.shape = tuple(shape)
         self.null = self.guide(self.null[None], torch.zeros(1, *shape))[0]
 

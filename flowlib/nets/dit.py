@@ -5,7 +5,6 @@ and guide enter by "adaLN-Zero": every block's scales, shifts and gates are comp
 starts at zero. So every block starts as the identity, and the network starts at 0.
 """
 
-import math
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from flowlib.checks import check_count, check_image_shape
 from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import Context, joined_mask
-from flowlib.nets.embeddings import Condition, zero_init
+from flowlib.nets.embeddings import Condition, position_table, zero_init
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:
@@ -29,18 +28,6 @@ def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     """The inverse of `patchify`: (B, N, C patch^2) -> (B, C, height, width)."""
     cells = tokens.reshape(len(tokens), height // patch, width // patch, -1, patch, patch)
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, height, width)
-
-
-def position_table(rows: int, columns: int, dim: int) -> Tensor:
-    """Where each patch lies, as sines and cosines of its column and of its row: (rows columns, dim), float32.
-
-    A quarter of `dim` each, at frequencies from 1 down to 1/10000 radians a patch (Vaswani et al. 2017, section 3.5).
-    """
-    frequency = torch.exp(torch.arange(dim // 4) * (-math.log(10000) / (dim // 4)))  # (dim / 4,)
-    row = torch.arange(rows)[:, None, None] * frequency
-    column = torch.arange(columns)[None, :, None] * frequency
-    parts = [column.sin(), column.cos(), row.sin(), row.cos()]
-    return torch.cat([part.expand(rows, columns, -1) for part in parts], dim=2).reshape(rows * columns, dim)
 
 
 def xavier_init(layer: nn.Linear) -> nn.Linear:

@@ -12,6 +12,18 @@ from flowlib.checks import check_count
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
+def position_table(rows: int, columns: int, dim: int) -> Tensor:
+    """Where each patch lies, as sines and cosines of its column and of its row: (rows columns, dim), float32.
+
+    A quarter of `dim` each, at frequencies from 1 down to 1/10000 radians a patch (Vaswani et al. 2017, section 3.5).
+    """
+    frequency = torch.exp(torch.arange(dim // 4) * (-math.log(10000) / (dim // 4)))  # (dim / 4,)
+    row = torch.arange(rows)[:, None, None] * frequency
+    column = torch.arange(columns)[None, :, None] * frequency
+    parts = [column.sin(), column.cos(), row.sin(), row.cos()]
+    return torch.cat([part.expand(rows, columns, -1) for part in parts], dim=2).reshape(rows * columns, dim)
+
+
 class TimeEmbedding(nn.Module):
     """Sines and cosines of t at geometric frequencies, then a two-layer network (Ho et al. 2020, appendix B).
 

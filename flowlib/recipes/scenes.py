@@ -20,11 +20,12 @@ _CONV: dict[str, Any] = {"channels": (32, 64, 128), "heads": 4}
 _SAID: dict[str, Any] = {"captions": ("noisy", "noisy", "short", "caption")}
 _CLIP = Training(optimiser="muon", steps=1200, batch_size=512, lr=3e-3, matrix_lr=0.015, ema=0.995)
 _FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
-# A caption says where things are: a transformer, whose patches know their places, learns that in a fifth of the steps
-# that a U-Net of the same size needs (benchmarks/painters.py).
-_DIT: dict[str, Any] = {"net": "dit", "net_args": {"patch": 2, "width": 96, "depth": 6, "heads": 4, "gates": True}}
-_UNET: dict[str, Any] = {"depth": 1, "patch": 2, "dim": 128, "gates": True}
-_SMALL = {"channels": (32, 48), "attention": (1,), "dim": 64}
+# At full size: of a stroke, which is one or two pixels wide, a stem of 2 x 2 pixels keeps too little.
+_UNET: dict[str, Any] = {
+    "net_args": {"channels": (32, 96), "depth": 1, "attention": (1,), "patch": 1, "dim": 128, "gates": True}
+}
+_LARGE = {"channels": (40, 64, 96), "depth": 1, "attention": (2,), "patch": 2, "dim": 128, "gates": True}
+_SMALL = {"channels": (32, 48), "depth": 1, "attention": (1,), "patch": 2, "dim": 64, "gates": True}
 _PAINTER: dict[str, Any] = {"optimiser": "muon", "lr": 3e-3, "matrix_lr": 0.015, "ema": 0.998}
 
 RECIPES = (
@@ -53,31 +54,31 @@ RECIPES = (
     Recipe(
         name="scenes-text",
         data="scenes",
-        system=GlideSystem(**_DIT, **_FLOW),
-        training=Training(steps=12_000, **_PAINTER),
+        system=GlideSystem(**_UNET, **_FLOW),
+        training=Training(steps=10_000, **_PAINTER),
     ),
     Recipe(
         name="scenes-inpainter",
         data="scenes",
-        system=InpainterSystem(**_DIT, **_FLOW),
-        training=Training(optimiser="muon", steps=4000, lr=1e-3, matrix_lr=0.005, ema=0.998),
+        system=InpainterSystem(**_UNET, **_FLOW),
+        training=Training(optimiser="muon", steps=3000, lr=1e-3, matrix_lr=0.005, ema=0.998),
     ),
     Recipe(
         name="scenes-upsampler",
         data="scenes-32",
-        system=UpsamplerSystem(net_args=_UNET | {"channels": (40, 64, 96), "attention": (1, 2)}, **_FLOW),
-        training=Training(steps=6000, **_PAINTER),
+        system=UpsamplerSystem(net_args=_LARGE, **_FLOW),
+        training=Training(steps=5000, **_PAINTER),
     ),
     Recipe(
         name="scenes-secondary",
         data="scenes",
-        system=DiscoSystem(net_args=_UNET | _SMALL, **_FLOW),
+        system=DiscoSystem(net_args=_SMALL, **_FLOW),
         training=Training(steps=4000, **_PAINTER),
     ),
     Recipe(
         name="scenes",
         data="scenes",
-        system=FlowSystem(guided=False, **_DIT, **_FLOW),
-        training=Training(steps=8000, **_PAINTER),
+        system=FlowSystem(guided=False, **_UNET, **_FLOW),
+        training=Training(steps=6000, **_PAINTER),
     ),
 )

@@ -35,7 +35,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
     "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
-    "painters networks --steps 1 --sampling-steps 1": (r"^(transformer|U-Net) .* ± ", 2),
+    "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
     "painters speed --batch 2": (r"^(GLIDE|no words|semantic|Disco).*\.\d$", 7),
     "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
         r"^(lin|cos).*L_",

@@ -12,6 +12,7 @@ from flowlib.nets import DiT, UNet
 from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import AttentionBlock
 from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.embeddings import position_table
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
 from flowlib.regression import drop_guide
@@ -56,8 +57,10 @@ def test_the_caption_is_read_by_all_attention_layers_and_beside_time(kind: str) 
     joined = [layer for layer in net.net.modules() if isinstance(layer, Attention)]
     assert joined
     assert all(layer.joined for layer in joined)
-    # Each way alone is enough to tell captions apart: cut the one, then the other.
-    for cut in (net.pooled, *(layer.kv for layer in joined)):
+    # Each way alone is enough to tell captions apart; with all of them cut, nothing is.
+    assert net.words is not None
+    for cut in (net.words, net.pooled, *(layer.kv for layer in joined)):
+        assert not torch.allclose(net(X, T, y)[0], net(X, T, net.tokenizer(["a blue two"] * 3))[0], atol=1e-5)
         nn.init.zeros_(cut.weight)
     gone = net(X, T, y)
     assert torch.allclose(gone[0], net(X, T, net.tokenizer(["a blue two"] * 3))[0], atol=1e-6)
@@ -94,7 +97,7 @@ def test_joined_attention_is_one_softmax_over_words_and_pixels() -> None:
     x, words = torch.randn(2, 8, 3, 3), torch.randn(2, 4, 5)
     counts = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]).bool()
     found = block(x, torch.zeros(2, 1), (words, counts))
-    pixels = block.norm(x).flatten(2).transpose(1, 2)
+    pixels = block.norm(x).flatten(2).transpose(1, 2) + position_table(3, 3, 8)  # each is told its place
     q, k, v = block.attention.qkv(pixels).chunk(3, dim=2)
     for i in range(2):
         k2, v2 = block.attention.kv(words[i, counts[i]]).chunk(2, dim=1)
