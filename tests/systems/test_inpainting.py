@@ -259,6 +259,11 @@ def test_an_upsampler_learns_and_keeps_more_than_it_did(tmp_path: Path, painter:
     assert float((small - torch.nn.functional.avg_pool2d(batch["x"], 2)).abs().max()) < 1 / 255 + 1e-6
     images = run.sample(net.guide(net.tokenizer(batch["caption"]), small), steps=3, scale=2.0)
     assert images.shape == (4, 3, 32, 32)
+    rows = {row["samples"]: row for row in evaluate_run(run, samples=40, scales=(1.0,), steps=2)}
+    assert rows["test scenes"]["detail"] == pytest.approx(1)
+    assert float(rows["test scenes"]["kept"]) > 45  # but for the rounding to 8 bits
+    assert rows["bilinear"]["detail"] == 0
+    assert set(rows) == {"test scenes", "bilinear", "w = 1"}
     out = tmp_path / "large.png"
     arguments = ["paint", "a red seven", "--model", str(painter), "--steps", "2", "--out", str(out)]
     assert main([*arguments, "--upsampler", str(tmp_path / "run")]) == 0
