@@ -87,6 +87,10 @@ class Field:
         """Labels as int64, since a smaller kind of integer may lack the null label; other guides as they are."""
         return y.long() if isinstance(self.null, int) else y
 
+    def without(self, y: Tensor) -> Tensor | None:
+        """What to ask for in the place of y when nothing is asked for: None, or what of y is never dropped."""
+        return None
+
     def null_like(self, y: Tensor) -> Tensor:
         """A batch of null guides, shaped like `y`; a ValueError if the field takes no guide."""
         if self.null is None:

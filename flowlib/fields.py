@@ -67,6 +67,9 @@ class Model(nn.Module, Field):
         own = getattr(self.net, "null_like", None)
         return super().null_like(y) if own is None else own(y)
 
+    def without(self, y: Tensor) -> Tensor | None:
+        return self.null_like(y) if hasattr(self.net, "null_like") else None
+
 
 class MixtureField(Field):
     """The exact field when the data are a Gaussian mixture, sum_k weight_k N(mean_k, std_k^2 I).

@@ -35,6 +35,9 @@ class _Guided(Field):
     def null_like(self, y: Tensor) -> Tensor:
         return self.field.null_like(y)
 
+    def without(self, y: Tensor) -> Tensor | None:
+        return self.field.without(y)
+
 
 class ClassifierFreeGuidance(_Guided):
     """(1 - w) u(x|null) + w u(x|y), and the score likewise, in one batched call of the field (Ho & Salimans 2022).
@@ -54,18 +57,22 @@ class ClassifierFreeGuidance(_Guided):
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         if y is None:
             return self.field.predict(x, t, None)
-        if self.scale == 0:  # not y = None: of some guides, such as a caption beside an image, a part is never dropped
-            return self.field.predict(x, t, made_of(y, self.field, "null", lambda: self.null_like(y)))
+        if self.scale == 0:
+            return self.field.predict(x, t, self.without(y))
         if self.scale == 1:
             return self.field.predict(x, t, y)
+        conditional, unconditional = self.both(x, t, y)
+        return unconditional + self.scale * (conditional - unconditional)
+
+    def both(self, x: Tensor, t: float | Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The field's predictions with the guide and with its null guide, from one call for 2 B samples."""
         check_tensor("x", x, finite=False)
         self.field.guide_fits(y, x)
         if isinstance(t, Tensor) and t.ndim:
             t = torch.cat([t, t])
         guides = made_of(y, self.field, "and null", lambda: torch.cat([self.as_guide(y), self.null_like(y)]))
-        both = self.field.predict(torch.cat([x, x]), t, guides)
-        conditional, unconditional = both.chunk(2)
-        return unconditional + self.scale * (conditional - unconditional)
+        conditional, unconditional = self.field.predict(torch.cat([x, x]), t, guides).chunk(2)
+        return conditional, unconditional
 
 
 LogProb = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x (B, ...), t (B,), y (B, ...) or None) -> (B,)
