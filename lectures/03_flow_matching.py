@@ -565,6 +565,8 @@ print("mean square error of the velocity:", {name: round(value, 4) for name, val
 times_worse = (by_time["conditional target"] / by_time["marginal target"])[grid < 0.45]
 print(f"conditional / marginal before t = 0.45: {times_worse.min():.0f} to {times_worse.max():.0f}")
 assert fast or excess["marginal target"] < excess["conditional target"] < 0.02 * level
+apart = (sum(losses_conditional[-100:]) - sum(losses_marginal[-100:])) / 100
+assert fast or abs(apart / level - 1) < 0.05  # the gap of the two losses is C
 assert fast or (times_worse > 5).all()
 assert fast or times_worse.median() > 10
 
@@ -675,6 +677,7 @@ axes[1].legend()
 plt.show()
 centre = sample_ode(ring, begin, steps=1, method="euler")
 assert (centre - means.float().mean(0)).norm(dim=1).max() < 1e-3, "one step on the linear path lands on E[z]"
+assert abs(few["linear"][0] - energy_distance(centre, target)) < 1e-6
 for key in (lambda name: name, lambda name: (name, 61), lambda name: (name, 62)):
     assert all(few[key("trigonometric")][i] < few[key("linear")][i] for i in range(4))
 print(f"2,000 points of data from 2,000 others: {draws.min():.4f} to {draws.max():.4f}", end="; 32 steps: ")
@@ -742,6 +745,9 @@ for ax, name, paired in ((axes[0], "independent", noise), (axes[1], "minibatch O
 axes[0].legend(loc="upper left", fontsize=8)
 plt.show()
 unpaired = 2 * (1 + data_variance)  # E|z - eps|^2 when they are independent; both have mean 0
+z, noise = ring.sample(40_000, seeded(63))[0], torch.randn(40_000, 2, generator=seeded(64))
+lengths = (z - noise).square().sum(1)
+assert abs(lengths.mean() - unpaired) < 4.5 * lengths.std() / math.sqrt(len(lengths))
 shortest = [unpaired]
 for size in (16, 64, 256):
     g = seeded(28)
@@ -899,6 +905,7 @@ def late_times(count, generator=None):
     return ((1 + 8 * independent_times(count, generator)).sqrt() - 1) / 2
 
 
+assert abs(late_times(100_000, seeded(65)).mean() - 7 / 12) < 0.005  # the mean of t (1/2 + t)
 ways_to_draw = {
     "independent uniform": {"time": independent_times},
     "one time for the whole batch": {"time": lambda n, g: independent_times(1, g).expand(n)},
@@ -1191,6 +1198,7 @@ assert fast or abs(mass - 1) < 0.03
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
 cell = (pixels / (math.sqrt(3) / 2) + 2).floor()
 truth = ((cell.sum(1) % 2 == 0) & ((cell >= 0) & (cell < 4)).all(1)).float() / 6
+assert abs(float(truth.sum()) * (5 / side) ** 2 - 1) < 0.05  # eight squares with the area 3/4 each
 for ax, values, title in ((axes[0], truth.reshape(side, side).T, "density of the data"), (axes[1], image, "learned")):
     picture = ax.imshow(values, origin="lower", extent=(-2.5, 2.5, -2.5, 2.5), cmap="gray_r", vmin=0, vmax=0.3)
     ax.set(title=title, xticks=[], yticks=[])
