@@ -117,6 +117,26 @@ def needs(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.skipif(absent, reason="MNIST is not here: FLOWLIB_DATA"))
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "scale", "row", "figure", "within"),
+    [
+        ("scenes-text", 3.0, "w = 3", "one", 0.06),
+        ("scenes-inpainter", 3.0, "w = 3", "colour", 0.06),
+        ("scenes-upsampler", 1.0, "w = 1", "psnr", 0.5),
+        ("scenes", None, "no guide", "2 found", 0.1),
+        ("scenes-secondary", None, "no guide", "2 found", 0.1),
+    ],
+)
+def test_shipped_painters_paint_as_they_did(
+    name: str, scale: float | None, row: str, figure: str, within: float
+) -> None:
+    options: dict[str, Any] = {"samples": 200} | ({} if scale is None else {"scales": (scale,)})
+    (measured,) = [one for one in evaluate_run(load_pretrained(name), **options) if one["samples"] == row]
+    (shipped,) = [one for one in describe_weights(name)["figures"] if one["samples"] == row]
+    assert measured[figure] == pytest.approx(shipped[figure], abs=within)
+
+
 @pytest.mark.parametrize("name", [needs(name) for name in zoo.names() if name.startswith(("judge", "clip"))])
 def test_shipped_figures_are_measured_again(name: str) -> None:
     for row, shipped in zip(evaluate_run(load_pretrained(name)), describe_weights(name)["figures"], strict=True):
