@@ -21,7 +21,7 @@ class Edits(NamedTuple):
         images: the scenes (N, 3, H, W).
         known: (N, 1, H, W), 0 in the hole.
         texts: captions of what shall be.
-        rest: captions of what must stay: the other digit where there is one; else the scene as it shall be.
+        rest: of the other digit, which must stay; "" where there is none.
     """
 
     images: Tensor
@@ -54,5 +54,5 @@ def edits_of(scenes: Dataset, count: int, seed: int = 0) -> Edits:
         new = Thing(*others[int(torch.randint(len(others), (), generator=generator))], size, place)
         things = [new, *(Thing(*thing) for thing in row[1:] if thing[0] >= 0)]
         texts.append(descriptive(things, paper))
-        rest.append(descriptive(things[1:], paper) if len(things) > 1 else texts[-1])
+        rest.append(descriptive(things[1:], paper) if len(things) > 1 else "")
     return Edits(batch["x"], 1 - hole[:, None].float(), texts, rest)

@@ -90,8 +90,8 @@ class InpainterSystem(GlideSystem):
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: Any) -> Sequence[Row]:
         """Rows of edits: in a hole around one digit of a test scene, another one is asked for by the caption.
 
-        "all" and its like are the shares that the judge reads as the new caption says; "rest" those of scenes whose
-        other digit, or whose background, is read as before; "moved" is the largest change of a known pixel. The last
+        "all" and its like are the shares that the judge reads as the new caption says; "rest" that of scenes of two
+        digits whose other one is read as it was; "moved" is the largest change of a known pixel. The last
         row is the base, which is only shown the known pixels noised.
         """
         edits = edits_of(data.test, min(request.samples, len(data.test)))
@@ -122,6 +122,8 @@ class InpainterSystem(GlideSystem):
 
 def scored(name: str, images: Tensor, edits: Edits) -> Row:
     """What the judge reads in edited images."""
-    row: Row = {"samples": name, **shares(compare_captions(images.clamp(-1, 1), edits.texts))}
-    row["rest"] = shares(compare_captions(images.clamp(-1, 1), edits.rest))["all"]
+    x, two = images.clamp(-1, 1), [i for i, text in enumerate(edits.rest) if text]
+    row: Row = {"samples": name, **shares(compare_captions(x, edits.texts))}
+    other = compare_captions(x[two], [edits.rest[i] for i in two])
+    row["rest"] = sum(all(one[key] for key in ("digit", "colour", "size", "place")) for one in other) / len(other)
     return row | {"moved": float(((images - edits.images) * edits.known).abs().max())}

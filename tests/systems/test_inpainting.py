@@ -126,7 +126,8 @@ def test_edits_ask_for_another_digit_where_one_is_and_leave_the_other() -> None:
         assert (new.things[0].size, new.things[0].place) == (old.things[0].size, old.things[0].place)
         assert new.things[1:] == old.things[1:]
         assert new.background == old.background
-        assert edits.rest[i] == (text if len(new.things) == 1 else edits.rest[i])
+        assert bool(edits.rest[i]) == (len(new.things) == 2)
+        assert not edits.rest[i] or read_caption(edits.rest[i]).things == old.things[1:]
     hole = edits.known[:, 0] == 0
     assert bool((hole | ~batch["masks"][:, 0]).all())  # the digit lies in its hole
     assert not bool((hole & batch["masks"][:, 1]).any())  # the other does not
@@ -182,6 +183,7 @@ def test_the_report_of_edits_tells_right_from_wrong(inpainter: Path) -> None:
     assert list(rows) == ["before", "no hole's digit", "w = 2", "replaced, w = 2"]
     assert float(rows["before"]["digit"]) < 0.1  # it is to become another
     assert float(rows["before"]["size"]) > 0.9
+    assert float(rows["before"]["rest"]) > 0.9
     assert float(rows["w = 2"]["moved"]) == 0
     assert float(rows["replaced, w = 2"]["moved"]) < 1e-5
 
