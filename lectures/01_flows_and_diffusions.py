@@ -399,6 +399,11 @@ fine = time_grid(1000).requires_grad_()
 L = float(rate.abs().max())
 exact_paths = exact_flow(starts, time_grid(1000))  # (41, 1001)
 M = float((exact_paths.diff(n=2, dim=1) * 1000**2).abs().max()) * 1.01  # differences of the exact path, and a margin
+ones = torch.ones(1001, dtype=torch.float64)
+_, bend = torch.func.jvp(
+    lambda t: torch.func.jvp(lambda s: exact_flow(starts, s), (t,), (ones,))[1], (time_grid(1000),), (ones,)
+)
+assert 1 < M / float(bend.abs().max()) < 1.02  # bend is x''
 bound = [M * math.expm1(L) / (2 * L) / n for n in counts]
 assert all(limit / 20 < error <= limit for error, limit in zip(errors["euler"], bound, strict=True))
 
@@ -507,6 +512,9 @@ refinements = [2**k for k in range(1, 15)]
 increments = torch.randn(2**14, 8, generator=generator, dtype=torch.float64) * 2**-7  # of 8 paths, with h = 2^-14
 squares = torch.stack([increments.reshape(n, -1, 8).sum(dim=1).square().sum(dim=0) for n in refinements])
 assert bool(((squares[-1] - 1).abs() < 6 * math.sqrt(2 / 2**14)).all())  # six standard deviations
+
+tossed = coins(256, 4000, seeded(17))[-1]
+assert abs(float(tossed.var()) - 1) < 6 * math.sqrt(2 / 4000)
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
 for steps, colour in [(16, PALE), (256, GREY), (4096, INK)]:
@@ -965,6 +973,8 @@ for seed in (6, 13, 14):
         assert abs(share - 0.5) < 4.5 * 0.5 / math.sqrt(count)
 print({name: "energy distance / floor " + ", ".join(f"{r:.1f}" for r in values) for name, values in ratios.items()})
 assert all(sum(values) / 3 < 2 for values in ratios.values())
+pairs = ring.sample(80 * 200, seeded(20))[0].reshape(40, 2, 200, 2)  # 40 times two sets of 200: the floor itself
+assert abs(sum(energy_distance(*pair) for pair in pairs) / 40 / (floor * count / 200) - 1) < 0.3
 
 same = noise[:1].expand(400, 2)  # one start
 reached = component(sample_sde(ring, same, steps=100, generator=generator)).bincount(minlength=8)

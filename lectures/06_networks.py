@@ -666,6 +666,7 @@ for d in (4, 16, 64, 256):
         float((-(p := (logits / s).softmax(1)) * p.clamp_min(1e-30).log()).sum(1).mean().exp()) for s in (1, d**0.5)
     ]
 assert spread[256][0] < 3 < 25 < spread[256][1]
+assert all(abs(soft / spread[4][1] - 1) < 0.05 for _, soft in spread.values())  # divided, no width looks harder
 print(format_table([
     {"d": d, "tokens looked at, undivided": f"{hard:.1f}", "divided by sqrt(d)": f"{soft:.1f}"}
     for d, (hard, soft) in spread.items()
@@ -687,6 +688,8 @@ show_source(position_table)
 #   it.
 table = position_table(7, 7, 96)  # (49, 96)
 similarity = F.normalize(table, dim=1) @ F.normalize(table, dim=1).T
+by_place = similarity.reshape(7, 7, 7, 7)
+assert torch.allclose(by_place[:5, :6, 0, 0], by_place[2:, 1:, 2, 1], atol=1e-5)  # the offset is all that counts
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.6), layout="constrained")
 axes[0].imshow(table, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
 axes[0].set(title="a row for each patch", xlabel="component", ylabel="patch")

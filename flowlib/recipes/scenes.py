@@ -24,7 +24,7 @@ _FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
 _UNET: dict[str, Any] = {
     "net_args": {"channels": (32, 96), "depth": 1, "attention": (1,), "patch": 1, "dim": 128, "gates": True}
 }
-_LARGE = {"channels": (40, 64, 96), "depth": 1, "attention": (2,), "patch": 2, "dim": 128, "gates": True}
+_LARGE = {"channels": (40, 64, 80), "depth": 1, "attention": (2,), "patch": 2, "dim": 128, "gates": True}
 _SMALL = {"channels": (32, 48), "depth": 1, "attention": (1,), "patch": 2, "dim": 64, "gates": True}
 _PAINTER: dict[str, Any] = {"optimiser": "muon", "lr": 3e-3, "matrix_lr": 0.015, "ema": 0.998}
 
@@ -67,7 +67,7 @@ RECIPES = (
         name="scenes-upsampler",
         data="scenes-32",
         system=UpsamplerSystem(net_args=_LARGE, **_FLOW),
-        training=Training(steps=5000, **_PAINTER),
+        training=Training(steps=3000, **_PAINTER),
     ),
     Recipe(
         name="scenes-secondary",
