@@ -28,9 +28,10 @@ def test_files_that_the_readme_links_to_exist() -> None:
 
 def test_commands_that_the_readme_shows_are_commands() -> None:
     from flowlib.cli.app import app
+    from flowlib.cli.systems import declared
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    known |= {group.name for group in app.registered_groups}
+    known |= {group.name for group in app.registered_groups} | set(declared())
     shown = re.findall(r"^flowlib (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(shown) > 8
     assert set(shown) <= known

@@ -21,7 +21,7 @@ from flowlib.training import Training
 BASE = flow_recipe(steps=10)
 LATENT = flow_recipe(name="l", steps=10, first_stage=FirstStage(steps=5))
 SPECS = {"digits": Spec((1, 8, 8), 10, 17), "mnist": Spec((1, 28, 28), 10, 256), "scenes": Scenes().spec}
-SPECS["scenes-32-mnist"] = dataclasses.replace(Scenes().spec, shape=(3, 32, 32))
+SPECS["scenes-32"] = SPECS["scenes-32-mnist"] = dataclasses.replace(Scenes().spec, shape=(3, 32, 32))
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), BASE, LATENT], ids=lambda recipe: recipe.name)
@@ -43,7 +43,7 @@ def test_every_named_recipe_builds_networks_of_its_data(name):
 def test_every_named_flow_predicts_what_it_says_for_samples_of_its_data(name):
     recipe = find_recipe(name)
     spec = SPECS.get(recipe.data, Spec((2,), 2))
-    module = build(recipe, spec)
+    module = build(recipe, spec, load_parts(recipe.system, torch.device("cpu"))[0])
     shape = latent_shape(module, spec)
     assert (shape != spec.shape) == isinstance(module, LatentModel)
     assert module.predict(torch.zeros(2, *shape), 0.5).shape == (2, *shape)
