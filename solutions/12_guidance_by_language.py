@@ -472,7 +472,8 @@ for shape, places in (((1, 5, 3), 9), ((4, 2, 7), 2), ((2, 16, 8), 3)):
 #
 # The posterior of $z_k$ given $x$ is a softmax. Energies may be as large as 1000, and $t$ as near to 1 as 0.99.
 #
-# **Without:** automatic differentiation (`torch.autograd`, `torch.func`), `MixtureField`, `EnergyGuidance`.
+# **Without:** automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`), `MixtureField`,
+# `EnergyGuidance`.
 
 
 # %% solution="12.5"
@@ -527,8 +528,7 @@ def pull(z: Tensor) -> Tensor:
 def both(x: Tensor, t: float, points: Tensor, energies: Tensor, slope: Callable = pull) -> tuple[Tensor, Tensor]:
     """The answer's gradients, if they are finite and leave their arguments alone."""
     given = x.clone(), points.clone(), energies.clone()
-    helpers = (torch.autograd.grad, torch.autograd.backward, MixtureField, EnergyGuidance)
-    with unaided(*helpers):
+    with unaided(torch.autograd.grad, torch.autograd.backward, MixtureField, EnergyGuidance):
         found = exact_gradient(given[0], t, given[1], given[2]), mean_gradient(given[0], t, given[1], slope)
     for name, one, old in zip(("x", "points", "energies"), given, (x, points, energies), strict=True):
         assert torch.equal(one, old), f"{name} was changed: work on a new tensor"
