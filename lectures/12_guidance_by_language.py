@@ -336,7 +336,7 @@ assert left < 0.05
 #
 # **The third remedy: an encoder that reads noised images.** Train it on $x_t$ and it can be exact.
 #
-# **Proposition 4.** Each of these has $\log h_t$, up to a constant, as its best answer:
+# **Proposition 2.** Each of these has $\log h_t$, up to a constant, as its best answer:
 #
 # - For $\ell \le 0$: ask of each $z$ a question whose answer is *yes* with probability $e^{\ell(z)}$. A classifier that
 #   is shown $(x_t, t)$ and trained by cross-entropy learns $P(\text{yes} \mid x_t) = h_t(x_t)$.
@@ -439,7 +439,7 @@ if not fast:
 # energy is a multiple of the cosine, as in lecture 11. Disco Diffusion descends another distance,
 # $$d(a, b) = 2 \arcsin^2 \frac{\lVert a - b\rVert}{2} . \tag{5}$$
 #
-# **Proposition 2.** For unit vectors $d(a, b) = \theta^2 / 2$, half the square of the length of the shortest way on the
+# **Proposition 3.** For unit vectors $d(a, b) = \theta^2 / 2$, half the square of the length of the shortest way on the
 # sphere. On the sphere its gradient has the length $\theta$, and points away from $b$ along that way; that of the
 # cosine has the length $\sin\theta$.
 #
@@ -509,7 +509,7 @@ plt.show()
 # **What averaging does.** Show the network not $x$ but many *views* of it, $A x$ with a random $A$: crops, grey ones,
 # slightly turned ones, with a little noise. Descend the mean.
 #
-# **Proposition 3.** Let $\bar\ell(x) = \mathbb E_A\, \ell(A x)$ with random linear maps $A$, and assume that derivative
+# **Proposition 4.** Let $\bar\ell(x) = \mathbb E_A\, \ell(A x)$ with random linear maps $A$, and assume that derivative
 # and expectation may be exchanged.
 #
 # - $\nabla \bar\ell(x) = \mathbb E_A\, A^\top \nabla \ell(A x)$. So the mean over $N$ independent views is an unbiased
@@ -570,7 +570,7 @@ assert (torch.fft.fft2(moved) - passed[:, None] * passed * torch.fft.fft2(patter
 assert abs(float(passed[0] - 1)) < 1e-12 < 0.4 > float(passed[6:11].abs().max())  # short waves are damped
 
 # %% [markdown]
-# How many views are enough? By proposition 3 two independent estimates agree with a cosine near $1/(1 + \nu/N)$. Here
+# How many views are enough? By proposition 4 two independent estimates agree with a cosine near $1/(1 + \nu/N)$. Here
 # are 64 gradients, each of one random inner view, of the distance of scenes to captions of *other* scenes. From them
 # come $\nu$ and what is to be expected of $N$ views. Beside it, how much of the gradient is fine pattern: the share of
 # its power in waves shorter than four pixels.
@@ -691,7 +691,7 @@ plt.show()
 #
 # **The bound is a budget.** (Disco's "clamp_max", but for the whole picture at once, so that the direction stays.)
 #
-# **Proposition 6.** On the linear path let a vector $\gamma$ be added to the score at $t$. The DDIM step to $s$ without
+# **Proposition 5.** On the linear path let a vector $\gamma$ be added to the score at $t$. The DDIM step to $s$ without
 # noise then ends at $\gamma\, (s - t)\, \beta_t / \alpha_t$ from where it would have ended. So if $\gamma$ has a root
 # mean square of at most $B$ in each of $n$ equal steps, of which the first is not guided, the steps move a picture by
 # at most
@@ -934,7 +934,7 @@ plt.show()
 #
 # **What does a Gram matrix compare?** (Gatys et al. 2016 found it by trying; Li et al. 2017 said why.)
 #
-# **Proposition 5.** Let the features of a picture's places be a sample of a law $P$ of features.
+# **Proposition 6.** Let the features of a picture's places be a sample of a law $P$ of features.
 #
 # - $G = \frac1C\, \mathbb E_{f \sim P}[f f^\top]$: the *second moments* of features over places, up to $1/C$. Whoever
 #   exchanges places changes nothing.
@@ -1162,7 +1162,7 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # | what one sees | what happened |
 # |---|---|
 # | the score rises, the pictures do not change | the picture alone was shown: cut-outs and augmentations are missing |
-# | pictures are blank, or of one colour | the first steps were guided too hard: a smaller bound (proposition 6) |
+# | pictures are blank, or of one colour | the first steps were guided too hard: a smaller bound (proposition 5) |
 # | guidance does nothing at all | a clean encoder at noised images; or the gradient was detached from the flow |
 # | a picture of what was to be avoided | a negative sum of weights was divided by, and not its absolute value |
 # | NaN after some steps | an arcsine or a square root at the end of its range; a gradient of zero divided by its size |

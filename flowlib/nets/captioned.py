@@ -1,9 +1,9 @@
 """A network that is told what to draw by a text, or by a text and an image: GLIDE's.
 
 The text's last feature is added to the embedding of time, where a label's would be, and all of its tokens' features are
-joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). Beside the last feature a
-vector for each word is added, which GLIDE, trained thousands of times as long, does without: here it is what makes
-digits be learned in minutes (`benchmarks/painters.py networks`). An image, such as the known
+joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). Each token is also read with
+its neighbours, by a convolution, which GLIDE, trained thousands of times as long, does without: here it is what makes
+digits be learned in minutes, and each where it belongs (`benchmarks/painters.py networks`). An image, such as the known
 part of the one that is drawn, is laid beside the noised one (section 2.4).
 """
 
@@ -13,12 +13,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_tensor
+from flowlib.checks import check_count, check_tensor
 from flowlib.known import is_so, made_of
 from flowlib.nets.dit import DiT
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
 from flowlib.nets.unet import UNet
+
+
+class Phrases(nn.Module):
+    """Tokens (B, N) -> (B, N, width): each with its neighbours, by a convolution over the vectors of words.
+
+    Attention has to learn that a colour and the digit behind it belong together, and it learns that late; here they
+    meet in one linear map. So et al. (2021, section 4.2) put convolutions of tokens into attention for a like reason.
+
+    Args:
+        vocabulary: tokens 0 ... vocabulary - 1.
+        width: size of a vector.
+        reach: tokens that are read at a time, an odd number: as many before as behind.
+        padding: a token that counts for nothing.
+
+    Raises:
+        ValueError: for a size that does not fit.
+
+    Example:
+        >>> import torch
+        >>> phrases = Phrases(vocabulary=9, width=8, reach=3, padding=0)
+        >>> tuple(phrases(torch.tensor([[4, 2, 7, 0]])).shape)
+        (1, 4, 8)
+    """
+
+    edges: ClassVar[tuple[str, ...]] = ("word",)  # what Muon leaves to AdamW
+
+    def __init__(self, vocabulary: int, width: int, reach: int, padding: int) -> None:
+        super().__init__()
+        if check_count("reach", reach) % 2 == 0:
+            raise ValueError(f"reach must be odd, got {reach}")
+        self.word = nn.Embedding(check_count("vocabulary", vocabulary), check_count("width", width))
+        self.mix = nn.Conv1d(width, width, reach, padding=reach // 2)
+        self.padding = padding
+
+    def forward(self, y: Tensor) -> Tensor:
+        words = self.word(y) * (y != self.padding)[..., None]
+        return self.mix(words.transpose(1, 2)).transpose(1, 2)
 
 
 class Captioned(nn.Module):
@@ -29,24 +66,20 @@ class Captioned(nn.Module):
         text: reads the tokens; one that is not causal lets every token see the whole text.
         tokenizer: makes them of texts.
         dim: size of the network's condition vector.
-        words: whether a vector for each word is added beside the text's last feature, whatever their order.
+        reach: neighbouring tokens that are read together, an odd number, and added to the text's features; 0 for none.
 
     Raises:
         ValueError: in calls, for y that are no such tokens.
     """
 
     null: Tensor
-    edges: ClassVar[tuple[str, ...]] = ("pooled", "words")
+    edges: ClassVar[tuple[str, ...]] = ("pooled",)
 
-    def __init__(
-        self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, words: bool = True
-    ) -> None:
+    def __init__(self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, reach: int = 5) -> None:
         super().__init__()
         self.net, self.text, self.tokenizer = net, text, tokenizer
         self.norm, self.pooled = nn.LayerNorm(text.width), nn.Linear(text.width, dim)
-        self.words = nn.Embedding(tokenizer.vocabulary, dim) if words else None
-        if self.words is not None:
-            nn.init.normal_(self.words.weight, std=0.3)
+        self.phrases = Phrases(tokenizer.vocabulary, text.width, reach, tokenizer.padding) if reach else None
         self.register_buffer("null", tokenizer([""])[0], persistent=False)
 
     def check_guide(self, y: Tensor, batch: int) -> None:
@@ -59,16 +92,19 @@ class Captioned(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.told(x, t, self.null.expand(len(x), -1) if y is None else y)
 
+    def read(self, y: Tensor) -> Tensor:
+        """The features of a text's tokens y (B, length): (B, length, width)."""
+        tokens = self.text(y)[0]
+        return tokens if self.phrases is None else tokens + self.phrases(y)
+
     def told(self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None) -> Tensor:
         """The network under texts y (B, length), with images beside x or none."""
         # In sampling, one text is read once for all steps.
-        tokens = made_of(y, self, "tokens", lambda: self.text(y)[0])  # (B, length, width)
+        tokens = made_of(y, self, "tokens", lambda: self.read(y))  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        more = self.pooled(last)  # (B, dim)
-        if self.words is not None:
-            more = more + (self.words(y) * (y < self.tokenizer.start)[..., None]).sum(1)
-        return self.net(x, t, context=(tokens, y != self.tokenizer.padding), more=more, beside=beside)
+        context = tokens, y != self.tokenizer.padding
+        return self.net(x, t, context=context, more=self.pooled(last), beside=beside)
 
 
 class CaptionedBeside(Captioned):
@@ -79,7 +115,7 @@ class CaptionedBeside(Captioned):
     given guide keeps its image (`null_like`), as classifier-free guidance wants it.
 
     Args:
-        net, text, tokenizer, dim, words: as in `Captioned`; the network has room for an image `beside`.
+        net, text, tokenizer, dim, reach: as in `Captioned`; the network has room for an image `beside`.
         shape: of the image, (C, H, W). One of another size than x is scaled to it, bilinearly.
 
     Raises:
@@ -101,9 +137,9 @@ class CaptionedBeside(Captioned):
 
     def __init__(
         self, net: UNet | DiT, text: TextTransformer, tokenizer: Tokenizer, dim: int, shape: tuple[int, ...],
-        words: bool = True,
+        reach: int = 5,
     ) -> None:  # fmt: skip
-        super().__init__(net, text, tokenizer, dim, words)
+        super().__init__(net, text, tokenizer, dim, reach)
         self.shape = tuple(shape)
         self.null = self.guide(self.null[None], torch.zeros(1, *shape))[0]
 

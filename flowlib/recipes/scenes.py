@@ -55,7 +55,7 @@ RECIPES = (
         name="scenes-text",
         data="scenes",
         system=GlideSystem(**_UNET, **_FLOW),
-        training=Training(steps=10_000, **_PAINTER),
+        training=Training(optimiser="muon", steps=8000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
     Recipe(
         name="scenes-inpainter",

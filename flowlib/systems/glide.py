@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_choice, check_count, check_flag
+from flowlib.checks import check_choice, check_count
 from flowlib.data import Data, Spec
 from flowlib.fields import Model
 from flowlib.nets.captioned import Captioned, CaptionedBeside
@@ -41,7 +41,7 @@ class GlideSystem(FlowSystem):
         captions: columns of the data from which each sample's caption is drawn anew in every step.
         text_width, text_depth, text_heads: of the text transformer.
         vocabulary, length: tokens of the byte-pair encoding, and of a caption at most.
-        words: whether a vector for each word is added beside the text's last feature, which GLIDE does not have.
+        reach: neighbouring tokens that are also read together (`Phrases`), an odd number; 0 for none, as in GLIDE.
         dropout: how often the caption is replaced by the empty one; 0.2 in the paper.
 
     The others are those of a flow, whose guide the captions are.
@@ -62,14 +62,15 @@ class GlideSystem(FlowSystem):
     text_heads: int = 4
     vocabulary: int = 512
     length: int = 24
-    words: bool = True
+    reach: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("text_width", "text_depth", "text_heads"):
             check_count(name, getattr(self, name))
         check_choice("net", self.net, ("unet", "dit"))
-        check_flag("words", self.words)
+        if check_count("reach", self.reach, 0) and self.reach % 2 == 0:
+            raise ValueError(f"reach must be odd, or 0, got {self.reach}")
         if not self.guided or not self.captions:
             raise ValueError("guided must be true, and captions name columns of the data: a caption is the guide")
 
@@ -92,7 +93,7 @@ class GlideSystem(FlowSystem):
             self.vocabulary, self.length, tokenizer.end, tokenizer.padding, width=self.text_width,
             depth=self.text_depth, heads=self.text_heads, causal=False,
         )  # fmt: skip
-        given: Any = (net, text, tokenizer, net.condition_dim, *([shape] if shape else []), self.words)
+        given: Any = (net, text, tokenizer, net.condition_dim, *([shape] if shape else []), self.reach)
         captioned = (CaptionedBeside if shape else Captioned)(*given)
         return Model(captioned, self.path(), self.predicts)
 

@@ -11,7 +11,7 @@ from flowlib.known import remember, remembering
 from flowlib.nets import DiT, UNet
 from flowlib.nets.attention import Attention
 from flowlib.nets.blocks import AttentionBlock
-from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.captioned import Captioned, CaptionedBeside, Phrases
 from flowlib.nets.embeddings import position_table
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
@@ -58,8 +58,7 @@ def test_the_caption_is_read_by_all_attention_layers_and_beside_time(kind: str) 
     assert joined
     assert all(layer.joined for layer in joined)
     # Each way alone is enough to tell captions apart; with all of them cut, nothing is.
-    assert net.words is not None
-    for cut in (net.words, net.pooled, *(layer.kv for layer in joined)):
+    for cut in (net.pooled, *(layer.kv for layer in joined)):
         assert not torch.allclose(net(X, T, y)[0], net(X, T, net.tokenizer(["a blue two"] * 3))[0], atol=1e-5)
         nn.init.zeros_(cut.weight)
     gone = net(X, T, y)
@@ -80,13 +79,29 @@ def test_each_way_alone_carries_the_caption(kind: str) -> None:
         assert change[1].abs().max().item() < 1e-6
 
 
+def test_a_phrase_is_a_word_with_its_neighbours_and_no_other() -> None:
+    torch.manual_seed(0)
+    phrases, y = Phrases(vocabulary=20, width=8, reach=5, padding=0), torch.arange(1, 10)[None]
+    with torch.no_grad():
+        found, (mix, bias) = phrases(y), (phrases.mix.weight, phrases.mix.bias)
+        rows = F.pad(phrases.word(y)[0], (0, 0, 2, 2))  # two of nothing before and behind
+        by_hand = sum(rows[i : i + 9] @ mix[:, :, i].T for i in range(5)) + bias
+        assert torch.allclose(found[0], by_hand, atol=1e-5)
+        other = y.clone()
+        other[0, 4] = 15
+        changed = (phrases(other) - found)[0].abs().amax(1) > 1e-6
+    assert changed.tolist() == [False, False, True, True, True, True, True, False, False]
+
+
 @KINDS
 def test_what_padding_holds_changes_nothing(kind: str) -> None:
     net = make(kind)
     y = net.tokenizer(TEXTS)
     out = net(X, T, y)
+    assert net.phrases is not None
     with torch.no_grad():
         net.text.token.weight[net.tokenizer.padding] += 100
+        net.phrases.word.weight[net.tokenizer.padding] += 100
     assert torch.allclose(net(X, T, y), out, atol=1e-5)
 
 
@@ -148,6 +163,8 @@ def test_settings_that_do_not_fit_are_named() -> None:
         UNet(3, (8,), 1, None, context_dim=8)
     with pytest.raises(ValueError, match="context_dim needs classes = None"):
         DiT(3, 8, 2, width=24, depth=1, heads=2, context_dim=8)
+    with pytest.raises(ValueError, match="reach must be odd, got 4"):
+        Phrases(20, 8, 4, 0)
 
 
 def test_a_tokenizer_is_kept_with_the_weights() -> None:

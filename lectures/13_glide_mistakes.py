@@ -1,15 +1,21 @@
 """Mistakes that the asserts of lecture 13 have to notice; `flowlib course bank lectures/13` tries them."""
 
-# %% mistake="padding has a say among the words"
+# %% mistake="the sum is of places, not of words"
 """
--     words = (net.words(y) * (y < net.tokenizer.start)[..., None]).sum(1)
-+     words = net.words(y).sum(1)
+-     return (net.text.token(y) * (y < net.tokenizer.start)[..., None]).sum(1)
++     return (net.read(y) * (y < net.tokenizer.start)[..., None]).sum(1)
 """
 
-# %% mistake="the words are not put in the place of another caption's"
+# %% mistake="the last feature is that of the first token"
 """
--     vector = added_by(last)[0] + added_by(words)[1]
-+     vector = added_by(last)[0]
+-     return net.pooled(net.norm(net.read(y)[torch.arange(len(y)), ends]))
++     return net.pooled(net.norm(net.read(y)[:, 0]))
+"""
+
+# %% mistake="attention is given the last feature's caption"
+"""
+-     images = paint(field, read)
++     images = paint(field, last)
 """
 
 # %% mistake="a gate of a half"

@@ -1,0 +1,97 @@
+"""Mistakes that the asserts of lecture 08 have to notice; `flowlib course bank lectures/08` tries them."""
+
+# %% mistake="the logarithm of the noise has the wrong sign in (1)"
+"""
+-     return (log_abar.exp() * (square - 1) - torch.log(-torch.expm1(log_abar))) / (2 * math.log(2))
++     return (log_abar.exp() * (square - 1) + torch.log(-torch.expm1(log_abar))) / (2 * math.log(2))
+"""
+
+# %% mistake="the cosine chain without its offset"
+"""
+- f = torch.cos((k / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
++ f = torch.cos(k / 1000 * math.pi / 2) ** 2
+"""
+
+# %% mistake="pixel values lie 1/255 apart"
+"""
+- value = 2 / 255
++ value = 1 / 255
+"""
+
+# %% mistake="the factor of x_0 is not squared in the best variance"
+"""
+-     return (small + c**2 * error).squeeze()
++     return (small + c * error).squeeze()
+"""
+
+# %% mistake="what D does not know of a Gaussian, without its variance"
+"""
+-     gaussian = [s**2 * (1 - abar[k]) / (abar[k] * s**2 + 1 - abar[k]) for k in ks]
++     gaussian = [(1 - abar[k]) / (abar[k] * s**2 + 1 - abar[k]) for k in ks]
+"""
+
+# %% mistake="the divergence the other way round"
+"""
+- cost = torch.distributions.kl_divergence(torch.distributions.Normal(true_mean, true_variance.sqrt()), models)[0]
++ cost = torch.distributions.kl_divergence(models, torch.distributions.Normal(true_mean, true_variance.sqrt()))[0]
+"""
+
+# %% mistake="a bin is as wide as half a pixel value"
+"""
+-         density = torch.distributions.Normal(mean, std).log_prob(values) + math.log(2 / 255)
++         density = torch.distributions.Normal(mean, std).log_prob(values) + math.log(1 / 255)
+"""
+
+# %% mistake="the exact variance with the factor of x_0 not squared"
+"""
+-         return mean, small + c**2 * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
++         return mean, small + c * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
+"""
+
+# %% mistake="the posterior on the grid forgets that the signal has shrunk"
+"""
+-         weight = torch.softmax(log_prior - (x - level * nodes.T) ** 2 / (2 * noise), dim=1)
++         weight = torch.softmax(log_prior - (x - nodes.T) ** 2 / (2 * noise), dim=1)
+"""
+
+# %% mistake="the entropy in nats"
+"""
+-     entropy = -line.log_prob(z, 1.0) / math.log(2)
++     entropy = -line.log_prob(z, 1.0)
+"""
+
+# %% mistake="the last step's variance is a small one after all"
+"""
+-         "large, the last step too": partial(reverse, line, chain, variance="large"),
++         "large, the last step too": fixed_reverse(line, chain, "large"),
+"""
+
+# %% mistake="the halves of the network's output are exchanged"
+"""
+- head = model.net.net.head.weight.grad  # (2 channels, ...): the noise, then lambda
++ head = model.net.net.head.weight.grad.flip(0)
+"""
+
+# %% mistake="blank paper and ink are exchanged"
+"""
+- blank, stroke = (float(shares[4][part].mean()) for part in (~ink, ink))
++ blank, stroke = (float(shares[4][part].mean()) for part in (ink, ~ink))
+"""
+
+# %% mistake="the resampler is told the squares of the losses"
+"""
+-         sampler.update(torch.arange(1, terms.shape[1] + 1), row)
++         sampler.update(torch.arange(1, terms.shape[1] + 1), row.square())
+"""
+
+# %% mistake="draws by importance without their weights"
+"""
+- estimates = {"mean": len(m) * weights * mean[k - 1], "second moment": (len(m) * weights) ** 2 * m[k - 1]}
++ estimates = {"mean": len(m) * mean[k - 1], "second moment": (len(m) * weights) ** 2 * m[k - 1]}
+"""
+
+# %% mistake="the history counts from the noisy end"
+"""
+-     seen = seen.flip(1)[:, :200]  # k = 1 first, as in training: nothing is clipped
++     seen = seen[:, :200]
+"""
