@@ -112,7 +112,7 @@ show_source(Captioned.read, Phrases.forward, Captioned.told)
 # ### What one vector can and cannot hold
 #
 # Is one vector too small? Count. A descriptive caption of one digit is one of $72 \cdot 18 \cdot 3 = 3888$, which is
-# 12 bits; that of two, 25 bits at most. A vector of 128 numbers holds that with ease. So it is not a matter of size,
+# 12 bits; that of two, less than 23 bits. A vector of 128 numbers holds that with ease. So it is not a matter of size,
 # but of how the vector is *made*. If it is a sum of word vectors, "a red seven and a blue two" and "a blue seven and a
 # red two" have the same words, so the same sum, whatever the vectors are: two scenes, one vector. With $K$ things
 # there are $K!$ ways to pair colours with digits, and a sum of words keeps none of the $\log_2 K!$ bits that tell them
@@ -181,6 +181,9 @@ obeyed = {name: score_captions(paint_by(*two), captions) for name, two in ways.i
 phrases, net.phrases = net.phrases, None
 obeyed["both ways, tokens without neighbours"] = score_captions(paint(field, own), captions)
 net.phrases = phrases
+silenced = net.text.register_forward_hook(lambda layer, inputs, out: (torch.zeros_like(out[0]), out[1]))
+obeyed["both ways, neighbours without the transformer"] = score_captions(paint(field, own), captions)
+silenced.remove()
 KEYS = ("digit", "colour", "size", "place", "background", "all")
 print(format_table([{"the caption comes by": n} | {k: percent(v[k]) for k in KEYS} for n, v in obeyed.items()]))
 if not fast:
@@ -218,7 +221,22 @@ if not fast:
     assert bound["both ways"][0] > 0.3 > 10 * bound["both ways"][1]
 
 # %% [markdown]
-# **How to read it.** PLACEHOLDER
+# **How to read it.** Attention brings what is where: digits, colours, sizes and places. The last feature alone paints
+# none of these. What it brings is the background, which is the same everywhere, and which stands at the end of the
+# caption. And colours are not exchanged: whatever is wrong in the other pictures, it is not whose colour is whose. (To
+# cut a part out of a trained network tells what this network uses, not what it could have learned.)
+#
+# The last two rows of the first table tell something that the paper's readers may not expect. Without the neighbours
+# nothing is left. Without the *transformer* nothing is lost: in this painter it is idle. Our captions have a simple
+# grammar, in which "red" stands beside "seven", and what a word belongs to is never more than two words away. Sentences
+# of people are not like that, and there a transformer is needed.
+#
+# **Why neighbours?** A transformer could make these pairs: one head that looks at the next word is enough. In GLIDE,
+# which saw hundreds of millions of pictures, it does. But the only teacher here is the error of a velocity, in which a
+# stroke is two pixels wide. One reading is that a head that looks to the right is of no use before something uses what
+# it brings, and the other way round, so that neither gets a gradient. The convolution has the pair in one linear map.
+# Three trainings of 1,500 steps each, with it and without it, are in [`tables/13_networks.md`](tables/13_networks.md):
+# by how much does the error of $D$ grow when the caption names another digit?
 #
 # ### One softmax over words and patches
 #
@@ -326,15 +344,16 @@ for place in ("upper left", "lower right"):
     print(f"{place}: share of the words in the upper left and the lower right quarter, {shown}")
 
 if not fast:
-    assert float(share[:, 0].min()) > 0.9 > 2 * float(share[:, 1].mean())
-    near, opposite = (quarters["upper left"][i][1] for i in (0, 1))
-    assert near > 0.25 > 0.05 > opposite  # where the caption speaks of,
-    near, opposite = (quarters["lower right"][i][1] for i in (1, 0))
-    assert near > 0.25 > 0.05 > opposite  # and when it speaks of another place, there
+    for i in (1, 2):
+        assert quarters["upper left"][0][i] > 0.3 > 0.2 > quarters["upper left"][1][i]  # where the caption speaks of,
+        assert quarters["lower right"][1][i] > 0.3 > 0.2 > quarters["lower right"][0][i]  # and of another place, there
+        assert float(share[0, i].mean()) > 1.5 * float(share[-1, i].mean())  # less and less
+    assert float(share[0].mean()) > 2 * float(quiet[0].mean())
 
 # %% tags=["draw"]
 # alt: Two noised pictures and, for each, three 8 x 8 maps of how much of a patch's attention goes to words. The first
-#   layer's is black everywhere; the second's is dark only in the upper left, where the caption puts its first digit.
+#   layer's is grey nearly everywhere; the others are dark in the upper left, where the caption puts its first digit,
+#   and fainter in the lower right. At t = 0.75 all are paler.
 figure, axes = plt.subplots(2, 1 + len(layers), figsize=(2 * (1 + len(layers)), 4), layout="constrained")
 for row, at in zip(axes, (1, 3), strict=True):
     row[0].imshow(tile(states[round(20 * times[at])][:1], 1).numpy())
@@ -348,11 +367,11 @@ figure.colorbar(drawn, ax=axes, label="share of the words")
 plt.show()
 
 # %% [markdown]
-# Nobody asked for what is seen here. The first layer, where the U-Net has its first $8 \times 8$ pixels, has opened its
-# gate everywhere: it has made itself a layer of cross-attention. The second, in the middle of the network, opens it
-# *where the caption speaks of*: with "at the upper left" the upper left quarter gives half of its attention to the
-# words and the opposite quarter nothing, and with "at the lower right" it is the other way round. As the picture takes
-# shape, the gates of the later layers close: what is there by then is told by the other patches.
+# Nobody asked for what is seen here. In the first layer, where the U-Net has its first $8 \times 8$ pixels, all places
+# listen alike, twice as much as equal logits would make them. In the second and the third the gates open *where the
+# caption speaks of*: with "at the upper left" the upper left quarter gives about half of its attention to the words and
+# the opposite quarter a tenth, and with "at the lower right" it is the other way round. As the picture takes shape,
+# these gates close: what is there by then is told by the other patches. To the empty caption nobody listens much.
 #
 # ### What a network without places cannot paint
 #
@@ -654,9 +673,9 @@ for row in agreement.values():
 
 # %% [markdown]
 # They agree on the direction early, and less and less later (two random directions in 768 dimensions have a cosine of
-# $\pm 0.04$, and so has the pull to another caption). And CLIP's gradient is forty times too short, although (2) says
-# that scale 1 is right: its features know what a picture shows, not how quickly a density falls off. So $s$ has to be
-# raised, and with it whatever is wrong in the direction.
+# $\pm 0.04$, and so has the pull to another caption). And CLIP's gradient is fifty times too short and more, although
+# (2) says that scale 1 is right: its features know what a picture shows, not how quickly a density falls off. So $s$
+# has to be raised, and with it whatever is wrong in the direction.
 #
 # ### At equal cost
 #
@@ -726,11 +745,12 @@ print(format_table([
 if not fast:
     found = {name: row["judge"] for name, row in scores.items()}
     best_clip = max(found[name] for name in ways if name.startswith("CLIP"))
-    assert found["test scenes"] > 0.95 > 0.8 > found["w = 3"] > found["w = 1"] + 0.1 > 0.5
+    assert min(found["test scenes"], found["w = 3"]) > 0.9 > 0.8 > found["w = 1"] > 0.5
     assert found["w = 8"] < found["w = 3"] - 0.1
-    assert best_clip < found["w = 3"] - 0.05
+    assert found["w = 1"] < best_clip < found["w = 3"] - 0.1
+    assert found["CLIP, s = 16"] < found["CLIP, s = 4"] < found["CLIP, s = 1"]
     assert max(found[name] for name in ways if "empty" in name) < 0.5 * found["w = 1"]
-    assert scores["w = 3"]["guide"] > scores["test scenes"]["guide"]  # Goodhart's trap
+    assert scores["CLIP, s = 4"]["guide"] > scores["test scenes"]["guide"]  # Goodhart's trap
 
 # %%
 # alt: Three plots of the judge's share. Against the guiding CLIP's score and that of another one, the points of
@@ -762,14 +782,15 @@ SHOWN = ("w = 1", "w = 3", "w = 8", "CLIP, s = 1", "CLIP, s = 16")
 picture_grid(torch.cat([images[n][:12] for n in SHOWN]), columns=12, rows=list(SHOWN))
 
 # %% [markdown]
-# **How to read it.** Classifier-free guidance takes the judge's share from a half to two thirds at $w = 3$, and beyond
-# that it falls: strokes swell and colours saturate, as in lecture 05. At equal cost CLIP adds a few percent to the
-# field of the caption. The field of the empty caption it cannot teach to paint what is asked: early in time, where the
-# scene is decided, its pull is too weak, and where it is strong enough it also pulls elsewhere. On this question the
-# paper's finding holds at our scale.
+# **How to read it.** Classifier-free guidance takes the judge's share from two thirds to that of real scenes at $w =
+# 3$. At $w = 8$ it has fallen: strokes swell and colours saturate, as in lecture 05. At equal cost CLIP adds something
+# to the field of the caption at $s = 1$, less than $w = 2$ does, and raised further it takes away. The field of the
+# empty caption it cannot teach to paint what is asked: early in time, where the scene is decided, its pull is too weak,
+# and where it is strong enough it also pulls elsewhere. On this question the paper's finding holds at our scale. Three
+# seeds, by another sampler: [`tables/13_guidance.md`](tables/13_guidance.md).
 #
-# **Goodhart's trap** is in the table as well. The CLIP that guides gives $w = 3$ a better mark than *test scenes*,
-# while the judge finds all right in two thirds of the ones and in nearly all of the others. A score is an average over
+# **Goodhart's trap** is in the table as well. With CLIP at $s = 4$ the CLIP that guides gives a better mark than to
+# *test scenes*, while the judge finds all right in fewer pictures than without guidance. A score is an average over
 # what pictures are usually like; of pictures that were made to please it, it says how well it has been pleased.
 #
 # **How a score can be bought.** Leave the painter out altogether: take finished pictures, and climb the score of the
@@ -802,14 +823,15 @@ gain = {key: judged["climbed"][key] - judged["w = 1"][key] for key in ("guide", 
 if not fast:
     assert judged["climbed"]["guide"] > judged["test scenes"]["guide"] + 0.05  # better than real, says who was climbed,
     assert judged["climbed"]["judge"] < judged["test scenes"]["judge"] - 0.1  # but not the judge,
-    assert abs(gain["looker"]) < 0.2 * gain["guide"]  # nor the other CLIP
+    assert gain["looker"] < 0  # nor the other CLIP
 picture_grid(torch.cat([images["w = 1"][:12], bought[:12]]), columns=12, rows=["w = 1", "climbed"])
 
 # %% [markdown]
-# Twenty steps, and the score is far above that of real scenes. The other CLIP sees no gain at all. The judge does see
-# one, as this CLIP has learned to read through noise and its gradient points to digits; and it still finds a quarter of
-# the pictures wrong that the score puts above reality. So no method should be judged by the score that it follows, nor
-# by one that was trained in the same way. This is why the judge here was trained on labels, and guides nothing.
+# Twenty steps, and the score is far above that of real scenes. The other CLIP finds the pictures worse than they were.
+# The judge does see a gain, as this CLIP has learned to read through noise and its gradient points to digits; and it
+# still finds many of the pictures wrong that the score puts above reality. So no method should be judged by the score
+# that it follows, nor by one that was trained in the same way. This is why the judge here was trained on labels, and
+# guides nothing.
 #
 # **A blind pairing.** The paper showed pairs of pictures to people, who did not know which was which. Here the judge is
 # asked, of the same caption and the same noise, in which picture more is right.
@@ -827,8 +849,7 @@ if not fast:
     assert lead > 4
 
 # %% [markdown]
-# Most pairs are ties, as both pictures are right or have the same digit wrong. Of the others nearly all go to
-# classifier-free guidance.
+# Most pairs are ties, as both pictures are right. Of the others nearly all go to classifier-free guidance.
 #
 # **Held-out compositions.** Eight pairs of digit and colour are in no training scene. Their captions hold known words
 # in new pairs.
@@ -849,8 +870,8 @@ print(format_table([
 ]))  # fmt: skip
 
 # %% [markdown]
-# A pair that was never seen is painted nearly as well: the colour always, the digit somewhat less. Composition of known
-# parts is what a sum of words is good at.
+# A pair that was never seen is painted nearly as well: the colour always, the digit somewhat less. The words are known,
+# and each has brought its own part into the linear map of its phrase.
 #
 # ## 4. Twice the size
 #
@@ -1067,7 +1088,7 @@ axes[1].plot(known_at, given, "o", color=BLUE, label="conditioned on the known n
 axes[1].plot(known_at, replaced, "o-", color=ACCENT, label="replaced pixels")
 axes[1].set(xlabel="the known number", ylabel="share of the right-hand mode", title="Two modes")
 axes[0].legend()
-axes[1].legend(loc="lower right")
+axes[1].legend(loc="upper left")
 plt.show()
 error = 5 * 0.5 / math.sqrt(count)
 assert float((given - exact).abs().max()) < error + 0.01  # a field that knows is right
@@ -1172,7 +1193,7 @@ print(format_table([
 ]))  # fmt: skip
 if not fast:
     assert max(told["before"]["digit"], told["before"]["colour"]) < 0.05
-    assert told["conditioned, w = 2"]["all"] > 0.6
+    assert told["conditioned, w = 2"]["all"] > 0.9
     assert min(rest_kept(x) for x in edited.values()) > 0.95
     assert told["replaced, w = 2"]["all"] > told["conditioned, w = 2"]["all"] - 0.15  # no worse, in these edits
 checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1  # how a hole is shown
@@ -1229,14 +1250,15 @@ picture_grid(torch.cat(strips), columns=10, rows=["truth", "conditioned", "repla
 
 # %% [markdown]
 # There it is. The conditioned network goes on with the background above, and steps at the edge hardly more than real
-# scenes do. Replaced pixels get the background wrong in one picture of twelve, and their step at the edge is two to
-# three times as large: they follow what is known, and too little.
+# scenes do. Replaced pixels get the background wrong in one picture of eight, and their step at the edge is more than
+# twice as large: they follow what is known, and too little.
 #
 # ## 6. What it cannot
 #
-# Everything so far was asked for in the words of its training. Two things that people ask for are harder: to keep
-# things apart, and words that mean something new. **Binding** first: of scenes with two digits, how many have each
-# colour on its own digit, and how many on the other one?
+# Two things are often said of networks that paint: they mix up what belongs to what, and they know the words of their
+# training and no others. **Binding** first: of scenes with two digits in two colours, how many have each colour on its
+# own digit, and how many on the other one? And what if the same is said in another order, the colours last: "a seven
+# and a two, red and blue"?
 
 # %%
 things = [read_caption(text).things for text in texts]
@@ -1244,29 +1266,38 @@ singles = [i for i, row in enumerate(things) if len(row) == 1]
 pairs = [i for i, text in enumerate(texts) if differ(text)]
 as_asked = [short(things[i]) for i in pairs]
 exchanged = [swapped(text) for text in as_asked]
-limits = {}
-for name in ("test scenes", "w = 1", "w = 3"):
-    x = images[name]
-    read = read_scenes(x[pairs]).objects[:, :, :2].tolist()  # digit and colour of each of the two
+apart_from = [
+    f"a {DIGITS[a.digit]} and a {DIGITS[b.digit]}, {COLOURS[a.colour]} and {COLOURS[b.colour]}"
+    for a, b in (things[i] for i in pairs)
+]
+
+
+def bindings(x: Tensor) -> dict[str, float]:
+    """What the judge finds in pictures of `pairs`."""
+    read = read_scenes(x).objects[:, :, :2].tolist()  # digit and colour of each of the two
     wished = [[sorted(kind) for kind in zip(*((a.digit, a.colour) for a in things[i]), strict=True)] for i in pairs]
-    limits[name] = {
-        "one digit: all right": score_captions(x[singles], [texts[i] for i in singles])["all"],
-        "two: both colours there": sum(
-            sorted(colour for _, colour in row) == colours for row, (_, colours) in zip(read, wished, strict=True)
-        ) / len(pairs),
-        "as asked": score_captions(x[pairs], as_asked)["all"],
-        "colours exchanged": score_captions(x[pairs], exchanged)["all"],
-        "one of the digits twice": sum(
-            row[0][0] == row[1][0] in digits for row, (digits, _) in zip(read, wished, strict=True)
-        ) / len(pairs),
+    both = [
+        [sorted(kind) == wish for kind, wish in zip(zip(*row, strict=True), wishes, strict=True)]
+        for row, wishes in zip(read, wished, strict=True)
+    ]
+    digits, colours = (sum(kind) / len(pairs) for kind in zip(*both, strict=True))
+    return {
+        "both digits there": digits, "both colours there": colours,
+        "as asked": score_captions(x, as_asked)["all"], "colours exchanged": score_captions(x, exchanged)["all"],
     }  # fmt: skip
+
+
+limits = {name: bindings(images[name][pairs]) for name in ("test scenes", "w = 1", "w = 3")}
+said_last = paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(apart_from))
+limits["w = 3, colours said last"] = bindings(said_last)
 print(format_table([{"pictures": n} | {key: percent(v) for key, v in row.items()} for n, row in limits.items()]))
+alone = score_captions(images["w = 3"][singles], [texts[i] for i in singles])["all"]
+print(f"captions of one digit, w = 3: all right in {percent(alone)}")
 if not fast:
-    assert limits["w = 3"]["one digit: all right"] > 0.9
-    assert limits["w = 3"]["two: both colours there"] > 0.9
-    assert limits["w = 3"]["as asked"] < 0.4  # what is missed is not what there is, but whose
-    assert limits["w = 3"]["colours exchanged"] > 0.5 * limits["w = 3"]["as asked"]
-    assert limits["test scenes"]["as asked"] > 0.9 > 0.1 > limits["test scenes"]["colours exchanged"]
+    assert alone > 0.9
+    assert min(limits[name]["as asked"] for name in ("test scenes", "w = 3")) > 0.75
+    assert max(limits[name]["colours exchanged"] for name in ("test scenes", "w = 1", "w = 3")) < 0.05
+    assert limits["w = 3, colours said last"]["as asked"] < 0.5 * limits["w = 3"]["as asked"]
 
 # %%
 # alt: Six small pictures with captions that no training scene has: asked for three red sevens, a red seven that is not
@@ -1275,17 +1306,14 @@ strange = ["three red sevens", "a red seven, not blue", "a violet seven", "seven
 captioned_grid(paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(strange), seed=1), strange, columns=6)
 
 # %% [markdown]
-# **One digit** is painted right nearly always, and both colours are nearly always there. But with **two digits** the
-# goal that this course had set itself, three quarters right, is missed by far, and the table says how: both are in the
-# right colour and place, and each takes one of the two digits *as if by a coin of its own*. Two fair coins give a
-# quarter as asked, a quarter exchanged, and half with one digit twice. That is what a sum of words can tell: which
-# digits there are. Attention has learned to send colours and sizes to places, and in the time of this training not
-# digits. The paper has the same complaint of its own model, at another level: it fails at unusual pairings of things
-# and properties.
+# **As in training**, both digits are there, each in its own colour, and never in the other's. **Said in another order**
+# the sentence means the same to you, and the network is lost. It has learned where to look for a colour, not what it is
+# to have one: a word belongs to what stands beside it. The paper has the same complaint of its own model, at another
+# level: it fails at unusual pairings of things and properties.
 #
-# **Words** mean what they meant in training, no more. Three sevens are two, as no scene has three; "not blue" contains
-# "blue", and blue is painted; violet is no word that was learned. A network that is told captions has learned captions,
-# not language.
+# **Words** mean what they meant in training, no more. Three sevens are two at most, as no scene has three; "not blue"
+# contains "blue"; violet is no word that was learned. A network that is told captions has learned captions, not
+# language.
 #
 # ## 7. Watch it
 #

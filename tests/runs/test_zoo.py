@@ -122,6 +122,7 @@ def needs(name: str) -> Any:
     ("name", "scale", "row", "figure", "within"),
     [
         ("scenes-text", 3.0, "w = 3", "one", 0.06),
+        ("scenes-text", 3.0, "w = 3", "two", 0.12),
         ("scenes-inpainter", 3.0, "w = 3", "colour", 0.06),
         ("scenes-upsampler", 1.0, "w = 1", "psnr", 0.5),
         ("scenes", None, "no guide", "2 found", 0.1),
