@@ -9,6 +9,8 @@
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("11.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own. Arguments are never to be changed.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** [lecture 11](../lectures/11_clip.ipynb). **Time:** about 90 minutes. **Points:** 10.
 
 # %%
@@ -306,7 +308,7 @@ assert bool(torch.isfinite(large)), (
     "not finite for scale = 100 in single precision: take exponential, sum and logarithm in one step (logsumexp)"
 )
 assert near(large, right_loss(single, single, 100.0), 1e-4), "wrong for scale = 100 in single precision"
-rest = normal(3, 4, seed=3), normal(3, 4, seed=4)
+rest = [F.normalize(normal(3, 4, seed=seed), dim=1) for seed in (3, 4)]  # so one may scale before gathering, or after
 calls: list[Tensor] = []
 
 
@@ -323,7 +325,9 @@ found = loss_of(image, text, 3.0, gather)
 expected = right_loss(torch.cat([rest[0], image]), torch.cat([rest[1], text]), 3.0)
 swapped = right_loss(torch.cat([rest[1], image]), torch.cat([rest[0], text]), 3.0)  # text was gathered first
 assert not near(found, right), "this is the loss of the own rows alone: the batch is what gather returns"
-assert near(found, expected) or near(found, swapped), "right for one process, wrong for several"
+assert near(found, expected) or near(found, swapped), (
+    "right for one process, wrong for several: rows, columns and own pairs are those of what gather returns, all of it"
+)
 leaves = [part.clone().requires_grad_() for part in (image, text, torch.tensor(3.0).double())]
 with unaided(contrastive_loss, F.cross_entropy):
     answer = clip_loss(*leaves, lambda rows: rows)

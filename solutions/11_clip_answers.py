@@ -825,6 +825,14 @@ def clip_loss(image, text, scale, gather):
     return sum(F.nll_loss(F.log_softmax(part, dim=1), own) for part in (logits, logits.T)) / 2
 
 
+# %% right="11.3" name="scaled before it is gathered"
+def clip_loss(image, text, scale, gather):
+    image, text = gather(F.normalize(image, dim=1)), gather(F.normalize(text, dim=1))
+    logits = scale * image @ text.T
+    own = logits.diagonal()
+    return ((logits.logsumexp(1) - own).mean() + (logits.logsumexp(0) - own).mean()) / 2
+
+
 # %% right="11.3" name="a loop, text gathered first"
 def clip_loss(image, text, scale, gather):
     text = gather(text)

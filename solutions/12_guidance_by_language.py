@@ -143,7 +143,7 @@ for name, other in (("equal", 2 * a), ("opposite", -2 * a), ("nearly opposite", 
 leaf = F.normalize(a, dim=1).requires_grad_()
 (gradient,) = torch.autograd.grad(distance_on_sphere(leaf, b).sum(), leaf)
 assert not bool((gradient.abs().sum(1) == 0).any()), "the gradient is 0 for vectors that are neither equal nor opposite"
-along = (gradient * leaf).sum(1)
+along = (gradient * leaf.detach()).sum(1)
 assert float(along.abs().max()) < 1e-6, (
     "the gradient changes the length of a, which the distance does not depend on: was the length detached?"
 )
@@ -216,7 +216,12 @@ def parsed(*prompts: str) -> list[tuple[str, float]]:
     """The answer's texts and weights, if they are that."""
     given = list(prompts)
     with unaided(parse_prompt, parse_prompts):
-        found = weighted(given)
+        try:
+            found = weighted(given)
+        except (NotImplementedError, AssertionError):
+            raise
+        except Exception as error:
+            raise AssertionError(f"weighted({given}) stopped with {type(error).__name__}: {error}") from error
     assert given == list(prompts), "the list of prompts was changed: work on a new one"
     assert isinstance(found, list | tuple), f"return a list of pairs, got {type(found).__name__}: is it returned?"
     assert len(found) == len(prompts), f"{len(prompts)} prompts must give as many pairs, got {len(found)}"
@@ -229,6 +234,9 @@ def parsed(*prompts: str) -> list[tuple[str, float]]:
 
 
 assert parsed("a two") == [("a two", 1.0)], "a prompt without a colon counts once"
+assert refusal_of(weighted, ["at 12:30:2"]) != "ValueError", (
+    "two colons were refused: the weight stands behind the last one, and the text may have others"
+)
 assert parsed("at 12:30:2")[0][0] == "at 12:30", "the weight stands behind the *last* colon, not the first"
 assert parsed(" a two : 3 ")[0][0] == "a two", "the text must have no spaces around it"
 two = parsed("a red seven:2", "blue:2")
@@ -237,6 +245,9 @@ assert two == [("a red seven", 0.5), ("blue", 0.5)], f"two prompts of the weight
 mixed = [weight for _, weight in parsed("a red seven:2", "blue:-0.5")]
 assert abs(mixed[0] - 0.8) > 1e-9, "divide by the absolute value of the sum, and not by the sum of absolute values"
 assert abs(mixed[0] - 4 / 3) + abs(mixed[1] + 1 / 3) < 1e-9, f"2 and -0.5 must become 4/3 and -1/3, got {mixed}"
+assert refusal_of(weighted, ["blue:-2", "a seven:0.5"]) != "ValueError", (
+    "a sum below 0 was refused: compare its absolute value with 0.001"
+)
 avoided = [weight for _, weight in parsed("blue:-2", "a seven:0.5")]
 assert avoided[0] < 0, "a sum below 0 has turned what is to be avoided into what is asked for: take its absolute value"
 assert abs(avoided[0] + 4 / 3) < 1e-9, f"-2 and 0.5 must become -4/3 and 1/3, got {avoided}"
@@ -276,8 +287,8 @@ for prompts in (["a:b:c:1e2", "d:.5", "e"], ["x:0", "y:-3"], ["a large red seven
 # have decimals.
 #
 # There are two schedules: of the views that see the whole picture and of those that see a part. Only their *ratio*
-# counts. Return how many of `count` views are of each kind at $t$: the first number rounded to the nearest integer, the
-# second what is left. Where both schedules are 0, raise a `ValueError`.
+# counts. Return how many of `count` views are of each kind at $t$: the first number rounded to the nearest integer (of
+# two as near, either), the second what is left. Where both schedules are 0, raise a `ValueError`.
 #
 # **Without:** `Cuts`, `read_schedule`.
 
@@ -347,6 +358,9 @@ for count in (1, 3, 5, 7):
     assert sum(views(0.1, count, "[2]*1", "[1]*1")) == count, (
         "both numbers must sum to count: the second is what is left"
     )
+assert sum(views(0.1, 5, "[1]*1", "[1]*1")) == 5, (
+    "half of 5 views each: both were rounded, and do not sum to 5; the second is what the first leaves"
+)
 assert views(0.1, 5, "[2]*1", "[1]*1") == (3, 2), "5 * 2/3 = 3.33 is to be rounded to 3"
 assert views(0.1, 4, "[2]*1", "[1]*1") == (3, 1), "4 * 2/3 = 2.67 is to be rounded to 3, not cut to 2"
 assert views(0.1, 4, "[1]*1", "[0]*1") == (4, 0), "where one schedule is 0 all views are of the other kind"
@@ -552,6 +566,15 @@ def quadratic(z: Tensor) -> Tensor:
     return -(z - WANTED).square().sum(1)
 
 
+def quartic(z: Tensor) -> Tensor:
+    """An energy whose gradient is not linear, `steep`."""
+    return -(z - WANTED).pow(4).sum(1)
+
+
+def steep(z: Tensor) -> Tensor:
+    return -4 * (z - WANTED).pow(3)
+
+
 x, t = normal(5, 2, seed=1), 0.4
 energies = quadratic(POINTS)
 exact, through = both(x, t, POINTS, energies)
@@ -585,7 +608,15 @@ if not near(exact, expected):
         assert not near(exact, gap * t / (1 - t) ** 2), f"exact_gradient: {why}"
 assert near(exact, expected), "exact_gradient is wrong: it is alpha / beta^2 times (tilted mean - plain mean)"
 assert not near(through, pull(mean)), "mean_gradient: this is the slope at D; the derivative of D in x is missing"
+assert not near(through, pull(mean) / t), (
+    "mean_gradient: this is the slope at D over alpha, as if D were x / alpha and a constant: its derivative is a matrix"
+)
 assert not near(through, pull(x)), "mean_gradient: this is the slope at x, and D is to be looked at"
+rest = POINTS - mean[:, None]
+spread = torch.einsum("bk,bki,bkj->bij", shares, rest, rest) * t / (1 - t) ** 2
+assert not near(through, (spread @ pull(x)[:, :, None])[:, :, 0]), (
+    "mean_gradient: the slope is taken at x, and it is to be taken at D"
+)
 inverse = looked * ((1 - t) ** 2 / t) ** 2
 assert not near(through, inverse), "mean_gradient: the factor is upside down, it is alpha / beta^2"
 assert not near(through, looked * (1 - t) ** 2 / t), (
@@ -598,6 +629,14 @@ assert not near(through, moments), (
 assert not near(through, -looked), "mean_gradient has the wrong sign"
 assert not near(through, expected), "mean_gradient is the exact one: the energy at the *mean* is asked for"
 assert near(through, looked), "mean_gradient is wrong: it is alpha / beta^2 Cov[z|x] slope(D)"
+_, through = both(x, t, POINTS, quartic(POINTS), steep)
+averaged = (spread @ (shares @ steep(POINTS))[:, :, None])[:, :, 0]
+assert not near(through, averaged), (
+    "mean_gradient: this is the mean of the slopes at the points, and the slope at their mean is asked for"
+)
+assert near(through, by_autograd(x, t, POINTS, quartic(POINTS), quartic)[1]), (
+    "mean_gradient is right for a quadratic energy and wrong for another one: it is alpha / beta^2 Cov[z|x] slope(D)"
+)
 late, pulled = both(x, 0.99, POINTS, energies)
 expected, looked = by_autograd(x, 0.99, POINTS, energies, quadratic)
 assert near(late, expected, 1e-6), "exact_gradient is wrong at t = 0.99: work with logarithms and one softmax"
@@ -611,17 +650,17 @@ for dim, count, t in ((1, 3, 0.2), (3, 7, 0.7), (5, 2, 0.05)):
     x, points = normal(4, dim, seed=dim), normal(count, dim, seed=dim + 10)
     turn = normal(dim, dim, seed=dim + 20)
 
-    def cubic(z: Tensor, turn: Tensor = turn) -> Tensor:
+    def waves(z: Tensor, turn: Tensor = turn) -> Tensor:
         return (z @ turn).sin().sum(1)
 
     def slope(z: Tensor, turn: Tensor = turn) -> Tensor:
         return (z @ turn).cos() @ turn.T
 
-    found = both(x, t, points, cubic(points), slope)
+    found = both(x, t, points, waves(points), slope)
     for name, one, right in zip(
-        ("exact_gradient", "mean_gradient"), found, by_autograd(x, t, points, cubic(points), cubic), strict=True
+        ("exact_gradient", "mean_gradient"), found, by_autograd(x, t, points, waves(points), waves), strict=True
     ):
-        assert near(one, right), f"{name} is wrong in {dim} dimensions with {count} points"
+        assert near(one, right), f"{name} is wrong for points of shape {(count, dim)} at t = {t}"
 for one in both(normal(1, 2, seed=9), 0.5, POINTS[:1], energies[:1]):
     assert near(one, torch.zeros(1, 2)), "with one point there is nothing to choose"
 ### END HIDDEN TESTS
@@ -645,6 +684,7 @@ for panel, time in zip(panels, (0.2, 0.5, 0.8), strict=True):
     panel.plot(line, exact_gradient(line, time, pair, asked), color=INK, label="exact")
     panel.plot(line, mean_gradient(line, time, pair, torch.ones_like), color=ACCENT, label="of the mean")
     panel.set(title=f"t = {time}", xlabel="x")
+panels[0].set_ylabel("what is added to the score")
 panels[0].legend(frameon=False)
 plt.show()
 

@@ -174,6 +174,44 @@ def weighted(prompts):
     return [(text, weight / total) for text, weight in found]
 
 
+# %% wrong="12.2" hint="two colons were refused"
+def weighted(prompts):
+    found = []
+    for prompt in prompts:
+        text, colon, behind = prompt.partition(":")
+        weight = float(behind) if colon else 1.0
+        text = (text if colon else prompt).strip()
+        if not text or not math.isfinite(weight):
+            raise ValueError(prompt)
+        found.append((text, weight))
+    total = abs(sum(weight for _, weight in found))
+    if total < 1e-3:
+        raise ValueError(prompts)
+    return [(text, weight / total) for text, weight in found]
+
+
+# %% wrong="12.2" hint="a sum below 0 was refused"
+def weighted(prompts):
+    found = []
+    for prompt in prompts:
+        text, colon, behind = prompt.rpartition(":")
+        weight = float(behind) if colon else 1.0
+        text = (text if colon else prompt).strip()
+        if not text or not math.isfinite(weight):
+            raise ValueError(prompt)
+        found.append((text, weight))
+    total = sum(weight for _, weight in found)
+    if total < 1e-3:
+        raise ValueError(prompts)
+    return [(text, weight / total) for text, weight in found]
+
+
+# %% wrong="12.2" hint="stopped with AttributeError"
+def weighted(prompts):
+    total = abs(sum(prompt.weight for prompt in prompts))
+    return [(prompt.text, prompt.weight / total) for prompt in prompts]
+
+
 # %% wrong="12.2" hint="must have no spaces around it"
 def weighted(prompts):
     found = []
@@ -659,6 +697,25 @@ def views_at(overview, inner, t, count):
         raise ValueError("both are 0")
     first = round(count * wide / (wide + small))
     return first, math.ceil(count * small / (wide + small))
+
+
+# %% wrong="12.3" hint="both were rounded, and do not sum to 5"
+def views_at(overview, inner, t, count):
+    values = []
+    for schedule in (overview, inner):
+        pieces = [piece.strip().removeprefix("[").split("]*") for piece in schedule.split("+")]
+        left, value = t * sum(int(length) for _, length in pieces), 0.0
+        for number, length in pieces:
+            value = float(number)
+            if left < int(length):
+                break
+            left -= int(length)
+        values.append(value)
+    wide, small = values
+    if wide + small == 0:
+        raise ValueError("both are 0")
+    first = round(count * wide / (wide + small))
+    return first, round(count * small / (wide + small))
 
 
 # %% wrong="12.3" hint="is to be rounded to 3, not cut to 2"
@@ -1257,6 +1314,63 @@ def mean_gradient(x, t, points, slope):
 
 
 # %% wrong="12.5" hint="mean_gradient is wrong: it is alpha"
+def exact_gradient(x, t, points, energies):
+    logits = -(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)
+    plain, tilted = logits.softmax(1), (logits + energies).softmax(1)
+    return t / (1 - t) ** 2 * (tilted - plain) @ points
+
+
+def mean_gradient(x, t, points, slope):
+    shares = (-(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)).softmax(1)
+    mean = shares @ points
+    rest = points - mean[:, None]
+    along = (rest * slope(mean)[:, None]).sum(2)
+    return t / (1 - t) * ((shares * along)[:, :, None] * rest).sum(1)
+
+
+# %% wrong="12.5" hint="this is the mean of the slopes at the points"
+def exact_gradient(x, t, points, energies):
+    logits = -(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)
+    plain, tilted = logits.softmax(1), (logits + energies).softmax(1)
+    return t / (1 - t) ** 2 * (tilted - plain) @ points
+
+
+def mean_gradient(x, t, points, slope):
+    shares = (-(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)).softmax(1)
+    mean = shares @ points
+    rest = points - mean[:, None]
+    along = (rest * (shares @ slope(points))[:, None]).sum(2)
+    return t / (1 - t) ** 2 * ((shares * along)[:, :, None] * rest).sum(1)
+
+
+# %% wrong="12.5" hint="as if D were x / alpha"
+def exact_gradient(x, t, points, energies):
+    logits = -(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)
+    plain, tilted = logits.softmax(1), (logits + energies).softmax(1)
+    return t / (1 - t) ** 2 * (tilted - plain) @ points
+
+
+def mean_gradient(x, t, points, slope):
+    shares = (-(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)).softmax(1)
+    return slope(shares @ points) / t
+
+
+# %% wrong="12.5" hint="right for a quadratic energy and wrong for another"
+def exact_gradient(x, t, points, energies):
+    logits = -(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)
+    plain, tilted = logits.softmax(1), (logits + energies).softmax(1)
+    return t / (1 - t) ** 2 * (tilted - plain) @ points
+
+
+def mean_gradient(x, t, points, slope):
+    shares = (-(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)).softmax(1)
+    mean = shares @ points
+    rest = points - mean[:, None]
+    along = (rest * (slope(mean + 1) + slope(mean - 1))[:, None] / 2).sum(2)
+    return t / (1 - t) ** 2 * ((shares * along)[:, :, None] * rest).sum(1)
+
+
+# %% wrong="12.5" hint="the slope is taken at x, and it is to be taken at D"
 def exact_gradient(x, t, points, energies):
     logits = -(x[:, None] - t * points).square().sum(2) / (2 * (1 - t) ** 2)
     plain, tilted = logits.softmax(1), (logits + energies).softmax(1)
