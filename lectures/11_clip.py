@@ -138,7 +138,8 @@ assert scores["of the next scene"]["all"] < 0.05
 # characters are. GPT-2 begins with the 256 bytes of UTF-8, which any text of any script is made of.
 #
 # Why the most frequent pair? A merge of a pair that occurs $n$ times makes the text $n$ tokens shorter (fewer if
-# occurrences overlap, as in "aaa"). So each step is the one that shortens the text most: a greedy compression. By hand:
+# occurrences overlap, as in "aaa"). So, overlaps aside, each step is the one that shortens the text most: a greedy
+# compression. By hand:
 
 
 # %%
@@ -255,7 +256,8 @@ assert blind < 1e-5 < 0.05 < moved
 # **Theorem 1 (a bound).** Let the pairs be independent draws from $p(x, y)$, and let $f$ be fixed before the batch is
 # drawn. Then for every $f$ whose loss exists, and every $N$,
 # $$\log N - \mathcal L_{x \to y}(f) \;\le\; I_N \;\le\; \min\{I(X; Y),\, \log N\}, \tag{2}$$
-# where $I_N$ is defined in the proof. The same holds for $\mathcal L_{y \to x}$, hence for half the sum of both.
+# where $I_N$ is defined in the proof. The same holds for $\mathcal L_{y \to x}$, with an $I_N$ of its own, hence
+# $\log N - \mathcal L \le \min\{I(X; Y),\, \log N\}$ for half the sum of both.
 #
 # *Proof.* All rows of the batch have the same law, so look at one, and shuffle its texts: let $J$ be uniform on
 # $1 \dots N$, $x \sim p(x)$, $y_J \sim p(y \mid x)$, and all other $y_k \sim p(y)$, independent. The loss is the
@@ -305,7 +307,7 @@ assert blind < 1e-5 < 0.05 < moved
 # O(\delta^3)$, where $\delta = m_N - 1$ has mean zero and variance $\chi^2/N$. $\blacksquare$
 #
 # For $N = 1$ it says $I_1 = 0$. For large $I$ it is a warning: the bound needs $N > e^I$ pairs to be *able* to say $I$.
-# That is one reason for CLIP's batches of 32,768 ($\log N = 10.4$).
+# CLIP's batches of 32,768 pairs can say up to $\log N = 10.4$ nats.
 #
 # ## 5. The bound on a case that is known
 #
@@ -376,10 +378,11 @@ ax.legend(ncols=2)
 plt.show()
 
 # %% [markdown]
-# Each line lies below its dotted truth and below $\log N$, by the theorem, and comes near the lower of the two. Now the
-# numbers, not only the inequalities. For $N = 2$ and $D = 1$ the bound is an integral over three Gaussians, which
-# quadrature gives to many digits. And $N (I - I_N)$ must tend to $\chi^2/2 = (e^{2I} - 1)/2$. (Gaussians' $r$ is not
-# bounded, so theorem 3 does not promise this; the numbers agree all the same.)
+# Each line lies below its dotted truth and below $\log N$, by the theorem, and comes near the lower of the two where
+# these are far apart. Now the numbers, not only the inequalities. For $N = 2$ and $D = 1$ the bound is an integral over
+# three Gaussians, which quadrature gives to many digits. And $N (I - I_N)$ should tend to $\chi^2/2 = (e^{2I} - 1)/2$.
+# (Gaussians' $r$ is not bounded, so theorem 3 does not promise this; the numbers agree all the same, within two
+# standard errors.)
 
 # %%
 rho = 0.8
@@ -406,8 +409,8 @@ assert 5 * n * error < 0.4
 # %% [markdown]
 # **Negative controls.** Each breaks one thing that the theorems need, and must be seen to fail.
 #
-# 1. *The own text left out of the denominator.* That is a fraction of two independent quantities, no longer a
-#    posterior. By Jensen $-\mathbb E \log m \ge 0$: with the best critic the estimate lies *above* $I$.
+# 1. *The own text left out of the denominator.* Given $x$, that is a fraction of two independent quantities, no longer
+#    a posterior. By Jensen $-\mathbb E \log m \ge 0$: with the best critic the estimate lies *above* $I$.
 # 2. *A critic fitted to the batch.* $x$ and $y$ are independent, so $I = 0$. A bilinear critic with $64^2$ weights
 #    learns 32 pairs by heart.
 # 3. *A function added to the best critic*: of $y$, of $x$, a constant. By theorem 2 each of the first two is free for
@@ -481,9 +484,9 @@ assert abs(contrastive_loss(image, text_feature.flip(0), scale)[0] - by_bound) >
 # The own text is pulled with weight $1 - q_{ii}$, the sum of the weights with which the negatives are pushed. Among
 # negatives the share of $j$ is $\propto e^{c_{ij}/\tau}$: **hard negatives**, those that look most like the own text,
 # get most, and the more the smaller $\tau$ is. Their effective number, $e$ to the entropy of these shares, falls
-# monotonically with the scale: the entropy $H$ of $p \propto e^{\kappa c}$ has $dH/d\kappa = -\kappa
-# \operatorname{Var}_p(c) \le 0$. By the second formula the scale grows as long as the own cosine is above the mean that
-# the softmax expects, and shrinks when a hard negative beats it.
+# monotonically with the scale: the entropy $H$ of $p \propto e^{\kappa c}$ has
+# $dH/d\kappa = -\kappa \operatorname{Var}_p(c) \le 0$. By the second formula the scale grows as long as the own cosines
+# are, on the mean over the batch, above what the softmax expects, and shrinks when hard negatives beat them.
 
 # %%
 # alt: Left, the effective number of negatives falls with the scale from 125 to 1; right, the bound rises from 0.7 to
@@ -586,10 +589,10 @@ assert floor > 0.05
 
 # %% [markdown]
 # The floor is the mean of $\log(\text{copies})$, which a critic that knows each caption reaches and none can pass. It
-# is no fault of the theory: where $y$ is one of few texts, $I(X; Y) \le H(Y)$ is small, and the floor is part of $H(J
-# \mid X, Y_{1:N})$. It is a fault of reading the loss as "0 is perfect". Larger batches raise the floor, as $\log N -
-# \mathcal L$ has reached $I$ and only $\log N$ goes on growing. One may clean the
-# data of duplicates, or count equal texts as right; here descriptive captions hardly ever repeat.
+# is no fault of the theory: where $y$ is one of few texts, $I(X; Y) \le H(Y)$ is small, and the floor is part of
+# $H(J \mid X, Y_{1:N})$. It is a fault of reading the loss as "0 is perfect". Larger batches raise the floor: they hold
+# more copies. (Once $\log N - \mathcal L$ has reached $I$, only $\log N$ goes on growing.) One may clean the data of
+# duplicates, or count equal texts as right; here descriptive captions hardly ever repeat.
 
 # %% [markdown]
 # ## 8. A training, live
@@ -686,8 +689,13 @@ ax.set(title="Digit (row) and the word that was nearest (column)")
 plt.show()
 
 # %% [markdown]
+# For digits, a sentence of a known form ("members alone") does as well as the ensemble, and the unknown form "a seven"
+# costs nine points. For colours the unknown form "a red digit" does better than a member, and the ensemble better than
+# both.
+#
 # So this is the answer to the question. A caption of a red seven must be nearer to its image than that of a red two,
-# often enough in batches of 128, and the only way is to see what sevens have in common.
+# often enough in batches of 128. No handwriting of the test was in a training scene (section 1), so it was not learned
+# by heart: what is left is what sevens have in common.
 #
 # ## 10. Retrieval, and the ceiling in practice
 #
@@ -732,11 +740,11 @@ if not fast:
 # %% [markdown]
 # ## 11. What it does not know
 #
-# **Binding.** A caption can be told from another by *which words* are in it, nearly always: that is how rarely two
-# scenes of a batch have the same words in another order. So is the order learned at all? Take test scenes with two
-# digits that differ in digit, colour and size, and let the zoo's CLIP choose between the right caption and one in which
-# the two *colours are exchanged*: "a red seven and a blue two" or "a blue seven and a red two". Guessing is right half
-# of the time. The control is a caption in which one colour is replaced by one that is not there.
+# **Binding.** Two scenes of a batch rarely have the same words in another order. So a caption can nearly always be told
+# from the others by *which words* are in it. Is the order learned at all? Take test scenes with two digits that differ
+# in digit, colour and size, and let the zoo's CLIP choose between the right caption and one in which the two *colours
+# are exchanged*: "a red seven and a blue two" or "a blue seven and a red two". Guessing is right half of the time. The
+# control is a caption in which one colour is replaced by one that is not there.
 
 
 # %%
@@ -792,17 +800,17 @@ for kind in ("short", "descriptive"):
 assert near > 0.9 > far
 
 # %% [markdown]
-# On the stored weights the result is chance, for long captions too: the two texts have nearly the same feature. CLIP
-# has become a **bag of words**. The loss asks for no more: to tell the captions of a batch from each other, it is
-# enough to know which words they hold, unless two scenes have the same words in another order, and that is rare.
-# Yuksekgonul et al. (2023) found the same in the published CLIPs, and mended some of it by adding exchanged captions as
-# hard negatives. For us it is a warning: a picture guided by CLIP's features (lecture 12) cannot know whose colour is
-# whose.
+# On the stored weights the result is chance, within two standard errors, for long captions too: the two texts have
+# nearly the same feature. CLIP has become a **bag of words**. The loss asks for little more: to tell the captions of a
+# batch from each other, it is enough to know which words they hold, unless two scenes have the same words in another
+# order, and that is rare. Yuksekgonul et al. (2023) found the same in the published CLIPs, and mended some of it by
+# adding exchanged captions as hard negatives. For us it is a warning: a picture guided by CLIP's features (lecture 12)
+# cannot know whose colour is whose.
 #
-# **Composition.** The other way round a bag of words is a strength. The network of section 8 has never seen one of the
-# eight held-out pairs, in an image or a caption. It reads their colours and digits nearly as well as those of other
-# pairs. Asked for both at once, by one of 80 sentences, it gains a little for pairs that it knows and loses a little
-# for those that it does not: it leans to sentences that it has seen.
+# **Composition.** Here a bag of words may even help. The network of section 8 has never seen one of the eight held-out
+# pairs, in an image or a caption. It reads their colours and digits nearly as well as those of other pairs. Asked for
+# both at once, by one of 80 sentences, it gains a little for pairs that it knows and loses a little for those that it
+# does not: it leans to sentences that it has seen.
 
 # %%
 held = one_large("compositions", 1000 if fast else 4000)
@@ -897,13 +905,13 @@ if not fast:
     assert grown[512] < best_of_512 < information
 
 # %% [markdown]
-# More negatives taught more every time, by less each time. A critic that was never asked more than *which of these
-# two?* says nearly as much among 512 as one that was trained there. Theorem 2 had said that the best critic does not
-# depend on $N$. What grows like $\log N$ is what a batch can *show*, not what is learned from it. It matters most where
-# hard negatives are rare: a scene that differs from another in its digit alone meets 16 times as many of its kind in a
-# batch of 512 as in one of 32.
-# `python benchmarks/clip.py batches` trains CLIPs on scenes with batches of 32, 128 and 512, three seeds each, and
-# `python benchmarks/clip.py encoders` compares the two image encoders; both take hours.
+# In this run, of one seed, more negatives taught more every time, by less each time. A critic that was never asked more
+# than *which of these two?* says nearly as much among 512 as one that was trained there. Theorem 2 had said that the
+# best critic does not depend on $N$. What grows like $\log N$ is what a batch can *show*, not what is learned from it.
+# More negatives should matter most where hard ones are rare: a scene that differs from another in its digit alone meets
+# 16 times as many of its kind in a batch of 512 as in one of 32. `python benchmarks/clip.py batches` trains CLIPs on
+# scenes with batches of 32, 128 and 512, three seeds each, and `python benchmarks/clip.py encoders` compares the two
+# image encoders; both take hours.
 #
 # ## 13. Watch it
 #
@@ -970,8 +978,8 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 #
 # ## What fails, and why
 #
-# - **The feature at the last place instead of the end token's.** It is the feature of padding; all texts of one length
-#   of padding look more alike than they are.
+# - **The feature at the last place instead of the end token's.** In most rows it is the feature of padding, which the
+#   loss has never asked for anything.
 # - **Merges in another order, or over the edges of words,** between training and use: the same text, other tokens.
 # - **The own text left out of the denominator** (it looks like "negatives only"): no bound any more, see section 5.
 # - **Features not of unit length:** the network can lower its loss by making features longer, which is the scale's
@@ -983,11 +991,13 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 #
 # ## Change this
 #
-# - In section 12 set `START` to 1, then to 100 (predict first). Which of them is found again by training, and which
-#   costs steps?
+# - In section 12 set `START` to 1, then to 100 (predict first). In 300 steps neither comes back to the scales of the
+#   table. Which of the two is as good all the same? What does (5) say of the other, whose bound is far lower although
+#   it finds nearly as many of the 512? (Then the asserts, which speak of $1/0.07$, stop the cell after its table.)
 # - In section 9 put `[f"a {colour} {{}}" for colour in COLOURS[:1]]` in the place of the eight colours. All
 #   ten sentences say "red" then. For which images does it do harm, and why?
-# - In section 7 set `N = 1024` and predict the share of duplicates before you run it.
+# - In section 7 set `N = 1024` and predict the share of duplicates before you run it. (Long captions repeat too then,
+#   and an assert that speaks of 128 stops the cell after its table.)
 # - In section 8 train on `("caption", "noisy")`, which needs `noisy` as a further column of `one_large`: does one
 #   prompt then do as well as the ensemble?
 #

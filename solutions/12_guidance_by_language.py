@@ -609,7 +609,7 @@ if not near(exact, expected):
 assert near(exact, expected), "exact_gradient is wrong: it is alpha / beta^2 times (tilted mean - plain mean)"
 assert not near(through, pull(mean)), "mean_gradient: this is the slope at D; the derivative of D in x is missing"
 assert not near(through, pull(mean) / t), (
-    "mean_gradient: this is the slope at D over alpha, as if D were x / alpha and a constant: its derivative is a matrix"
+    "mean_gradient: this is slope(D) / alpha, as if D were x / alpha and a constant: its derivative is a matrix"
 )
 assert not near(through, pull(x)), "mean_gradient: this is the slope at x, and D is to be looked at"
 rest = POINTS - mean[:, None]
