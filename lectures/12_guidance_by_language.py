@@ -248,11 +248,12 @@ assert cosines["the first", "at x"][0] < 0.85
 # %% [markdown]
 # Two faults, and it is worth telling them apart. The **size**: early, all three are far too long. At $t = 0.1$ the best
 # of them adds several times what it should. A relative error above 1 is worse than no guidance. The **direction**:
-# early, the one at $D$ is nearer to it than the one at $x_t$: by far for the first preference, by a little for the
-# second. A clean classifier at pure noise is as sure of itself as ever, and what it is sure of has little to do with
-# what will become of the noise. Between, the order is not the same for all preferences: for the perfect classifier,
-# from $t = 0.4$ to $0.8$, the gradient at $x_t$ has the better direction, and from $0.5$ on the smaller error too.
-# Late, when the posterior is narrow, all are good. Why the one at $D$ behaves as it does can be computed.
+# early, the one at $D$ is nearer to it than the one at $x_t$: at $t = 0.1$ its mean cosine is 1.00 against 0.85 for the
+# first preference, and nearly 0.9 against 0.8 for the second. A clean classifier at pure noise is as sure of itself as
+# ever, and what it is sure of has little to do with what will become of the noise. Between, the order is not the same
+# for all preferences: for the perfect classifier, from $t = 0.4$ to $0.8$, the gradient at $x_t$ has the better
+# direction, and from $0.5$ to $0.9$ the smaller error too. Late, when the posterior is narrow, all are good. Why the
+# one at $D$ behaves as it does can be computed.
 #
 # **Proposition 1 (the energy at the mean).** Write $g = \nabla \ell(D)$ and $H = \nabla^2 \ell(D)$.
 #
