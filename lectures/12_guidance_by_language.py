@@ -1179,7 +1179,7 @@ if not fast:
     found = [score_captions(x, six) for x in way]
     frames = []
     for k, x in enumerate(way):
-        figure, ax = plt.subplots(figsize=(3.6, 5.6), dpi=80, layout="constrained")
+        figure, ax = plt.subplots(figsize=(4.2, 5.6), dpi=80, layout="constrained")
         ax.imshow(tile(x, 3).numpy())
         ax.set_yticks([8 + 17 * i for i in range(6)], ASKED[:6])
         ax.set_xticks([])

@@ -41,8 +41,11 @@ def animate(
     update: Callable[[Tensor], None]
     if states.ndim == 5:
         figure, axes, update = image_axes(states[0], columns, rows)
+        # The few pixels of a coloured stroke get colours of their own only where space is cut evenly.
+        palette = (128, Image.Quantize.FASTOCTREE) if states.shape[2] == 3 else (32, Image.Quantize.MEDIANCUT)
     else:
         figure, axes, update = point_axes(states[0], labels, 3.0)
+        palette = (32, Image.Quantize.MEDIANCUT)
     frames = []
     for i, state in enumerate(states):
         update(state)
@@ -55,6 +58,6 @@ def animate(
         )
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=80)
-        frames.append(Image.open(buffer).convert("RGB").quantize(32))
+        frames.append(Image.open(buffer).convert("RGB").quantize(*palette))
     times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
