@@ -22,7 +22,7 @@
 
 # %%
 # alt: Eight small pictures in two rows, with their captions: a red seven above a blue two on grey, a yellow three on
-#   black, a green five on white, a pink and an orange digit; the two rows are of other noise.
+#   black, a green five on white, a pink nine beside an orange four; the two rows are of other noise.
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.inpainting import KnownPixels, ReplacedPixels, random_regions
 from flowlib.systems.sampling import in_bytes
 from flowlib.systems.semantic import text_energy
-from flowlib.text.captions import COLOURS, DIGITS, PLACES, read_caption, short
+from flowlib.text.captions import COLOURS, DIGITS, PLACES, Thing, read_caption, short
 
 torch.set_grad_enabled(False)  # turned on where something is descended
 begun = time.perf_counter()
@@ -82,7 +82,7 @@ sentences = [
     "a large red seven at the upper left above a small blue two, on grey",
     "a small yellow three at the centre, on black",
     "a large green five at the lower right, on white",
-    "a pink nine and an orange four",
+    "a large pink nine at the left left of a small orange four, on grey",
 ]
 captioned_grid(paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(sentences * 2)), sentences * 2)
 
@@ -483,7 +483,7 @@ def placed(split: str, count: int) -> Dataset:
     batch = found.batch(torch.arange(count))
     chosen = ((batch["objects"][:, 1, 0] < 0) & (batch["objects"][:, 0, 2] == 1)).nonzero()[:, 0]
     texts = [
-        f"a {COLOURS[colour]} {DIGITS[digit]} at the {PLACES[place]}"
+        f"{short([Thing(digit, colour)])} at the {PLACES[place]}"
         for digit, colour, _, place in batch["objects"][chosen, 0].tolist()
     ]
     words = {"words": found.spec.words, "length": found.spec.length}
@@ -510,7 +510,7 @@ if not fast:
     assert followed[3.0]["colour"] > 0.6
     assert followed[3.0]["place"] > 0.6 > 0.25 > max(control["colour"], control["place"])
     assert followed[3.0]["digit"] < 0.5  # the last that is learned
-captioned_grid(x[:8], texts[:8], columns=8)
+captioned_grid(x[:8], texts[:8])
 
 # %% [markdown]
 # ## 3. Who guides better: the painter itself, or CLIP?
@@ -776,6 +776,7 @@ for ax, (across, up), title in zip(
     if across != "Fréchet":
         ax.axvline(scores["test scenes"][across], color=GREY, linestyle=":", label="test scenes")
     ax.set(xlabel=title, ylabel="judge: all is right")
+    ax.margins(0.1)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 SHOWN = ("w = 1", "w = 3", "w = 8", "CLIP, s = 1", "CLIP, s = 16")
@@ -1084,7 +1085,7 @@ axes[0].plot(rhos, rhos, color=INK, label="asked for")
 axes[0].plot(rhos, [kappa for kappa, _ in laws], color=ACCENT, label="replaced pixels, (3)")
 axes[0].set(xlabel="correlation", ylabel="mean, over the known number", title="A normal law")
 axes[1].plot(known_at, exact, color=INK, label="asked for")
-axes[1].plot(known_at, given, "o", color=BLUE, label="conditioned on the known number")
+axes[1].plot(known_at, given, "o", color=BLUE, label="conditioned")
 axes[1].plot(known_at, replaced, "o-", color=ACCENT, label="replaced pixels")
 axes[1].set(xlabel="the known number", ylabel="share of the right-hand mode", title="Two modes")
 axes[0].legend()
@@ -1300,10 +1301,11 @@ if not fast:
     assert limits["w = 3, colours said last"]["as asked"] < 0.5 * limits["w = 3"]["as asked"]
 
 # %%
-# alt: Six small pictures with captions that no training scene has: asked for three red sevens, a red seven that is not
-#   blue, a violet seven, only a seven, only a white background, and words in capitals in another order.
+# alt: Six small pictures, none as its caption asks. One red digit for three red sevens; a red one and a blue one for a
+#   red seven, not blue; a cyan one for violet; an orange digit for a seven; a digit where only white was asked for; two
+#   pink digits for words in capitals and in another order.
 strange = ["three red sevens", "a red seven, not blue", "a violet seven", "seven", "on white", "SEVEN RED A"]
-captioned_grid(paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(strange), seed=1), strange, columns=6)
+captioned_grid(paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(strange), seed=1), strange, columns=3)
 
 # %% [markdown]
 # **As in training**, both digits are there, each in its own colour, and never in the other's. **Said in another order**
