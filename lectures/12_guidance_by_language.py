@@ -9,7 +9,7 @@
 # content, structure or style; prove what Gram matrices compare; and tell a painted seven from an image that only
 # deceives the network which guided it.
 #
-# **Time:** 90 minutes of reading, 3 minutes of computing on two cores. **Needed before:** lectures 05 (guidance by a
+# **Time:** 90 minutes of reading, 6 minutes of computing on one core. **Needed before:** lectures 05 (guidance by a
 # gradient), 07 (DDIM) and 11 (CLIP); theorem 5 of lecture 02.
 #
 # **Notation.** $t = 0$ is noise and $t = 1$ is data, $x_t = \alpha_t z + \beta_t \varepsilon$; $u$, $s$ and

@@ -799,6 +799,8 @@ picture_grid(torch.cat([images[n][:12] for n in SHOWN]), columns=12, rows=list(S
 
 
 # %%
+# alt: Two rows of twelve scenes, as painted without guidance and climbed: the climbed ones have the same digits with
+#   frayed strokes and coloured spots around them.
 def climbed(x: Tensor, texts: Sequence[str], steps: int = 20, size: float = 0.03) -> Tensor:
     """Pictures whose score in the guiding CLIP has been raised."""
     for _ in range(steps):
