@@ -6,8 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_image_shape, check_tensor
+from flowlib.checks import check_count, check_flag, check_image_shape, check_tensor
 from flowlib.nets.autoencoder import Autoencoder
+
+EPSILON = 0.1  # what is left free of (0, 1) on both sides by images that are mapped into it
+
+
+def into_odds(x: Tensor) -> Tensor:
+    """Images in [-1, 1] -> [0.1, 0.9], where the logarithm of the odds is finite (Ramesh et al. 2021, appendix A.3)."""
+    return (1 - 2 * EPSILON) * (x + 1) / 2 + EPSILON
+
+
+def from_odds(v: Tensor) -> Tensor:
+    """The inverse of `into_odds`; what is outside of [0.1, 0.9] comes out outside of [-1, 1]."""
+    return 2 * (v - EPSILON) / (1 - 2 * EPSILON) - 1
 
 
 class DiscreteAutoencoder(nn.Module):
@@ -17,6 +29,8 @@ class DiscreteAutoencoder(nn.Module):
         tokens: K, the size of the codebook.
         code_channels: the length of its vectors.
         in_channels, channels, factor, depth: those of `Autoencoder`, whose encoder and decoder these are.
+        law: whether the decoder gives a distribution of each pixel, the location and the logarithm of the scale of its
+            log odds (`law`), and an image is that of the locations; or else the image itself.
 
     Raises:
         ValueError: for a size that does not fit, naming it.
@@ -32,6 +46,7 @@ class DiscreteAutoencoder(nn.Module):
         channels: int = 32,
         factor: int = 4,
         depth: int = 1,
+        law: bool = False,
     ) -> None:
         super().__init__()
         check_count("tokens", tokens, 2)
@@ -40,6 +55,10 @@ class DiscreteAutoencoder(nn.Module):
         self.layers = Autoencoder(in_channels, code_channels, channels, factor, depth)
         self.layers.encoder[-1] = nn.Conv2d(channels, tokens, 1)  # logits where the VAE has means and variances
         self.codebook = nn.Parameter(torch.randn(tokens, code_channels))
+        self.has_law = check_flag("law", law)
+        if law:
+            folded = 2 * in_channels * self.layers.patch**2
+            self.layers.decoder[-1] = nn.Conv2d(channels, folded, 3, padding=1)
 
     def encode(self, x: Tensor) -> Tensor:
         """The logits of q(token | x) at each place: (B, tokens, h, w).
@@ -56,11 +75,26 @@ class DiscreteAutoencoder(nn.Module):
         Raises:
             ValueError: for weights of another shape or dtype.
         """
+        made = self._decoder(code)
+        return from_odds(made.chunk(2, dim=1)[0].float().sigmoid()) if self.has_law else made
+
+    def law(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights over the codebook -> location and logarithm of the scale of each pixel's log odds, images both.
+
+        Raises:
+            ValueError: for a network without a `law`, or weights of another shape or dtype.
+        """
+        if not self.has_law:
+            raise ValueError("law must be true of a network whose pixels have a distribution")
+        location, log_scale = self._decoder(code).float().chunk(2, dim=1)
+        return location, log_scale
+
+    def _decoder(self, code: Tensor) -> Tensor:
         check_image_shape("code", check_tensor("code", code, finite=False), self.tokens, sides="h, w")
         return self.layers.decode(torch.einsum("bkhw,kc->bchw", code, self.codebook.to(code.dtype)))
 
-    def decode_tokens(self, index: Tensor) -> Tensor:
-        """Tokens (B, h, w), integers 0 ... tokens - 1 -> images.
+    def one_hot(self, index: Tensor) -> Tensor:
+        """Tokens (B, h, w), integers 0 ... tokens - 1 -> weights over the codebook (B, tokens, h, w).
 
         Raises:
             ValueError: for tokens of another shape, dtype or range.
@@ -68,7 +102,11 @@ class DiscreteAutoencoder(nn.Module):
         check_tokens("index", index, self.tokens)
         if index.ndim != 3:
             raise ValueError(f"index must have shape (batch, h, w), got {tuple(index.shape)}")
-        return self.decode(F.one_hot(index.long(), self.tokens).movedim(-1, 1).to(self.codebook.dtype))
+        return F.one_hot(index.long(), self.tokens).movedim(-1, 1).to(self.codebook.dtype)
+
+    def decode_tokens(self, index: Tensor) -> Tensor:
+        """Tokens (B, h, w) -> images; errors as in `one_hot`."""
+        return self.decode(self.one_hot(index))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images -> their reconstructions from the most probable tokens."""

@@ -9,8 +9,11 @@ from examples import normal, seeded
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
+from flowlib.data import Dataset
 from flowlib.nets import DiscreteAutoencoder
+from flowlib.nets.discrete import from_odds
 from flowlib.systems.dvae import (
+    DVAESystem,
     annealed_temperature,
     codebook_use,
     dvae_loss,
@@ -18,6 +21,8 @@ from flowlib.systems.dvae import (
     gumbel_softmax,
     kl_to_uniform,
 )
+from flowlib.systems.logit_laplace import log_density, log_mass
+from flowlib.training import Turn
 
 DRAWS = 100_000
 LOGITS = torch.tensor([0.3, -1.0, 1.2, 0.0], dtype=torch.float64)
@@ -116,6 +121,41 @@ def test_temperature_falls_from_start_to_end() -> None:
     assert all(a > b for a, b in pairwise(values[:11]))
 
 
+def test_what_dalle_adds_comes_at_its_time() -> None:
+    """The temperature falls and the KL weight rises over shares of the training; by default as they always did."""
+    x = normal(0, 4, 1, 8, 8, dtype=torch.float32).tanh()
+    data, dvae = Dataset(x), make()
+
+    def loss(step: int, **settings: float) -> dict[str, float]:
+        system = DVAESystem(tokens=8, latent_channels=4, channels=16, kl_weight=3.0, **settings)
+        found = system.loss(dvae, data, Turn(torch.arange(4), slice(None), seeded(1), step, 100))
+        return {name: float(value.detach()) for name, value in found.items()}
+
+    assert loss(50)["temperature"] == pytest.approx(0.53125)
+    assert loss(50, cooling=0.5)["temperature"] == pytest.approx(1 / 16)
+    assert loss(25, cooling=0.5)["temperature"] == pytest.approx(0.53125)
+    without = DVAESystem(tokens=8, latent_channels=4, channels=16, kl_weight=0.0)
+    turn = Turn(torch.arange(4), slice(None), seeded(1), 20, 100)
+    plain, full = float(without.loss(dvae, data, turn)["loss"]), loss(20)["loss"]
+    assert full > plain
+    assert loss(20, kl_rise=0.4)["loss"] == pytest.approx((plain + full) / 2, rel=1e-5)
+    assert loss(20, kl_rise=0.2)["loss"] == pytest.approx(full, rel=1e-5)
+
+
+@pytest.mark.parametrize("levels", [None, 256])
+def test_the_logit_laplace_loss_is_the_evidence_bound(levels: int | None) -> None:
+    dvae, x = make(law=True), torch.randint(256, (3, 1, 8, 8), generator=seeded(2)) / 127.5 - 1
+    code = gumbel_softmax(dvae.encode(x), 0.5, generator=seeded(9))
+    law = dvae.law(code)
+    assert torch.equal(dvae.decode(code), from_odds(law[0].sigmoid()))
+    likelihood = (log_density(x, *law) if levels is None else log_mass(x, *law, levels=levels)).sum((1, 2, 3))
+    bound = likelihood - kl_to_uniform(dvae.encode(x))
+    found = dvae_loss(dvae, x, temperature=0.5, kl_weight=1.0, generator=seeded(9), levels=levels)
+    torch.testing.assert_close(found, -bound.mean() / 64)
+    with pytest.raises(ValueError, match="law must be true"):
+        make().law(code)
+
+
 def test_codebook_use() -> None:
     assert codebook_use(torch.arange(8).reshape(2, 2, 2), 8) == (1.0, pytest.approx(8.0))
     assert codebook_use(torch.zeros(5, dtype=torch.int64), 8) == (0.125, pytest.approx(1.0))
@@ -142,6 +182,9 @@ def test_bad_input_is_refused_by_name() -> None:
         dvae_loss(dvae, x, temperature=1.0, kl_weight=-1.0)
     with pytest.raises(ValueError, match="end must be"):
         annealed_temperature(0, 10, end=0.0)
+    for settings in ({"likelihood": "laplace"}, {"kl_rise": 1.5}, {"cooling": 0.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+            DVAESystem(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step must be"):
         annealed_temperature(-1, 10)
     with pytest.raises(ValueError, match="index must"):
