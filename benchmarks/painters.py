@@ -31,9 +31,9 @@ from flowlib.recipes import change, find_recipe
 from flowlib.runs import Run, load_run
 from flowlib.systems.disco_losses import targets_of
 from flowlib.systems.disco_sampling import Disco
+from flowlib.systems.flow_painting import OPTIONS
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.inpainting import random_regions
-from flowlib.systems.painting import PaintRequest
 from flowlib.systems.semantic import text_energy
 from flowlib.systems.weighted import Prompt
 from flowlib.text.captions import NAMES, Thing, descriptive
@@ -48,7 +48,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "2 x 2 stem": {"net_args": {"channels": (56, 96), "depth": 1, "attention": (1,), "patch": 2, "gates": True}},
     "transformer": {"net": "dit", "net_args": {"patch": 2, "width": 96, "depth": 6, "heads": 4, "gates": True}},
 }
-STEPS = PaintRequest(caption=CAPTION).steps
+STEPS = OPTIONS["steps"]
 
 
 def main() -> None:

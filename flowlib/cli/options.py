@@ -14,6 +14,7 @@ RECIPE_NAMES = (
     "clip-noised",
     "clip-noised-agree",
     "clip-vit",
+    "dalle",
     "ddpm-cosine",
     "ddpm-linear",
     "denoiser",

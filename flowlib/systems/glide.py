@@ -5,7 +5,7 @@ features of all tokens are joined to the keys and values of every attention laye
 for the empty one, so that classifier-free guidance can be had.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from flowlib.nets.transformer import TextTransformer
 from flowlib.plotting import captioned_grid
 from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.flow import FlowSystem
+from flowlib.systems.flow_painting import OPTIONS, paint_flow
 from flowlib.systems.painting import PaintRequest, paint
 from flowlib.systems.prompts import PromptReport, report_prompts
 from flowlib.systems.sampling import FlowRequest
@@ -53,6 +54,9 @@ class GlideSystem(FlowSystem):
     readable: ClassVar[tuple[str, ...]] = ("caption",)
     Reporting: ClassVar[type] = PromptReport
     takes_net: ClassVar[bool] = False
+
+    paints: ClassVar[Mapping[str, Any]] = OPTIONS
+    edits: ClassVar[bool] = False
 
     guide: str = "caption"
     dropout: float = 0.2
@@ -119,6 +123,10 @@ class GlideSystem(FlowSystem):
 
     def guides(self, *_: Any) -> None:
         """None: `flowlib sample` draws without a caption, and `flowlib paint` with one."""
+
+    def painted(self, run: Any, request: PaintRequest, small: Tensor | None = None) -> Tensor:
+        """Pictures of a caption (count, *shape), as `flowlib paint` wants them."""
+        return paint_flow(run, request, small)
 
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: Any) -> Sequence[Row]:
         return report_prompts(self, module, data, parts, request)

@@ -8,7 +8,7 @@ weights that start at zero, so that it starts as the painter it was; then it is 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class InpainterSystem(GlideSystem):
     Raises:
         ValueError: for a value that does not fit, or a base of other settings.
     """
+
+    edits: ClassVar[bool] = True
 
     parts: Mapping[str, str] = field(default_factory=lambda: {"base": "zoo:scenes-text"})
 

@@ -1,34 +1,42 @@
-"""`flowlib paint`: a picture of a caption, from nothing, at twice the size, or in a hole of a picture that there is."""
+"""`flowlib paint`: a picture of a caption, from nothing, at twice the size, or in a hole of a picture that there is.
 
+Whoever draws from captions is a `Painter`: it says which of the options mean something to it, and paints.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from flowlib.checks import check_count, check_number
-from flowlib.data.pixels import read_mask, read_picture
-from flowlib.field import Field
-from flowlib.guidance import EnergyGuidance
-from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.plotting import png_of
-from flowlib.systems.clip import clip_beside
-from flowlib.systems.guides import inpainting_guide
-from flowlib.systems.sampling import check_memory, in_bytes
-from flowlib.systems.semantic import text_energy
+from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaintRequest:
-    """What `flowlib paint` is asked for."""
+    """What `flowlib paint` is asked for. Options that are None are as the painter has them."""
 
     caption: str = field(metadata={"help": "What to paint, such as 'a red seven'.", "argument": True})
     out: Path = field(default=Path("scene.png"), metadata={"help": "The picture to write."})
     count: int = field(default=1, metadata={"help": "Pictures, side by side."})
-    scale: float = field(default=3.0, metadata={"help": "Guidance scale: 1 is none; more is closer to the caption."})
-    steps: int = field(default=30, metadata={"help": "Steps of the sampler."})
-    method: str = field(default="heun", metadata={"help": "As in flowlib sample."})
+    scale: float | None = field(
+        default=None, metadata={"help": "Of a flow: guidance scale; 1 is none, 3 the default; more is closer."}
+    )
+    steps: int | None = field(default=None, metadata={"help": "Of a flow: steps of the sampler; 30 by default."})
+    method: str | None = field(default=None, metadata={"help": "Of a flow: as in flowlib sample; heun by default."})
+    temperature: float | None = field(
+        default=None, metadata={"help": "Of tokens: below 1, the default, only what is probable is drawn."}
+    )
+    top_k: int | None = field(
+        default=None, metadata={"help": "Of tokens: how many may be drawn at each place; 0, the default, is all."}
+    )
+    candidates: int | None = field(
+        default=None, metadata={"help": "Of tokens: pictures to draw, of which CLIP chooses; --count by default."}
+    )
     seed: int = field(default=0, metadata={"help": "Another seed, another picture."})
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
@@ -38,13 +46,22 @@ class PaintRequest:
     upsampler: str = field(
         default="", metadata={"help": "Who doubles the size: a run of the system upsampler, or none."}
     )
-    clip: str = field(default="", metadata={"help": "A CLIP of noised pictures that guides too, a folder or zoo:NAME."})
-    clip_scale: float = field(default=30.0, metadata={"help": "How much it guides."})
+    clip: str | None = field(
+        default=None,
+        metadata={"help": "A CLIP, a folder or zoo:NAME: of noised pictures to guide a flow, of clean ones to choose."},
+    )
+    clip_scale: float | None = field(default=None, metadata={"help": "Of a flow: how much it guides; 30 by default."})
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
         for name in ("scale", "clip_scale"):
-            check_number(name, getattr(self, name))
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name))
+        if self.temperature is not None:
+            check_number("temperature", self.temperature, 0, low_open=True)
+        for name, least in (("steps", 1), ("top_k", 0), ("candidates", 1)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least)
         check_count("seed", self.seed, 0)
         if not self.caption.strip():
             raise ValueError("caption must not be empty: say what to paint, such as 'a red seven'")
@@ -53,51 +70,54 @@ class PaintRequest:
         if (self.edit is None) != (self.mask is None):
             raise ValueError("--edit and --mask go together: a picture, and where it is painted anew")
 
+    def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a painter: what was asked for, and else what it has by default."""
+        return {name: value if (asked := getattr(self, name)) is None else asked for name, value in defaults.items()}
+
+
+CHOICES = ("scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale")  # a painter's
+
+
+class Painter(Protocol):
+    """A system that draws from captions.
+
+    Attributes:
+        paints: which of `CHOICES` mean something to it, and what each is by default.
+        edits: whether it also reads a picture of which a part is painted anew; false where it does not say.
+    """
+
+    paints: ClassVar[Mapping[str, Any]]
+
+    def painted(self, run: Any, request: PaintRequest, small: Tensor | None = None) -> Tensor:
+        """Pictures of the request's caption (count, *shape) in [-1, 1]; of `small` ones, these enlarged.
+
+        Raises:
+            ValueError: for a request that does not fit the run.
+        """
+        ...
+
+
+def painter(run: Any) -> Painter:
+    """The system of a run, if it draws from captions; a ValueError if not."""
+    system = run.recipe.system
+    if not hasattr(system, "painted"):
+        raise ValueError(f"{run.folder} reads no captions")
+    return system
+
 
 def paint(run: Any, request: PaintRequest) -> list[str]:
     """Paint pictures of a caption."""
-    if request.edit is not None and not isinstance(run.module.net, CaptionedBeside):
+    if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
-    images = _small(run, request)
-    if request.upsampler:
-        large = run.beside(request.upsampler)
-        net: Any = getattr(large.module, "net", None)
-        if getattr(net, "shape", None) != tuple(images.shape[1:]):
-            raise ValueError(f"--upsampler must name one of pictures {tuple(images.shape[1:])}, got {large.folder}")
-        images = _run(large, request, net.guide(_tokens(large, request), in_bytes(images)))
+    chain = [run, *([run.beside(request.upsampler)] if request.upsampler else [])]
+    known = {name for one in chain for name in painter(one).paints}
+    for name in CHOICES:
+        if getattr(request, name) is not None and name not in known:
+            option = name.replace("_", "-")
+            raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --{option}")
+    images = None
+    for one in chain:
+        images = painter(one).painted(one, request, images)
+    assert images is not None
     write_whole(request.out, png_of(images, text=request.caption))
     return [f"{request.caption}: {request.out}"]
-
-
-def _small(run: Any, request: PaintRequest) -> Tensor:
-    y = _tokens(run, request)
-    if isinstance(run.module.net, CaptionedBeside):
-        if run.module.net.shape != (run.shape[0] + 1, *run.shape[1:]):
-            raise ValueError(f"{run.folder} enlarges pictures and makes none: give it as --upsampler")
-        if request.edit is None or request.mask is None:
-            raise ValueError(f"{run.folder} edits pictures: give it --edit and --mask")
-        picture = read_picture(request.edit, run.shape)
-        hole = read_mask(request.mask, request.edit, run.shape)
-        beside = inpainting_guide(picture[None], 1 - hole[None]).to(run.device)
-        y = run.module.net.guide(y, beside.expand(len(y), -1, -1, -1))
-    return _run(run, request, y)
-
-
-def _tokens(run: Any, request: PaintRequest) -> Tensor:
-    if not isinstance(run.module.net, Captioned):
-        raise ValueError(f"{run.folder} reads no captions")
-    check_memory(request.count, run.shape)
-    return run.module.net.tokenizer([request.caption] * request.count)
-
-
-def _run(run: Any, request: PaintRequest, y: Tensor) -> Tensor:
-    clip = clip_beside(run, request.clip, noised=True) if request.clip else None
-
-    def wrap(field: Field) -> Field:
-        if clip is None:
-            return field
-        return EnergyGuidance(field, text_energy(clip, [request.caption], request.clip_scale), conditional=True)
-
-    return run.sample(
-        y, scale=request.scale, steps=request.steps, method=request.method, seed=request.seed, wrap=wrap
-    ).clamp(-1, 1)

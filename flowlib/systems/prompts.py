@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data.scenes import SETS, Scenes
@@ -41,41 +41,53 @@ class PromptReport(ReportRequest):
         check_choice("method", self.method, METHODS)
 
 
-def report_prompts(system: Any, module: nn.Module, data: Splits, parts: Parts, request: PromptReport) -> Sequence[Row]:
-    """Rows of real scenes and of each scale: which attributes are as the caption asks, by its judge.
+class Asked:
+    """Captions of test scenes, and of scenes with pairs of digit and colour that no training scene has.
 
-    "one" and "two" are the shares of scenes with all attributes right, among captions of one digit and of two; "held
-    out" that of captions with a pair of digit and colour that no training scene has. "frechet" is the distance to the
-    test scenes in the judge's features.
+    Attributes:
+        texts, composed: `count` captions each.
+        images: the test scenes themselves.
     """
-    count, column = min(request.samples, len(data.test)), system.captions[0]
-    batch = data.test.batch(torch.arange(count))
-    judge, texts = judge_of(data.train, data.test), batch[column]
-    two = batch["objects"][:, 1, 0] >= 0
-    composed = Scenes(*SETS[data.test.name], split="compositions").batch(torch.arange(count))[column]
 
-    def scored(name: str, images: torch.Tensor, held: torch.Tensor | None) -> Row:
-        compared = compare_captions(images, texts)
+    def __init__(self, data: Splits, column: str, count: int) -> None:
+        self.count = min(count, len(data.test))
+        batch = data.test.batch(torch.arange(self.count))
+        self.judge, self.texts, self.images = judge_of(data.train, data.test), batch[column], batch["x"]
+        self.two = (batch["objects"][:, 1, 0] >= 0).tolist()
+        composed = Scenes(*SETS[data.test.name], split="compositions")
+        self.composed = composed.batch(torch.arange(self.count))[column]
+
+    def scored(self, name: str, images: Tensor, held: Tensor | None) -> Row:
+        """A row of what the judge reads in images of `texts`, and perhaps in `held`, those of `composed`.
+
+        "one" and "two" are the shares of scenes with all attributes right, among captions of one digit and of two;
+        "held out" that of the composed ones. "frechet" is the distance to the test scenes in the judge's features.
+        """
+        compared = compare_captions(images, self.texts)
         row: Row = {"samples": name, **shares(compared)}
         for key, wanted in (("one", False), ("two", True)):
-            chosen = [one for one, both in zip(compared, two.tolist(), strict=True) if both == wanted]
+            chosen = [one for one, both in zip(compared, self.two, strict=True) if both == wanted]
             row |= {key: shares(chosen)["all"]} if chosen else {}
         if held is not None:
-            row["held out"] = score_captions(held, composed)["all"]
-        scores = judge(images, None)
+            row["held out"] = score_captions(held, self.composed)["all"]
+        scores = self.judge(images, None)
         return row | {key: scores[key] for key in ("frechet", "precision", "recall")}
 
-    rows = [scored("test scenes", batch["x"], None)]
+
+def report_prompts(system: Any, module: nn.Module, data: Splits, parts: Parts, request: PromptReport) -> Sequence[Row]:
+    """Rows of real scenes and of each scale, as `Asked` scores them, and what a sample costs."""
+    asked = Asked(data, system.captions[0], request.samples)
+    count, rows = asked.count, [asked.scored("test scenes", asked.images, None)]
     with progress("painting", times=2 * len(request.scales)):
         for scale in request.scales:
             calls, start, drawn = Counter(module), time.perf_counter(), []
             with calls:
-                for asked in (texts, composed):
+                for texts in (asked.texts, asked.composed):
                     wish = system.Sampling(
-                        spec=request.spec, y=module.net.tokenizer(asked), count=count, scale=scale, steps=request.steps,  # type: ignore[operator, union-attr]
+                        spec=request.spec, y=module.net.tokenizer(texts), count=count, scale=scale, steps=request.steps,  # type: ignore[operator, union-attr]
                         method=request.method, seed=request.seed, batch_size=request.batch_size, usual=request.usual,
                     )  # fmt: skip
                     drawn.append(system.sample(module, parts, wish).cpu())
             cost: Row = {"nfe": calls.samples / (2 * count), "per_second": 2 * count / (time.perf_counter() - start)}
-            rows.append(scored(f"w = {scale:g}", *drawn) | cost)
+            rows.append(asked.scored(f"w = {scale:g}", *drawn) | cost)
     return rows

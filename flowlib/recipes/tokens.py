@@ -1,0 +1,20 @@
+"""Images as sentences: DALL-E, on scenes of 16 x 16 pixels, which are 8 x 8 tokens."""
+
+from flowlib.recipes.recipe import Recipe
+from flowlib.systems.dalle import DALLESystem
+from flowlib.systems.dvae import DVAEStage
+from flowlib.training import Training
+
+_STAGE = DVAEStage(
+    tokens=256, latent_channels=32, channels=64, factor=2, likelihood="logit-laplace", kl_weight=1.0, kl_rise=0.2,
+    cooling=0.8, steps=3000, batch_size=64, lr=2e-3, ema=0.998,
+)  # fmt: skip
+
+RECIPES = (
+    Recipe(
+        name="dalle",
+        data="scenes",
+        system=DALLESystem(first_stage=_STAGE, width=160, parts={"clip": "zoo:clip-vit"}),
+        training=Training(optimiser="muon", steps=5000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
+    ),
+)
