@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, transformer, vit
-from flowlib.systems import cut_schedule, disco_losses, weighted
+from flowlib.nets import clip, patterns, text_image, transformer, vit
+from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
 from flowlib.text import bpe, words
 
 
@@ -28,6 +28,10 @@ from flowlib.text import bpe, words
         (words, 1),
         (transformer, 4),
         (vit, 4),
+        (patterns, 1),
+        (text_image, 3),
+        (logit_laplace, 4),
+        (token_bound, 3),
         (clip, 6),
         (weighted, 2),
         (cut_schedule, 2),

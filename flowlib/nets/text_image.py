@@ -110,8 +110,12 @@ class DALLE(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> their most probable tokens, row by row, (B, rows columns) in 0 ... codes - 1."""
-        return self.dvae.encode(images).argmax(1).flatten(1)
+        """Images (B, C, H, W) -> their most probable tokens, row by row, (B, rows columns) in 0 ... codes - 1.
+
+        In full precision whatever the rest computes in, so that an image has the same tokens always.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            return self.dvae.encode(images).argmax(1).flatten(1)
 
     @torch.no_grad()
     def decode(self, index: Tensor) -> Tensor:

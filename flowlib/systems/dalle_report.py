@@ -37,7 +37,7 @@ class TokenReport(ReportRequest):
     samples: int = 1000
     temperatures: tuple[float, ...] = (1.0,)
     top_ks: tuple[int, ...] = (0,)
-    candidates: tuple[int, ...] = (1, 4, 16)
+    candidates: tuple[int, ...] = (1, 8)
     likelihood: int = 1000
 
     def __post_init__(self) -> None:

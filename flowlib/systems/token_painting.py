@@ -26,7 +26,7 @@ def paint_tokens(run: Any, request: PaintRequest, small: Tensor | None = None) -
         raise ValueError(f"candidates must be at least {count}, as many as pictures are wanted, got {each}")
     check_memory(each, run.shape)
     y = run.module.read([request.caption] * each)
-    images = run.sample(y, temperature=wanted["temperature"], top_k=wanted["top_k"], seed=request.seed)
+    images = run.sample(y, temperature=wanted["temperature"], top_k=wanted["top_k"], seed=request.seed).clamp(-1, 1)
     if each == count:
         return images
     clip = clip_beside(run, wanted["clip"]) if wanted["clip"] else run.parts.get("clip")

@@ -11,6 +11,7 @@ from torch import nn
 from flowlib import nets
 from flowlib.metrics import Evaluator
 from flowlib.nets import MLP, DiT, UNet
+from flowlib.nets.text_image import TextImageGPT
 from flowlib.systems.improved_ddpm import TwoOutputs
 from flowlib.training import Training
 from flowlib.training.muon import Muon
@@ -69,6 +70,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "gpt": (
         lambda: nets.GPT(vocabulary=5, length=4, width=8, depth=1, heads=2),
+        """
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
+    "text and image": (
+        lambda: TextImageGPT(words=5, length=4, codes=5, grid=(2, 2), padding=4, width=8, depth=1, heads=2),
         """
         transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
         transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
@@ -134,7 +142,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "encoder.1.conv1 encoder.1.conv2 decoder.1.conv1 decoder.1.conv2",
     ),
     "discrete": (
-        lambda: nets.DiscreteAutoencoder(tokens=5, channels=8, factor=2),
+        lambda: nets.DiscreteAutoencoder(tokens=5, channels=8, factor=2, law=True),
         "layers.encoder.1.conv1 layers.encoder.1.conv2 layers.decoder.1.conv1 layers.decoder.1.conv2",
     ),
     "classifier": (
