@@ -93,7 +93,11 @@ def bound_of_images(
             return double(log_mass(x, *law, levels=levels)).flatten(1).sum(1)
 
         def prior(index: Tensor, text: Tensor = text, even: float = even) -> Tensor:
-            return torch.full((len(index),), even) if uniform else module.log_prob(text, index.flatten(1))[1]
+            return (
+                torch.full((len(index),), even, dtype=torch.float64)
+                if uniform
+                else module.log_prob(text, index.flatten(1))[1]
+            )
 
         found.append(evidence_bound(logits, likelihood, prior, hard=hard, generator=generator))
     return Bound(*(torch.cat(each).cpu() for each in zip(*found, strict=True)))

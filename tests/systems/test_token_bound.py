@@ -32,7 +32,7 @@ def test_where_tokens_are_the_image_the_bound_is_the_cross_entropy() -> None:
     images = KINDS[:, None]  # which the decoder gives back for certain
     entropy = -float((LAW.exp() * LAW).sum())
     for hard in (True, False):
-        for prior, gap in ((LAW, 0.0), (torch.full((9,), -math.log(9)).double(), math.log(9) - entropy)):
+        for prior, gap in ((LAW, 0.0), (torch.full((9,), -math.log(9), dtype=torch.float64), math.log(9) - entropy)):
             bound = evidence_bound(
                 certain(images), lambda z: torch.zeros(len(z)), lambda z, prior=prior: table(prior, z), hard=hard,
                 generator=seeded(0),
@@ -94,7 +94,7 @@ def test_the_bound_of_a_model_is_that_of_its_parts() -> None:
     torch.testing.assert_close(bound.distortion.float(), -log_mass(x, *law).sum((1, 2, 3)), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(bound.rate, -dalle.log_prob(dalle.read(texts), index)[1])
     uniform = bound_of_images(dalle, x, texts, uniform=True, hard=True)
-    torch.testing.assert_close(uniform.rate, torch.full((3,), 4 * math.log(5)).double())
+    torch.testing.assert_close(uniform.rate, torch.full((3,), 4 * math.log(5), dtype=torch.float64))
     drawn = bound_of_images(dalle, x, texts, generator=seeded(0))
     assert not torch.equal(drawn.total, bound.total)
     with pytest.raises(ValueError, match="logits must have shape"):
