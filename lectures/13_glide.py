@@ -235,8 +235,9 @@ if not fast:
 # which saw hundreds of millions of pictures, it does. But the only teacher here is the error of a velocity, in which a
 # stroke is two pixels wide. One reading is that a head that looks to the right is of no use before something uses what
 # it brings, and the other way round, so that neither gets a gradient. The convolution has the pair in one linear map.
-# Three trainings of 1,500 steps each, with it and without it, are in [`tables/13_networks.md`](tables/13_networks.md):
-# by how much does the error of $D$ grow when the caption names another digit?
+# What can be measured is the difference. Three trainings of 1,500 steps each, with the convolution and without it, are
+# in [`tables/13_networks.md`](tables/13_networks.md). With it, a caption that names another digit raises the error of
+# $D$ by 13 %; without it, by 0.1 %.
 #
 # ### One softmax over words and patches
 #
@@ -788,7 +789,9 @@ picture_grid(torch.cat([images[n][:12] for n in SHOWN]), columns=12, rows=list(S
 # to the field of the caption at $s = 1$, less than $w = 2$ does, and raised further it takes away. The field of the
 # empty caption it cannot teach to paint what is asked: early in time, where the scene is decided, its pull is too weak,
 # and where it is strong enough it also pulls elsewhere. On this question the paper's finding holds at our scale. Three
-# seeds, by another sampler: [`tables/13_guidance.md`](tables/13_guidance.md).
+# seeds are in [`tables/13_guidance.md`](tables/13_guidance.md): at $w = 3$, of captions of one digit nearly all are
+# right, of two 92 %. There Heun's method makes the steps, with two calls in each, and $w = 8$ does as well as $w = 3$.
+# So what is lost at $w = 8$ here is lost by the sampler: strong guidance needs small steps.
 #
 # **Goodhart's trap** is in the table as well. With CLIP at $s = 4$ the CLIP that guides gives a better mark than to
 # *test scenes*, while the judge finds all right in fewer pictures than without guidance. A score is an average over

@@ -38,7 +38,7 @@ def build(
 ) -> None:
     """Make the notebooks whose sources have changed; lectures are executed, which takes minutes each.
 
-    A lecture of which only tags or alternative texts of images have changed is not executed again.
+    A lecture of which only prose, tags or alternative texts have changed is not executed again.
 
     The exit status is 1 if --check finds that something has drifted, 2 for a source that breaks a rule.
 

@@ -1,4 +1,4 @@
-"""Collapsed code and alternative texts: changed without an execution, shown by programs, there for every image."""
+"""Prose, collapsed code, alternative texts: changed without an execution, shown by programs, there for every image."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,15 @@ def test_what_only_dresses_a_lecture_is_changed_without_executing_it(
     source, file = root / "lectures/01_mean.py", root / "lectures/01_mean.ipynb"
     before = file.read_bytes()
     changed = source.read_text("utf-8").replace(', "draw"', "").replace("Ten bars of nearly", "A row of bars of")
-    source.write_text(changed, "utf-8")
+    source.write_text(changed.replace("How far", "How near") + "\n# %% [markdown]\n# An end.\n", "utf-8")
     with monkeypatch.context() as patch:
         patch.setattr("flowlib.course.authoring.build.execute", None)
         assert main(["course", "build", "--root", str(root)]) == 0
     dressed = file.read_bytes()
     assert b"A row of bars of the same height." in dressed
     assert b"source_hidden" not in dressed
+    assert b"How near" in dressed
+    assert b"An end." in dressed
     assert dressed != before
     executed: list[Path] = []
 

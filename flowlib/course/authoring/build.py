@@ -14,7 +14,7 @@ from flowlib.training.files import write_whole
 def build(path: Path, *, force: bool = False, progress: bool = True) -> list[str]:
     """Make what the source at `path` gives; what a lecture wrote on standard error on the way.
 
-    A lecture of which only tags or alternative texts have changed keeps its outputs and is not executed.
+    A lecture of which only prose, tags or alternative texts have changed keeps its outputs and is not executed.
 
     Args:
         path: of the source.
@@ -36,8 +36,7 @@ def build(path: Path, *, force: bool = False, progress: bool = True) -> list[str
         said = execute(notebook, path, cells, progress=progress)
     else:
         notebook = read_stored(path)
-    dress(notebook, made, cells)
-    write_whole(path.with_suffix(".ipynb"), notebooks.write_notebook(notebook))
+    write_whole(path.with_suffix(".ipynb"), notebooks.write_notebook(dress(notebook, made, cells)))
     if reasons := lecture_drift(path):
         raise SourceError(path, 1, "; ".join(reasons))
     return said

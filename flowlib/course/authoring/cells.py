@@ -25,15 +25,15 @@ METADATA = {
 
 
 def lecture_notebook(path: Path, cells: list[Cell]) -> NotebookNode:
-    """The notebook of a lecture, before it is executed. Its metadata hold the hash of its cells."""
+    """The notebook of a lecture, before it is executed. Its metadata hold the hash of its code."""
     ids: Counter[str] = Counter()
     made = [_node(cell, _plain_id(cell, ids)) for cell in cells]
     return _notebook(made, {"lecture": path.stem, "source_sha256": cells_hash(cells)})
 
 
 def cells_hash(cells: list[Cell]) -> str:
-    """The SHA-256 of the text and tags of cells, but for what `dress` changes in a notebook that was executed."""
-    content = [[cell.kind, cell.source, [tag for tag in cell.tags if tag != "draw"]] for cell in cells]
+    """The SHA-256 of the code and its tags: all that an execution depends on. `dress` changes the rest."""
+    content = [[cell.source, [tag for tag in cell.tags if tag != "draw"]] for cell in cells if cell.kind == "code"]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """Drift: what is stored and no longer fits its source.
 
-A lecture is not executed to find out: it holds the hash of its source, and the names of the functions whose source it
+A lecture is not executed to find out: it holds the hash of its code, and the names of the functions whose source it
 shows.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from flowlib.course.authoring import cells as notebooks
-from flowlib.course.authoring.dress import undressed
+from flowlib.course.authoring.dress import code_of, undressed
 from flowlib.course.authoring.layout import LECTURES, orphans, outdated, sources
 from flowlib.course.authoring.source import Cell, read_cells
 from flowlib.course.notebook import source_page
@@ -74,7 +74,7 @@ def to_execute(path: Path, cells: list[Cell]) -> list[str]:
     expected = notebooks.lecture_notebook(path, cells)
     if stored.metadata.get("flowlib") != expected.metadata["flowlib"]:
         return [f"built from another source than {path.parent.name}/{path.name}"]
-    if [(c.id, c.cell_type, c.source) for c in stored.cells] != [(c.id, c.cell_type, c.source) for c in expected.cells]:
+    if [(cell.id, cell.source) for cell in code_of(stored)] != [(cell.id, cell.source) for cell in code_of(expected)]:
         return ["edited by hand"]
     reasons = []
     if any(cell.cell_type == "code" and cell.source and cell.execution_count is None for cell in stored.cells):
@@ -82,8 +82,9 @@ def to_execute(path: Path, cells: list[Cell]) -> list[str]:
     if file.stat().st_size > LECTURE_BYTES:
         reasons.append(f"{file.stat().st_size:,} bytes, more than {LECTURE_BYTES:,}")
     images = [f"images/{path.name[:2]}.png"]  # the thumbnail
-    for cell in stored.cells:
+    for cell in expected.cells:
         images += re.findall(r"\((images/[^)\s]+)", cell.source)
+    for cell in stored.cells:
         reasons += [reason for output in cell.get("outputs", []) for reason in _stale_source(output)]
     return reasons + [reason for image in images for reason in _image(path, image)]
 
