@@ -97,11 +97,11 @@ class Painter(Protocol):
         ...
 
 
-def painter(run: Any) -> Painter:
-    """The system of a run, if it draws from captions; a ValueError if not."""
+def painter(run: Any, option: str = "") -> Painter:
+    """The system of a run, if it draws from captions; a ValueError if not, which names the option that asked for it."""
     system = run.recipe.system
     if not hasattr(system, "painted"):
-        raise ValueError(f"{run.folder} reads no captions")
+        raise ValueError(f"{option} must name one, got {run.folder}" if option else f"{run.folder} reads no captions")
     return system
 
 
@@ -109,15 +109,18 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
     """Paint pictures of a caption."""
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
-    chain = [run, *([run.beside(request.upsampler)] if request.upsampler else [])]
-    known = {name for one in chain for name in painter(one).paints}
+    chain = [(run, painter(run))]
+    if request.upsampler:
+        larger = run.beside(request.upsampler)
+        chain.append((larger, painter(larger, "--upsampler")))
+    known = {name for _, one in chain for name in one.paints}
     for name in CHOICES:
         if getattr(request, name) is not None and name not in known:
             option = name.replace("_", "-")
             raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --{option}")
     images = None
-    for one in chain:
-        images = painter(one).painted(one, request, images)
+    for one, system in chain:
+        images = system.painted(one, request, images)
     assert images is not None
     write_whole(request.out, png_of(images, text=request.caption))
     return [f"{request.caption}: {request.out}"]

@@ -27,7 +27,8 @@ def seeded(seed: int) -> torch.Generator:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("glide") / "run"
-    train(change(find_recipe("scenes-text"), **TINY, steps=40, batch_size=16), folder, progress=False)
+    fast = {"lr": 3e-3, "matrix_lr": 0.015}
+    train(change(find_recipe("scenes-text"), **TINY, **fast, steps=40, batch_size=16), folder, progress=False)
     return folder
 
 
