@@ -349,6 +349,9 @@ class Upsampling(Field):
     def null_like(self, y: Tensor) -> Tensor:
         return torch.cat([empty.double().expand(len(y), -1), y[:, 3:]], dim=1)
 
+    def without(self, y: Tensor) -> Tensor:
+        return self.null_like(y)
+
     def predict(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return upsampler(x, t, y[:, :3].long(), y[:, 3:].reshape(-1, 1, 2, 2))
 
