@@ -270,6 +270,7 @@ for size in (1e4, -1e4):
         large = text_share(a + size, m, b + size)
     assert bool(torch.isfinite(large).all()), "large logits give NaN: exp(10000) is infinite, and exp(-10000) is 0"
     assert near(large, right, 1e-8), "a number added to all logits must change nothing"
+assert near(text_share(a + 1e4 * ~m[:, None], m, b), right), "padding with a large logit changes the share"
 apart = shared(300 * a, m, 300 * b)
 assert near(apart, right_share(300 * a, m, 300 * b)), "wrong for logits that differ much"
 ### BEGIN HIDDEN TESTS
@@ -541,11 +542,12 @@ assert not near(out[:, 1], torch.full((6,), 9.0)), "the mask is the wrong way ro
 middle = shown_to[4][:, 0]
 assert not near(middle, torch.ones(6)), "the known pixels were shown without noise: the velocity knows only noised ones"
 assert not near(middle, 0.5 * torch.ones(6)), "the known part lacks its noise: it is t z + (1 - t) noise"
-assert near(shown_to[0], start), "at t = 0 the velocity is shown the noise itself"
+assert near(shown_to[0], start), "at t = 0 the velocity is shown the noise itself: `noise`, not noise drawn anew"
 free = sample_ode(pair, start, steps=8, method="euler", trajectory=True)
 assert not near(middle, free[4, :, 0]), "the velocity was shown x as it is: the known part has to be replaced first"
 assert near(middle, 0.5 + 0.5 * start[:, 0]), (
-    "at t = 1/2 the known part must be half image and half noise, the noise that this sample started from"
+    "at t = 1/2 the known part must be half image and half noise, the noise that this sample started from: is it put "
+    "there before the velocity is asked, with the time of that step?"
 )
 assert near(shown_to[6][:, 0], 0.75 + 0.25 * start[:, 0]), "the known part must follow the path at every time"
 assert near(out[:, 0], torch.ones(6)), "in the result the known part must be the image, exactly"
@@ -786,7 +788,13 @@ for factor, says in (
     assert not near(step, exact * factor), says
 assert near(step, exact), "at w = 1 the guided velocity must be that of the text: check log p_t(y | x)"
 with torch.no_grad():
-    assert near(by_critic(1.0), free + exact), "under torch.no_grad(), where samplers run, the result is another"
+    try:
+        silent = by_critic(1.0)
+    except RuntimeError as error:
+        raise AssertionError(
+            "under torch.no_grad(), where samplers run, no gradient is recorded: turn it on inside, for the critic"
+        ) from error
+    assert near(silent, free + exact), "under torch.no_grad(), where samplers run, the result is another"
 assert near(by_critic(2.5), free + 2.5 * exact), "right at w = 1 and wrong at w = 2.5"
 ### BEGIN HIDDEN TESTS
 assert near(by_critic(-1.0, 1), (free - exact)[:1]), "wrong for a single sample at a negative scale"
