@@ -474,7 +474,7 @@ assert not torch.allclose(guided, told, atol=1e-2)
 
 # %% [markdown]
 # **Live.** The same system, small: pictures with one large digit, captions such as "a red seven at the upper left", a
-# network with a seventh of the weights. The control is what the judge says of the pictures when it is given each
+# network with a quarter of the weights. The control is what the judge says of the pictures when it is given each
 # other's captions.
 
 # %%
