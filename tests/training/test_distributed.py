@@ -77,10 +77,16 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(tmp_path):
     assert "flowlib: batch_size must be a multiple of the 2 processes, got 33" in error
 
 
+def heard() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C; not so the command that is tested."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_processes_that_a_command_has_started_end_with_it(tmp_path, number, status):
     process = popen([sys.executable, "-m", "flowlib", *COMMON, "--out", str(tmp_path), "--processes", "2",
-                     "--steps", "100000", "--checkpoint-every", "5"], start_new_session=True)  # fmt: skip
+                     "--steps", "100000", "--checkpoint-every", "5"],
+                    start_new_session=True, preexec_fn=heard)  # fmt: skip
     while process.poll() is None and (checkpoint.latest_step(tmp_path / "checkpoints") or 0) < 10:
         time.sleep(0.01)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
