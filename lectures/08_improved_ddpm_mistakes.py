@@ -48,12 +48,6 @@
 +         return mean, small + c * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
 """
 
-# %% mistake="the posterior on the grid forgets that the signal has shrunk"
-"""
--         weight = torch.softmax(log_prior - (x - level * nodes.T) ** 2 / (2 * noise), dim=1)
-+         weight = torch.softmax(log_prior - (x - nodes.T) ** 2 / (2 * noise), dim=1)
-"""
-
 # %% mistake="the entropy in nats"
 """
 -     entropy = -line.log_prob(z, 1.0) / math.log(2)
