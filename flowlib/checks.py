@@ -104,6 +104,14 @@ def check_count(name: str, value: object, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_odd(name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` if it is an odd integer not below `minimum`, or 0 where that is 0; errors as in `check_count`."""
+    count = check_count(name, value, minimum)
+    if count and count % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {count}")
+    return count
+
+
 def check_number(
     name: str,
     value: object,

@@ -97,7 +97,7 @@ class AttentionBlock(nn.Module):
     """x + attention(norm(x)) over the pixels of an image: (B, channels, H, W), condition -> (B, channels, H, W).
 
     With a `context_dim`, a pixel looks at the pixels and at the tokens of a text in one softmax (GLIDE: Nichol et al.
-    2022, section 2.1); and since a text says where things are, it is told its place first.
+    2022); and since a text says where things are, it is told its place first.
     """
 
     def __init__(self, channels: int, heads: int, groups: int = 8, context_dim: int | None = None) -> None:

@@ -1,10 +1,10 @@
 """A network that is told what to draw by a text, or by a text and an image: GLIDE's.
 
 The text's last feature is added to the embedding of time, where a label's would be, and all of its tokens' features are
-joined to the keys and values of every attention layer (Nichol et al. 2022, section 2.1). Each token is also read with
-its neighbours, by a convolution, which GLIDE, trained thousands of times as long, does without: here it is what makes
-digits be learned in minutes, and each where it belongs (`benchmarks/painters.py networks`). An image, such as the known
-part of the one that is drawn, is laid beside the noised one (section 2.4).
+joined to the keys and values of every attention layer (Nichol et al. 2022). Each token is also read with its
+neighbours, by a convolution, which GLIDE does without: here it is what makes digits be learned in minutes, and each
+where it belongs (`benchmarks/painters.py networks`). An image, such as the known part of the one that is drawn, is laid
+beside the noised one.
 """
 
 from typing import ClassVar
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_tensor
+from flowlib.checks import check_count, check_odd, check_tensor
 from flowlib.known import is_so, made_of
 from flowlib.nets.dit import DiT
 from flowlib.nets.tokenizer import Tokenizer
@@ -24,8 +24,8 @@ from flowlib.nets.unet import UNet
 class Phrases(nn.Module):
     """Tokens (B, N) -> (B, N, width): each with its neighbours, by a convolution over the vectors of words.
 
-    Attention has to learn that a colour and the digit behind it belong together, and it learns that late; here they
-    meet in one linear map. So et al. (2021, section 4.2) put convolutions of tokens into attention for a like reason.
+    Attention has to learn that a colour and the digit behind it belong together; here they meet in one linear map. So
+    et al. (2021, Primer, arXiv:2109.08668) put convolutions of tokens into attention.
 
     Args:
         vocabulary: tokens 0 ... vocabulary - 1.
@@ -47,8 +47,7 @@ class Phrases(nn.Module):
 
     def __init__(self, vocabulary: int, width: int, reach: int, padding: int) -> None:
         super().__init__()
-        if check_count("reach", reach) % 2 == 0:
-            raise ValueError(f"reach must be odd, got {reach}")
+        check_odd("reach", reach)
         self.word = nn.Embedding(check_count("vocabulary", vocabulary), check_count("width", width))
         self.mix = nn.Conv1d(width, width, reach, padding=reach // 2)
         self.padding = padding

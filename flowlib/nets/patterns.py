@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_choice, check_count
+from flowlib.checks import check_choice, check_count, check_odd
 
 PATTERNS = ("row", "column", "convolution", "full")
 LAYERS = ("sparse", "full")
@@ -44,8 +44,7 @@ def attention_pattern(kind: str, text: int, height: int, width: int, kernel: int
     """
     check_choice("kind", kind, PATTERNS)
     check_count("text", text, 0)
-    if check_count("kernel", kernel) % 2 == 0:
-        raise ValueError(f"kernel must be odd, got {kernel}")
+    check_odd("kernel", kernel)
     place = torch.arange(check_count("height", height) * check_count("width", width))
     back = place[:, None] - place  # how much earlier the token of the column is
     if kind == "row":

@@ -144,7 +144,7 @@ class TextTransformer(nn.Module):
 
     The text's feature is that of its end token, the first one. A causal transformer reads it last, so it has seen the
     whole text (CLIP: Radford et al. 2021, section 2.4); one that is not sees all from everywhere (GLIDE: Nichol et al.
-    2022, section 2.1).
+    2022).
 
     Args:
         vocabulary: tokens 0 ... vocabulary - 1.

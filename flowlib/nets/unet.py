@@ -52,7 +52,7 @@ class UNet(nn.Module):
             gives it; 0 for none.
         beside: channels of an image that is laid beside x, such as what is known of it; 0 for none. It enters the stem
             by weights that start at zero, so that a trained network goes on as it was when it is given one (Nichol et
-            al. 2022, section 2.4).
+            al. 2022).
 
     H and W must be multiples of patch * 2^(levels - 1).
 

@@ -1,4 +1,7 @@
-"""Images as sentences: DALL-E, on scenes of 16 x 16 pixels, which are 8 x 8 tokens."""
+"""Images as sentences: DALL-E, on scenes of 16 x 16 pixels, which are 8 x 8 tokens.
+
+Its numbers are a start: no training of this recipe to its end has been measured yet.
+"""
 
 from flowlib.recipes.recipe import Recipe
 from flowlib.systems.dalle import DALLESystem

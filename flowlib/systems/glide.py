@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_choice, check_count
+from flowlib.checks import check_choice, check_count, check_odd
 from flowlib.data import Data, Spec
 from flowlib.fields import Model
 from flowlib.nets.captioned import Captioned, CaptionedBeside
@@ -73,8 +73,7 @@ class GlideSystem(FlowSystem):
         for name in ("text_width", "text_depth", "text_heads"):
             check_count(name, getattr(self, name))
         check_choice("net", self.net, ("unet", "dit"))
-        if check_count("reach", self.reach, 0) and self.reach % 2 == 0:
-            raise ValueError(f"reach must be odd, or 0, got {self.reach}")
+        check_odd("reach", self.reach, 0)
         if not self.guided or not self.captions:
             raise ValueError("guided must be true, and captions name columns of the data: a caption is the guide")
 

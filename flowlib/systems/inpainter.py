@@ -1,4 +1,4 @@
-"""GLIDE's inpainting: a painter that is taught to go on from a part of a picture (Nichol et al. 2022, section 2.4).
+"""GLIDE's inpainting: a painter that is taught to go on from a part of a picture (Nichol et al. 2022).
 
 What makes it that: the trained network gets four more channels, the picture with a hole and where it is known, by
 weights that start at zero, so that it starts as the painter it was; then it is trained on, with holes at random.

@@ -1,4 +1,4 @@
-"""GLIDE's upsampler: a flow of images that is given the caption and the small image (Nichol et al. 2022, section 4).
+"""GLIDE's upsampler: a flow of images that is given the caption and the small image (Nichol et al. 2022).
 
 What makes it that: the small image, scaled up bilinearly, is laid beside the noised one as further channels; the
 caption is read as in `glide`, and is dropped now and then, while the small image never is. It learns from large images
