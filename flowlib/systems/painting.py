@@ -101,7 +101,7 @@ def painter(run: Any, option: str = "") -> Painter:
     """The system of a run, if it draws from captions; a ValueError if not, which names the option that asked for it."""
     system = run.recipe.system
     if not hasattr(system, "painted"):
-        raise ValueError(f"{option} must name one, got {run.folder}" if option else f"{run.folder} reads no captions")
+        raise ValueError(f"{f'{option} ' if option else ''}{run.folder} reads no captions")
     return system
 
 

@@ -201,7 +201,7 @@ def test_paint_writes_a_picture_by_tokens(run: Path, tmp_path: Path, capsys: pyt
         (["a two", "--scale", "2"], "a run of the system 'dalle' takes no --scale"),
         (["a two", "--steps", "5"], "takes no --steps"),
         (["a two", "--clip-scale", "5"], "takes no --clip-scale"),
-        (["a two", "--upsampler", "zoo:judge"], "reads no captions"),
+        (["a two", "--upsampler", "zoo:judge"], "--upsampler zoo:judge reads no captions"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

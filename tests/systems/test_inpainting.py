@@ -233,7 +233,10 @@ def test_bad_edits_are_one_line_and_write_nothing(
             ["--edit", at["scene"], "--mask", at["bright"], "--clip", "conv"],
             "--clip must name a CLIP of noised pictures",
         ),
-        (["--edit", at["scene"], "--mask", at["bright"], "--upsampler", "zoo:judge"], "--upsampler must name one"),
+        (
+            ["--edit", at["scene"], "--mask", at["bright"], "--upsampler", "zoo:judge"],
+            "--upsampler zoo:judge reads no captions",
+        ),
         (["--edit", at["scene"], "--mask", at["bright"], "--count", str(10**12)], "GiB"),
     ):
         assert main([*base, *arguments]) == 2
