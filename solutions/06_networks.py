@@ -9,6 +9,8 @@
 # Every question stands on its own: where one needs an earlier block, it uses the library's. The grader runs these
 # checks and a few more.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** [lecture 06](../lectures/06_networks.ipynb). **Time:** about 80 minutes. **Points:** 10.
 
 # %%

@@ -7,6 +7,8 @@
 # when it is wrong, it says what probably went wrong. `hint("07.1")` gives a hint; asked again, it says more, three
 # times. Every question stands on its own.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** [lecture 07](../lectures/07_ddpm_and_ddim.ipynb). **Time:** about 75 minutes. **Points:** 10.
 #
 # Steps count from $k = 0$, the data, to $k = T$, noise. Tables are tensors of $T + 1$ numbers, indexed by $k$:

@@ -9,6 +9,8 @@
 # it is wrong, it says what probably went wrong. `hint("08.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own: where one needs an earlier result, it uses the library's.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** lecture 08. **Time:** about 75 minutes. **Points:** 10.
 
 # %%

@@ -9,6 +9,8 @@
 # it is wrong, it says what probably went wrong. `hint("10.1")` gives a hint; asked again, it says more, three times.
 # Every question stands on its own.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** lecture 10. **Time:** about 75 minutes. **Points:** 10.
 
 # %%

@@ -67,3 +67,10 @@ def test_a_question_says_what_its_answer_may_not_call(path: Path) -> None:
             for name in names.split(","):
                 last = name.strip().split(".")[-1]
                 assert re.search(rf"`[^`\n]*\b{last}\b[^`\n]*`", text), f"{cell.question} does not name {name.strip()}"
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_an_exercise_explains_the_word_before_its_first_question(path: Path) -> None:
+    first, *others = [cell.source for cell in read_cells(path) if cell.kind == "markdown"]
+    if any("**Without:**" in text for text in others):
+        assert "**Without** in a question names functions that solve it already" in " ".join(first.split())
