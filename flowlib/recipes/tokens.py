@@ -9,8 +9,8 @@ from flowlib.systems.dvae import DVAEStage
 from flowlib.training import Training
 
 _STAGE = DVAEStage(
-    tokens=256, latent_channels=32, channels=64, factor=2, likelihood="logit-laplace", kl_weight=0.1, kl_rise=0.5,
-    cooling=0.8, steps=3000, batch_size=64, lr=2e-3, ema=0.998,
+    tokens=256, latent_channels=32, channels=64, factor=2, gain=8.0, likelihood="logit-laplace", scale_floor=1.0,
+    kl_weight=0.1, kl_rise=0.5, cooling=0.8, steps=3000, optimiser="muon", lr=6e-3, matrix_lr=0.02, ema=0.998,
 )  # fmt: skip
 
 RECIPES = (

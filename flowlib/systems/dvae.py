@@ -4,6 +4,7 @@ As in the first stage of DALL-E (Ramesh et al. 2021, arXiv:2102.12092, section 2
 distribution at each place of the grid, of which a relaxed draw is decoded in training (`flowlib.systems.relaxation`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ def dvae_loss(
     *,
     temperature: float,
     kl_weight: float = 0.0,
+    scale_floor: float = 0.0,
     hard: bool = False,
     levels: int | None = None,
     generator: torch.Generator | None = None,
@@ -47,6 +49,7 @@ def dvae_loss(
         x: images (B, in_channels, H, W) in [-1, 1].
         temperature, hard: of `gumbel_softmax`.
         kl_weight: >= 0.
+        scale_floor: >= 0, added to the scale of each pixel's distribution; at 0 the likelihood is that of the network.
         levels: values of a pixel, whose probability is then the likelihood; None for the density.
         generator: the source of the Gumbel noise, on the CPU; or `noise`, the numbers themselves.
 
@@ -54,10 +57,13 @@ def dvae_loss(
         ValueError: for images that do not fit, or a number out of range.
     """
     check_number("kl_weight", kl_weight, 0)
+    check_number("scale_floor", scale_floor, 0)
     logits = dvae.encode(x).to(x.dtype)
     code = gumbel_softmax(logits, temperature, hard=hard, generator=generator, noise=noise)
     if dvae.has_law:
         at, scale = (part.to(x.dtype) for part in dvae.law(code))
+        if scale_floor:
+            scale = torch.logaddexp(scale, torch.full_like(scale, math.log(scale_floor)))
         error = -(log_density(x, at, scale) if levels is None else log_mass(x, at, scale, levels)).mean()
     else:
         error = (dvae.decode(code).to(x.dtype) - x).square().mean()
@@ -89,9 +95,13 @@ class DVAESettings:
         tokens: K, the size of the codebook.
         latent_channels: the length of its vectors.
         channels, factor, depth: as in `AutoencoderSystem`.
+        gain: of the logits before training, > 0. Of many tokens a relaxed draw is decided by its noise unless logits
+            differ; a decoder that finds nothing in it learns to ignore it.
         likelihood: of pixels, "gaussian" (of a fixed variance: squared error) or "logit-laplace".
         kl_weight: as in `dvae_loss`. Without it nothing asks for many tokens to be used.
         kl_rise: the share of the steps over which it rises from 0 to that, in [0, 1].
+        scale_floor: at the start, as in `dvae_loss`; it falls with the temperature, to 0. Pixels of one flat colour are
+            soon known exactly; their scales, and with them the gradient of all that is not flat, would go to 0.
         start, end: of the temperature, as in `annealed_temperature`.
         cooling: the share of the steps over which it falls, in (0, 1].
         hard: as in `gumbel_softmax`.
@@ -102,9 +112,11 @@ class DVAESettings:
     channels: int = 32
     factor: int = 4
     depth: int = 1
+    gain: float = 1.0
     likelihood: str = "gaussian"
     kl_weight: float = 0.1
     kl_rise: float = 0.0
+    scale_floor: float = 0.0
     start: float = 1.0
     end: float = 1 / 16
     cooling: float = 1.0
@@ -114,9 +126,13 @@ class DVAESettings:
         for name in ("latent_channels", "channels", "factor", "depth"):
             check_count(name, getattr(self, name))
         check_count("tokens", self.tokens, 2)
+        check_number("gain", self.gain, 0, low_open=True)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
         check_number("kl_weight", self.kl_weight, 0)
         check_number("kl_rise", self.kl_rise, 0, 1)
+        check_number("scale_floor", self.scale_floor, 0)
+        if self.scale_floor and self.likelihood == "gaussian":
+            raise ValueError("scale_floor must be 0 with likelihood 'gaussian', which learns no scale")
         annealed_temperature(0, 1, self.start, self.end)
         check_number("cooling", self.cooling, 0, 1, low_open=True)
         check_flag("hard", self.hard)
@@ -125,18 +141,23 @@ class DVAESettings:
         """The untrained network for data of `spec`; a ValueError if it does not take them."""
         check_images_of(spec, self.factor)
         sizes = (spec.shape[0], self.channels, self.factor, self.depth)
-        return DiscreteAutoencoder(self.tokens, self.latent_channels, *sizes, law=self.likelihood == "logit-laplace")
+        made = DiscreteAutoencoder(self.tokens, self.latent_channels, *sizes, law=self.likelihood == "logit-laplace")
+        with torch.no_grad():
+            made.layers.encoder[-1].weight.mul_(self.gain)
+        return made
 
     def loss(self, module: Any, data: Data, turn: Turn) -> Mapping[str, Tensor]:
         """The loss of a turn, and the temperature that it was computed at."""
         x = data.batch(turn.mine)["x"]
         places = [size // self.factor for size in x.shape[2:]]
         noise = gumbel_noise(torch.empty(len(turn.index), self.tokens, *places), turn.generator)[turn.part].to(x)
-        temperature = annealed_temperature(turn.step, max(1, round(self.cooling * turn.steps)), self.start, self.end)
+        cooling = max(1, round(self.cooling * turn.steps))
+        temperature = annealed_temperature(turn.step, cooling, self.start, self.end)
+        floor = half_cosine(turn.step / cooling, self.scale_floor, 0.0)
         risen = 1.0 if not self.kl_rise else half_cosine(turn.step / (self.kl_rise * turn.steps), 0.0, 1.0)
         value = dvae_loss(
-            module, x, temperature=temperature, kl_weight=risen * self.kl_weight, hard=self.hard, noise=noise,
-            levels=data.levels,
+            module, x, temperature=temperature, kl_weight=risen * self.kl_weight, scale_floor=floor,
+            hard=self.hard, noise=noise, levels=data.levels,
         )  # fmt: skip
         return {"loss": value, "temperature": torch.tensor(temperature)}
 

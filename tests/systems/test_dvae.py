@@ -9,7 +9,7 @@ from examples import normal, seeded
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from flowlib.data import Dataset
+from flowlib.data import Dataset, Spec
 from flowlib.nets import DiscreteAutoencoder
 from flowlib.nets.discrete import from_odds
 from flowlib.systems.dvae import (
@@ -152,8 +152,46 @@ def test_the_logit_laplace_loss_is_the_evidence_bound(levels: int | None) -> Non
     bound = likelihood - kl_to_uniform(dvae.encode(x))
     found = dvae_loss(dvae, x, temperature=0.5, kl_weight=1.0, generator=seeded(9), levels=levels)
     torch.testing.assert_close(found, -bound.mean() / 64)
+    # A floor is added to the scales, not to their logarithms.
+    rough = log_density(x, law[0], (law[1].exp() + 0.3).log()) if levels is None else log_mass(
+        x, law[0], (law[1].exp() + 0.3).log(), levels=levels
+    )  # fmt: skip
+    found = dvae_loss(dvae, x, temperature=0.5, scale_floor=0.3, generator=seeded(9), levels=levels)
+    torch.testing.assert_close(found, -rough.mean())
     with pytest.raises(ValueError, match="law must be true"):
         make().law(code)
+
+
+def test_the_floor_of_the_scales_falls_with_the_temperature_to_nothing() -> None:
+    x = torch.randint(256, (4, 1, 8, 8), generator=seeded(2)) / 127.5 - 1
+    dvae, data = make(law=True), Dataset(x, levels=256)
+    size = {"tokens": 8, "latent_channels": 4, "channels": 16, "likelihood": "logit-laplace", "kl_weight": 0.0}
+
+    def loss(step: int, **settings: float) -> float:
+        turn = Turn(torch.arange(4), slice(None), seeded(1), step, 100)
+        return float(DVAESystem(**size, **settings).loss(dvae, data, turn)["loss"])  # type: ignore[arg-type]
+
+    def expected(step: int, floor: float) -> float:
+        noise = gumbel_noise(torch.empty(4, 8, 2, 2), seeded(1))
+        temperature = annealed_temperature(step, 50)
+        return float(dvae_loss(dvae, x, temperature=temperature, scale_floor=floor, noise=noise, levels=256))
+
+    for step, floor in ((0, 2.0), (25, 1.0), (50, 0.0), (80, 0.0)):
+        assert loss(step, cooling=0.5, scale_floor=2.0) == pytest.approx(expected(step, floor), rel=1e-6)
+    with pytest.raises(ValueError, match="scale_floor must be 0 with likelihood 'gaussian'"):
+        DVAESystem(scale_floor=1.0)
+
+
+def test_the_gain_is_that_of_the_logits_before_training() -> None:
+    spec, x = Spec((1, 8, 8), 0), normal(0, 4, 1, 8, 8, dtype=torch.float32).tanh()
+
+    def logits(gain: float) -> Tensor:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            made = DVAESystem(tokens=8, latent_channels=4, channels=16, gain=gain).network(spec)
+            return made.encode(x) - made.layers.encoder[-1].bias[:, None, None]
+
+    torch.testing.assert_close(logits(8.0), 8 * logits(1.0))
 
 
 def test_codebook_use() -> None:
@@ -182,7 +220,7 @@ def test_bad_input_is_refused_by_name() -> None:
         dvae_loss(dvae, x, temperature=1.0, kl_weight=-1.0)
     with pytest.raises(ValueError, match="end must be"):
         annealed_temperature(0, 10, end=0.0)
-    for settings in ({"likelihood": "laplace"}, {"kl_rise": 1.5}, {"cooling": 0.0}):
+    for settings in ({"likelihood": "laplace"}, {"kl_rise": 1.5}, {"scale_floor": -1.0}, {"gain": 0.0}, {"cooling": 0.0}):
         with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
             DVAESystem(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step must be"):
