@@ -31,7 +31,7 @@ from flowlib.plotting import format_table
 from flowlib.recipes import Recipe, change, find_recipe, to_dict
 from flowlib.runs import Run
 from flowlib.systems import Splits
-from flowlib.systems.dvae import codebook_use
+from flowlib.systems.codebook_use import codebook_use
 from flowlib.systems.vae import kl_to_normal
 
 VARIANTS: dict[str, list[str]] = {

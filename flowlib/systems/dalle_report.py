@@ -13,7 +13,7 @@ from flowlib.checks import check_count, check_number
 from flowlib.data import Dataset
 from flowlib.progress import progress
 from flowlib.systems.clip import CaptionedCLIP
-from flowlib.systems.dvae import codebook_use
+from flowlib.systems.codebook_use import codebook_use
 from flowlib.systems.prompts import Asked
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits
 from flowlib.systems.token_bound import Bound, bound_of_images

@@ -7,16 +7,16 @@ distribution at each place of the grid, of which a relaxed draw is decoded in tr
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.data import Data, Spec
-from flowlib.nets import DiscreteAutoencoder, perplexity
-from flowlib.nets.discrete import check_tokens
+from flowlib.nets import DiscreteAutoencoder
 from flowlib.systems.autoencoder import AutoencoderSystem, check_images_of
+from flowlib.systems.codebook_use import codebook_use
 from flowlib.systems.logit_laplace import log_density, log_mass
 from flowlib.systems.relaxation import annealed_temperature, gumbel_noise, gumbel_softmax, half_cosine, kl_to_uniform
 from flowlib.systems.system import Parts, ReportRequest, Row, SampleRequest, Splits, Stage, register
@@ -68,23 +68,6 @@ def dvae_loss(
     else:
         error = (dvae.decode(code).to(x.dtype) - x).square().mean()
     return error + kl_weight * kl_to_uniform(logits).mean() / x[0].numel()
-
-
-class CodebookUse(NamedTuple):
-    """The share of the codebook that occurs at all, and the perplexity exp(entropy) of its frequencies, in 1 ... K."""
-
-    share: float
-    perplexity: float
-
-
-def codebook_use(index: Tensor, tokens: int) -> CodebookUse:
-    """How much of a codebook of `tokens` entries the tokens `index`, integers of any shape, use.
-
-    Raises:
-        ValueError: for tokens that are no integers, none, or out of range.
-    """
-    check_tokens("index", index, check_count("tokens", tokens))
-    return CodebookUse(len(index.unique()) / tokens, perplexity(index, tokens))
 
 
 @dataclass(frozen=True, kw_only=True)

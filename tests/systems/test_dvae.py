@@ -12,10 +12,10 @@ from torch.distributions import Categorical, kl_divergence
 from flowlib.data import Dataset, Spec
 from flowlib.nets import DiscreteAutoencoder
 from flowlib.nets.discrete import from_odds
+from flowlib.systems.codebook_use import codebook_use
 from flowlib.systems.dvae import (
     DVAESystem,
     annealed_temperature,
-    codebook_use,
     dvae_loss,
     gumbel_noise,
     gumbel_softmax,
@@ -183,7 +183,7 @@ def test_the_floor_of_the_scales_falls_with_the_temperature_to_nothing() -> None
 
 
 def test_the_gain_is_that_of_the_logits_before_training() -> None:
-    spec, x = Spec((1, 8, 8), 0), normal(0, 4, 1, 8, 8, dtype=torch.float32).tanh()
+    spec, x = Spec((1, 8, 8), 0, columns=("x",)), normal(0, 4, 1, 8, 8, dtype=torch.float32).tanh()
 
     def logits(gain: float) -> Tensor:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -220,7 +220,13 @@ def test_bad_input_is_refused_by_name() -> None:
         dvae_loss(dvae, x, temperature=1.0, kl_weight=-1.0)
     with pytest.raises(ValueError, match="end must be"):
         annealed_temperature(0, 10, end=0.0)
-    for settings in ({"likelihood": "laplace"}, {"kl_rise": 1.5}, {"scale_floor": -1.0}, {"gain": 0.0}, {"cooling": 0.0}):
+    for settings in (
+        {"likelihood": "laplace"},
+        {"kl_rise": 1.5},
+        {"scale_floor": -1.0},
+        {"gain": 0.0},
+        {"cooling": 0.0},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
             DVAESystem(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step must be"):
