@@ -10,14 +10,14 @@ from flowlib.training import Training
 
 _STAGE = DVAEStage(
     tokens=256, latent_channels=32, channels=64, factor=2, gain=8.0, likelihood="logit-laplace", scale_floor=1.0,
-    kl_weight=0.1, kl_rise=0.5, cooling=0.8, steps=3000, optimiser="muon", lr=6e-3, matrix_lr=0.02, ema=0.998,
+    kl_weight=0.5, kl_rise=0.25, cooling=0.8, steps=4000, optimiser="muon", lr=6e-3, matrix_lr=0.02, ema=0.998,
 )  # fmt: skip
 
 RECIPES = (
     Recipe(
         name="dalle",
         data="scenes",
-        system=DALLESystem(first_stage=_STAGE, width=160, parts={"clip": "zoo:clip-vit"}),
-        training=Training(optimiser="muon", steps=5000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
+        system=DALLESystem(first_stage=_STAGE, parts={"clip": "zoo:clip-vit"}),
+        training=Training(optimiser="muon", steps=3000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
 )
