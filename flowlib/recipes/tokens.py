@@ -17,7 +17,7 @@ RECIPES = (
     Recipe(
         name="dalle",
         data="scenes",
-        system=DALLESystem(first_stage=_STAGE, parts={"clip": "zoo:clip-vit"}),
+        system=DALLESystem(first_stage=_STAGE, parts={"clip": "zoo:clip-conv"}),
         training=Training(optimiser="muon", steps=3000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
 )
