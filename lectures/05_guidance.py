@@ -1105,6 +1105,7 @@ if mnist and not fast:
 # | samples ignore their label now and then | dropout was left on while sampling |
 # | the label fades in later epochs | dropped labels were written into the data set |
 # | saturated, swollen, all alike | $w$ too high: the geometric mean of section 4; lower it, or limit its interval |
+# | too bright, too bold, but of the right kind | $w$ makes $D$ larger than any data: `RescaledGuidance` holds its spread |
 # | one channel has other colours or contrast | guidance on 3 of 4 channels: all of them are a velocity |
 # | classifier guidance does nothing, or only adds texture | a clean-image classifier; a mean over the batch |
 # | memory grows with every step | the gradient's graph was kept: detach |
@@ -1122,6 +1123,8 @@ if mnist and not fast:
 #   arXiv:2408.09000: what guidance samples, and what it does not.
 # - T. Kynkäänniemi and others (2024), *Applying guidance in a limited interval improves sample and distribution
 #   quality in diffusion models*, arXiv:2404.07724.
+# - S. Lin and others (2024), *Common diffusion noise schedules and sample steps are flawed*, arXiv:2305.08891:
+#   guidance whose size is held, equations 15 and 16 (`flowlib.rescaled`).
 # - T. Karras and others (2024), *Guiding a diffusion model with a bad version of itself*, arXiv:2406.02507: better
 #   images without giving up variety.
 #
