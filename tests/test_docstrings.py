@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, patterns, text_image, transformer, vit
-from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
+from flowlib.data import canny
+from flowlib.metrics import agreement
+from flowlib.nets import clip, control, controlled, patterns, text_image, transformer, vit
+from flowlib.systems import control_painting, cut_schedule, disco_losses, logit_laplace, token_bound, weighted
 from flowlib.text import bpe, words
 
 
@@ -36,6 +38,11 @@ from flowlib.text import bpe, words
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
+        (canny, 3),
+        (agreement, 6),
+        (control, 5),
+        (controlled, 4),
+        (control_painting, 1),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

@@ -17,6 +17,8 @@ from .codebook import Codebook as Codebook
 from .codebook import CodebookAutoencoder as CodebookAutoencoder
 from .codebook import perplexity as perplexity
 from .concatenation import Concatenated as Concatenated
+from .control import ControlNet as ControlNet
+from .controlled import Controlled as Controlled
 from .discrete import DiscreteAutoencoder as DiscreteAutoencoder
 from .dit import DiT as DiT
 from .dit import DiTBlock as DiTBlock

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_odd, check_tensor
 from flowlib.known import is_so, made_of
+from flowlib.nets.blocks import Context
 from flowlib.nets.dit import DiT
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
@@ -98,12 +99,16 @@ class Captioned(nn.Module):
 
     def told(self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None) -> Tensor:
         """The network under texts y (B, length), with images beside x or none."""
+        context, more = self.heard(y)
+        return self.net(x, t, context=context, more=more, beside=beside)
+
+    def heard(self, y: Tensor) -> tuple[Context, Tensor]:
+        """What the network is given of texts y (B, length): `context` and `more`, as in `UNet.forward`."""
         # In sampling, one text is read once for all steps.
         tokens = made_of(y, self, "tokens", lambda: self.read(y))  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        context = tokens, y != self.tokenizer.padding
-        return self.net(x, t, context=context, more=self.pooled(last), beside=beside)
+        return (tokens, y != self.tokenizer.padding), self.pooled(last)
 
 
 class CaptionedBeside(Captioned):

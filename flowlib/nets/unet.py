@@ -8,7 +8,7 @@ most of its time on its largest images.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +139,7 @@ class UNet(nn.Module):
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, context: Context | None = None,
-        more: Tensor | None = None, beside: Tensor | None = None,
+        more: Tensor | None = None, beside: Tensor | None = None, added: Sequence[Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
         """The prediction; with a `context_dim`, under a text, which gives `context` and `more`.
 
@@ -148,22 +148,19 @@ class UNet(nn.Module):
             context: tokens (B, M, context_dim), and which of them count (B, M).
             more: (B, dim), added to the embedding of time.
             beside: (B, channels, H, W), of a network that has room for it.
+            added: to what `encoded` gives, one for each, as a `ControlNet` makes them.
         """
         check_image_shape("x", x, self.in_channels, self.multiple)
-        if self.words is not None:
+        if self.words is not None and context is None:
             context, y = self.words(y, len(x)), None
         condition = self.condition(t, y)
         condition = F.silu(condition if more is None else condition + more)  # (B, dim)
         h = self.stem(F.pixel_unshuffle(x, self.patch))  # (B, channels[0], H / patch, W / patch)
         if self.beside is not None and beside is not None:
             h = h + self.beside(F.pixel_unshuffle(beside, self.patch))
-        skips = []
-        for level, encoder in enumerate(self.encoders):
-            h = encoder(h, condition, context)
-            skips.append(h)
-            if level < len(self.downs):
-                h = self.downs[level](h, condition)
-        h = self.midcoder(h, condition, context)
+        *skips, h = encoded(self, h, condition, context)
+        if added is not None:
+            *skips, h = [own + part for own, part in zip([*skips, h], added, strict=True)]
         for level, decoder in enumerate(self.decoders):
             if level:
                 h = self.ups[level - 1](h, condition)
@@ -175,3 +172,22 @@ class UNet(nn.Module):
             out, each = out.chunk(2, dim=1)
             gate = gate + each
         return out + gate * x
+
+
+def encoded(net: nn.Module, h: Tensor, condition: Tensor, context: Context | None) -> list[Tensor]:
+    """What a U-Net's levels hand to its decoders, the largest first, and last what its midcoder makes of the smallest.
+
+    Args:
+        net: of encoders, downs and a midcoder: a `UNet`, or a `ControlNet`, which has copies of them.
+        h: what the stem makes of x, (B, channels[0], H / patch, W / patch).
+        condition: of time and guide, (B, dim).
+        context: of a text, as in `UNet.forward`.
+    """
+    skips: list[Tensor] = []
+    downs: Any = net.downs
+    for level, encoder in enumerate(net.encoders):  # type: ignore[arg-type]
+        h = encoder(h, condition, context)
+        skips.append(h)
+        if level < len(downs):
+            h = downs[level](h, condition)
+    return [*skips, net.midcoder(h, condition, context)]  # type: ignore[operator]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowlib.checks import check_count, check_number
 from flowlib.plotting import png_of
+from flowlib.systems.control_painting import parse_control
 from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
 
@@ -51,6 +52,14 @@ class PaintRequest:
         metadata={"help": "A CLIP, a folder or zoo:NAME: of noised pictures to guide a flow, of clean ones to choose."},
     )
     clip_scale: float | None = field(default=None, metadata={"help": "Of a flow: how much it guides; 30 by default."})
+    control: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Of a flow: KIND=FILE or KIND=FILE:STRENGTH; edges, mask, scribble, keypoints; repeat it."},
+    )
+    control_net: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Runs of ControlNets, each for its own kind; zoo:control-KIND by default."},
+    )
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
@@ -67,6 +76,10 @@ class PaintRequest:
             raise ValueError("caption must not be empty: say what to paint, such as 'a red seven'")
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must be a picture, such as scene.png, got {str(self.out)!r}")
+        for text in self.control:
+            parse_control(text)
+        if self.control_net and not self.control:
+            raise ValueError("--control-net needs a --control that it follows, such as edges=sketch.png")
         if (self.edit is None) != (self.mask is None):
             raise ValueError("--edit and --mask go together: a picture, and where it is painted anew")
 
@@ -75,7 +88,9 @@ class PaintRequest:
         return {name: value if (asked := getattr(self, name)) is None else asked for name, value in defaults.items()}
 
 
-CHOICES = ("scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale")  # a painter's
+CHOICES = (  # a painter's
+    "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "control", "control_net",
+)  # fmt: skip
 
 
 class Painter(Protocol):
@@ -115,7 +130,7 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
         chain.append((larger, painter(larger, "--upsampler")))
     known = {name for _, one in chain for name in one.paints}
     for name in CHOICES:
-        if getattr(request, name) is not None and name not in known:
+        if getattr(request, name) not in (None, []) and name not in known:
             option = name.replace("_", "-")
             raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --{option}")
     images = None
