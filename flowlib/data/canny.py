@@ -36,7 +36,9 @@ def canny(image: np.ndarray, sigma: float = 0.5, low: float = 0.05, high: float 
     check_number("sigma", sigma, 0)
     check_number("low", low, 0, check_number("high", high), low_open=True)
     smooth = np.stack([ndimage.gaussian_filter(channel, sigma, mode="nearest") for channel in image.astype(float)])
-    down, right = (ndimage.sobel(smooth, axis=axis, mode="nearest") / 8 for axis in (1, 2))
+    down, right = (
+        np.stack([ndimage.sobel(channel, axis=axis, mode="nearest") / 8 for channel in smooth]) for axis in (0, 1)
+    )
     channel = np.hypot(down, right).argmax(0)[None]
     y, x = (np.take_along_axis(part, channel, 0)[0] for part in (down, right))
     size = np.hypot(y, x)
