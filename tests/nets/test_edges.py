@@ -57,6 +57,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         decoders.0.cross.attention.q decoders.0.cross.attention.kv decoders.0.cross.attention.out
         """,
     ),
+    "unet, under control": (
+        lambda: nets.Controlled(UNet(**UNET).requires_grad_(False), [nets.ControlNet(UNet(**UNET), 1)], (8, 8)),
+        """
+        controls.0.encoders.0.blocks.0.conv1 controls.0.encoders.0.blocks.0.conv2 controls.0.downs.0
+        controls.0.encoders.1.blocks.0.conv1 controls.0.encoders.1.blocks.0.conv2
+        controls.0.midcoder.blocks.0.conv1 controls.0.midcoder.blocks.0.conv2
+        """,
+    ),
     "dit": (
         lambda: DiT(1, image_size=8, patch=2, width=8, depth=2, heads=2, gates=True),
         """
@@ -176,7 +184,7 @@ def test_muon_takes_what_lies_inside_and_adamw_the_rest(name: str, caplog: pytes
     with torch.random.fork_rng(devices=[]):
         net = make()
     muon, adamw = make_optimisers(Training(steps=1, optimiser="muon"), net)
-    names = {p: key for key, p in net.named_parameters()}
+    names = {p: key for key, p in net.named_parameters() if p.requires_grad}
     first, rest = ([names[p] for group in one.param_groups for p in group["params"]] for one in (muon, adamw))
     assert isinstance(muon, Muon)
     assert sorted(first) == sorted(f"{key}.weight" for key in inner.split())
