@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, patterns, text_image, transformer, vit
+from flowlib.nets import clip, lora, patterns, text_image, transformer, vit
 from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
 from flowlib.text import bpe, words
 
@@ -33,6 +33,7 @@ from flowlib.text import bpe, words
         (logit_laplace, 4),
         (token_bound, 3),
         (clip, 6),
+        (lora, 4),
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
