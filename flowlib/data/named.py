@@ -45,7 +45,8 @@ def open_data(text: str, split: str = "train") -> Data:
 
     Args:
         text: one of `available()`, or the path of a folder as `flowlib.data.folder.load` takes it. A name comes
-            before a folder that is called the same: "mnist" is MNIST, "./mnist" the folder.
+            before a folder that is called the same: "mnist" is MNIST, "./mnist" the folder. "FOLDER@16" is a folder
+            whose images are scaled to 16 x 16 pixels.
         split: "train" or "test"; the two share no sample.
 
     Raises:
@@ -54,6 +55,9 @@ def open_data(text: str, split: str = "train") -> Data:
     """
     if text in available():
         return load(text, split)
+    path, at, size = text.rpartition("@")
+    if at and size.isdecimal() and not os.path.exists(text):
+        return folder.load(path, split, size=int(size))
     if not os.path.exists(text):
         raise DataError(
             f"there is no data set and no folder {text!r}: give one of {', '.join(available())}, "
