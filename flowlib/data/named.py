@@ -4,7 +4,7 @@ import os
 from typing import Literal, overload
 
 from flowlib.checks import check_choice
-from flowlib.data import digits, folder, mnist, scenes, toy
+from flowlib.data import digits, folder, mnist, scenes, styles, toy
 from flowlib.data.dataset import DataError, Dataset
 from flowlib.data.scenes import Scenes
 from flowlib.data.spec import Data
@@ -12,7 +12,7 @@ from flowlib.data.spec import Data
 
 def available() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return ("digits", "mnist", *scenes.SETS, *toy.SETS)
+    return ("digits", "mnist", *scenes.SETS, *styles.SETS, *toy.SETS)
 
 
 @overload
@@ -37,6 +37,8 @@ def load(name: str, split: str = "train") -> Dataset | Scenes:
         return mnist.load(split)
     if name in scenes.SETS:
         return scenes.load(split, *scenes.SETS[name])
+    if name in styles.SETS:
+        return styles.load(name, split)
     return toy.load(name, split)
 
 

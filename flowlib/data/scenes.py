@@ -32,11 +32,11 @@ SETS = {
     "scenes-32-mnist": (32, "mnist"),
 }
 STOCK = {"train": 10_000, "test": 2_000, "compositions": 2_000}  # scenes that stand for all where a number is needed
-_INKS = (
+INKS = (
     (0.85, 0.10, 0.10), (0.95, 0.55, 0.05), (0.95, 0.90, 0.15), (0.10, 0.65, 0.20),
     (0.10, 0.80, 0.85), (0.10, 0.20, 0.85), (0.50, 0.15, 0.70), (0.95, 0.50, 0.75),
 )  # fmt: skip
-_PAPERS = (0.05, 0.5, 0.95)
+PAPERS = (0.05, 0.5, 0.95)
 _CHANCES = 48  # random numbers of a scene
 
 
@@ -135,7 +135,7 @@ class Scenes:
         for behind in (0, 1):
             hidden = whole[:, 1 - behind] & torch.from_numpy(front != behind)[:, None, None]
             masks[:, behind] &= ~hidden
-        boxes, background = boxes_of(whole), pick(chance[:, 3], len(_PAPERS))
+        boxes, background = boxes_of(whole), pick(chance[:, 3], len(PAPERS))
         batch |= {"objects": torch.from_numpy(objects), "background": torch.from_numpy(background)}
         batch |= {"masks": masks, "visible": masks.sum((2, 3)) / whole.sum((2, 3)).clamp(min=1)}
         batch |= {"boxes": boxes, "edges": edges_of(masks), "keypoints": keypoints_of(boxes)}
@@ -155,8 +155,8 @@ class Scenes:
         return alpha * torch.from_numpy(objects[:, :, :1, None] >= 0)
 
     def _paint(self, objects: np.ndarray, alpha: Tensor, front: np.ndarray, chance: np.ndarray) -> Tensor:
-        ink = np.array(_INKS)[objects[..., 1].clip(0)] + 0.12 * (chance[:, 14:20].reshape(-1, 2, 3) - 0.5)
-        paper = np.array(_PAPERS)[pick(chance[:, 3], len(_PAPERS))] + 0.08 * (chance[:, 20] - 0.5)
+        ink = np.array(INKS)[objects[..., 1].clip(0)] + 0.12 * (chance[:, 14:20].reshape(-1, 2, 3) - 0.5)
+        paper = np.array(PAPERS)[pick(chance[:, 3], len(PAPERS))] + 0.08 * (chance[:, 20] - 0.5)
         x = torch.from_numpy(paper).float()[:, None, None, None].expand(-1, *self.shape)
         rows = torch.arange(len(front))
         for which in (torch.from_numpy(1 - front), torch.from_numpy(front)):  # the one behind first

@@ -33,7 +33,7 @@ def add_lora(
 
     Args:
         module: any network.
-        rank: r of the updates.
+        rank: r of the updates; where a weight's own is smaller, that is what the update has.
         alpha: updates are scaled by alpha / r; None for r, which scales by 1.
         targets: patterns of names (`matching`) of linear and convolution layers.
         name: of the adapter; None for "lora", and "lora2" ... where there are some.
@@ -43,8 +43,8 @@ def add_lora(
         the names of the adapted projections.
 
     Raises:
-        ValueError: for a value that does not fit, a pattern that fits no layer, a rank above that of a weight, an
-            adapter that is there already, or merged ones. Nothing is changed then.
+        ValueError: for a value that does not fit, a pattern that fits no layer, an adapter that is there already, or
+            merged ones. Nothing is changed then.
 
     Example:
         >>> from flowlib.nets import DiT
@@ -59,11 +59,6 @@ def add_lora(
     name = _free_name(module, name)
     known = places(module)
     chosen = matching(known, targets)
-    for one in chosen:
-        layer, _, rows = known[one]
-        side = min(rows.stop - rows.start, layer.weight[0].numel())  # type: ignore[index]
-        if rank > side:
-            raise ValueError(f"rank must be at most {side}, the rank of {one}, got {rank}")
     module.requires_grad_(False)
     for one in chosen:
         layer, block, rows = known[one]

@@ -19,7 +19,7 @@ class LowRank(nn.Module):
     Args:
         like: the weight, whose dtype and device the update has.
         rows: which of its rows.
-        rank: r, at most the smaller side of those rows as a matrix.
+        rank: r.
         alpha: so that another rank needs no other learning rate.
         name: of the adapter; block: of the projection, "" for all rows.
         generator: of A, normal with variance 1 / columns; None for torch's own.

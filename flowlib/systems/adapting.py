@@ -35,6 +35,7 @@ class AdaptRequest:
     seed: int = field(default=0, metadata={"help": "Source of all randomness."})
     resume: bool = field(default=False, metadata={"help": "Go on with the run in the folder, if there is one."})
     overwrite: bool = field(default=False, metadata={"help": "Replace the run in the folder."})
+    pictures: bool = field(default=True, metadata={"help": "Draw a picture at each quarter of the run."})
 
     def __post_init__(self) -> None:
         for name in ("rank", "steps", "batch_size"):
@@ -60,6 +61,7 @@ def adapt(run: Any, request: AdaptRequest) -> list[str]:
     trained = run.train(
         "lora", f"{request.images}@{run.shape[-1]}", system, training, request.out,
         resume=request.resume, overwrite=request.overwrite, device=str(run.device),
+        pictures=request.pictures,
     )  # fmt: skip
     path = request.out / FILE
     state = lora_state(trained.module)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowlib.checks import check_count, check_number
+from flowlib.checks import check_count, check_flag, check_number
 from flowlib.data import Data, Dataset, Spec
 from flowlib.nets.lora import ATTENTION, add_lora
 from flowlib.nets.tokenizer import Tokenizer
@@ -52,6 +52,7 @@ class LoRASystem:
         shape: of its pictures.
         caption: of all pictures; "" for data with captions of their own.
         rank, alpha, targets: as in `flowlib.nets.lora.add_lora`.
+        full: whether all weights are trained instead, and kept, which is what LoRA is compared with.
         parts: "base".
 
     Raises:
@@ -66,16 +67,17 @@ class LoRASystem:
     rank: int = 4
     alpha: float | None = None
     targets: tuple[str, ...] = ATTENTION
+    full: bool = False
     parts: Mapping[str, str] = field(default_factory=lambda: {"base": "zoo:scenes-text"})
 
     def __post_init__(self) -> None:
         check_count("rank", self.rank)
         if self.alpha is not None:
             check_number("alpha", self.alpha, 0, low_open=True)
+        check_flag("full", self.full)
         if set(self.parts) != {"base"}:
             raise ValueError(f"parts must be a base alone, got {sorted(self.parts)}")
-        if not hasattr(self.system, "painted") or not hasattr(self.system, "captions"):
-            raise ValueError(f"painter must be a system that draws from captions, got {self.painter.get('system')!r}")
+        self.system  # noqa: B018  # which fails now, not in use, if there is none
 
     @cached_property
     def system(self) -> Any:
@@ -83,6 +85,8 @@ class LoRASystem:
         from pydantic import TypeAdapter
 
         kind = find_system(str(self.painter.get("system")))
+        if not hasattr(kind, "painted") or "captions" not in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+            raise ValueError(f"painter must be a system that draws from captions, got {self.painter['system']!r}")
         settings = {name: value for name, value in self.painter.items() if name != "system"}
         return replace(TypeAdapter(kind).validate_python(settings), captions=("caption",))
 
@@ -100,6 +104,8 @@ class LoRASystem:
         if tuple(spec.shape) != tuple(self.shape):
             raise ValueError(f"the pictures have shape {tuple(spec.shape)}, the base paints {tuple(self.shape)}")
         module = copy.deepcopy(parts["base"])
+        if self.full:
+            return module.requires_grad_(True)
         add_lora(module, self.rank, self.alpha, self.targets, generator=generator)
         return saved_alone(module)
 

@@ -128,14 +128,14 @@ def test_a_mask_has_the_objects_colour_and_the_rest_the_backgrounds(whole: dict)
         for k in (0, 1):
             mask = whole["masks"][i, k]
             if whole["objects"][i, k, 0] >= 0 and whole["visible"][i, k] == 1:
-                colour = torch.tensor(scenes._INKS[int(whole["objects"][i, k, 1])])
+                colour = torch.tensor(scenes.INKS[int(whole["objects"][i, k, 1])])
                 darkest = x[i][:, mask]
-                paper = scenes._PAPERS[int(whole["background"][i])]
+                paper = scenes.PAPERS[int(whole["background"][i])]
                 mixed = (darkest - colour[:, None]).abs().amax(0)
                 assert float(mixed.min()) < 0.08  # somewhere in the stroke it is pure, but for its jitter
                 assert float((darkest.mean(1) - paper).abs().max()) > 0.1
         nothing = ~F.max_pool2d(whole["masks"][i].any(0).float()[None, None], 5, 1, 2).bool()[0, 0]
-        assert float((x[i][:, nothing] - scenes._PAPERS[int(whole["background"][i])]).abs().mean()) < 0.05
+        assert float((x[i][:, nothing] - scenes.PAPERS[int(whole["background"][i])]).abs().mean()) < 0.05
 
 
 def test_places_and_sizes_are_where_they_are_said_to_be(whole: dict) -> None:
@@ -170,7 +170,7 @@ def test_what_is_in_front_is_painted_last_and_has_the_pixel(whole: dict) -> None
     strokes = one._strokes(whole["objects"].numpy(), uniforms(0, MANY.numpy(), scenes._CHANCES)) >= 0.8
     both, right, seen = strokes.all(1), 0, 0
     for i in both.any((1, 2)).nonzero()[:, 0].tolist():
-        colours = torch.tensor(scenes._INKS)[whole["objects"][i, :, 1]]
+        colours = torch.tensor(scenes.INKS)[whole["objects"][i, :, 1]]
         if float((colours[0] - colours[1]).norm()) > 0.6:
             pixels = (whole["x"][i, :, both[i]].T + 1) / 2
             owner = whole["masks"][i][:, both[i]].int().argmax(0)

@@ -244,7 +244,6 @@ def test_torchs_own_attention_reads_the_sum() -> None:
         ({"targets": []}, "targets must be a list of patterns"),
         ({"targets": "qkv"}, "targets must be a list of patterns"),
         ({"rank": 0}, "rank must be an integer >= 1"),
-        ({"rank": 3}, "rank must be at most 2, the rank of head, got 3"),
         ({"alpha": 0}, "alpha must be a finite number in"),
     ],
 )
