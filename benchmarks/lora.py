@@ -7,10 +7,11 @@
 "ranks": the painter of scenes learns a style from twenty pictures with captions "sks ...". "share" is how much of its
 weights is trained, "bytes" what is kept of that, four for a number; "style" the distance of its pictures of such
 captions, of test scenes, from such scenes in that style (Gram matrices of the scene reader), 0 for the same; "read" how
-often the judge finds the digits, colours, sizes and places of those captions; "others" how often everything is right in
-pictures of captions without the word: less than the base's is forgotten. The row "real" is such scenes. "together": the style's LoRA and one of a new
-object on one painter. "shapes": updates of rank r on the attention layers of Stable Diffusion v1's U-Net, as its
-published configuration has them, beside ours.
+often the judge finds the digits and colours of those captions; "others" how often everything is right in pictures of
+captions without the word: less than the base's is forgotten. The row "real" is scenes in that style. "together": the
+style's LoRA and one of a new object on one painter, each with a weight; "object" is the distance of pictures of the
+object from such scenes. "shapes": LoRAs of the attention layers of Stable Diffusion v1's U-Net, as its published
+configuration has them, beside ours.
 
 Measurements and trainings are kept in --out: an interrupted command goes on where it was.
 """
@@ -42,7 +43,7 @@ RANKS = ("1", "2", "4", "8", "16")
 # num_res_blocks 2, attention_resolutions 4 2 1, transformer_depth 1, context_dim 768. A level has as many blocks with
 # attention on the way down, one more on the way up, and the middle has one.
 SD_LEVELS = ((320, 2 + 3), (640, 2 + 3), (1280, 2 + 3), (1280, 1))  # channels, transformer blocks
-SD_CONTEXT, SD_WEIGHTS = 768, 859_520_964  # of the whole U-Net
+SD_CONTEXT, SD_WEIGHTS = 768, 859_520_964  # the weights of the whole U-Net, counted from the same configuration
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def lora_state(module: nn.Module, name: str | None = None) -> dict[str, Tensor]:
 def load_lora(module: nn.Module, state: Mapping[str, Tensor], weight: float = 1.0, *, name: str | None = None) -> None:
     """Give a network a finished adapter beside those it has: updates add up, each times its weight.
 
-    Everything is frozen: an adapter that is to be trained comes from `add_lora`, before or after.
+    Everything is frozen: one that is to be trained beside it comes from `add_lora`, afterwards.
 
     Args:
         module: a network like the one that the adapter was made for.
@@ -182,7 +182,8 @@ def load_lora(module: nn.Module, state: Mapping[str, Tensor], weight: float = 1.
     module.requires_grad_(False)
     for one, (first, second) in pairs.items():
         layer, block, rows = known[one]
-        update = LowRank(layer._parameters["weight"], rows, len(first), float(state["alpha"]), name, block)  # type: ignore[arg-type]
+        given = len(first), float(state["alpha"]), name, block
+        update = LowRank(layer._parameters["weight"], rows, *given, torch.Generator())  # type: ignore[arg-type]
         update.strength = weight
         update.requires_grad_(False)
         update.A.copy_(first)

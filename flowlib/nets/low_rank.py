@@ -131,7 +131,9 @@ def pairs_of(state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     if "alpha" not in state or not names or set(state) != {"alpha", *(f"{one}.{m}" for one in names for m in "AB")}:
         raise ValueError("state must hold alpha, and A and B of each layer, as lora_state gives them")
     found = {one: (state[f"{one}.A"], state[f"{one}.B"]) for one in names}
-    ranks = {side for first, second in found.values() for side in (first.shape[0], second.shape[-1])}
-    if any(first.ndim != 2 or second.ndim != 2 for first, second in found.values()) or len(ranks) > 1:
+    if any(first.ndim != 2 or second.ndim != 2 for first, second in found.values()):
+        raise ValueError("state must hold matrices, as lora_state gives them")
+    ranks = {side for first, second in found.values() for side in (first.shape[0], second.shape[1])}
+    if len(ranks) > 1:
         raise ValueError(f"the LoRA must be of one rank, and its matrices say {sorted(ranks)}")
     return found

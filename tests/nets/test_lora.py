@@ -263,12 +263,16 @@ def test_adapters_of_others_and_merging_twice_are_refused_and_change_nothing() -
         "the LoRA is of another network: this one has no layer 0": state,
         r"its head is \(4, 5\), this one's \(2, 12\)": {key.replace("0.", "head."): v for key, v in state.items()},
         r"must be of one rank, and its matrices say \[1, 2\]": {**state, "0.A": state["0.A"][:1]},
+        "state must hold matrices": {**state, "0.B": torch.tensor(1.0)},
         "state must hold alpha": {"0.A": state["0.A"]},
         "state must hold alpha, and A and B": {"0.A": state["0.A"], "alpha": state["alpha"]},
     }
     for says, given in wrong.items():
         with pytest.raises(ValueError, match=says):
             load_lora(net, given)
+    drawn = torch.random.get_rng_state()
+    load_lora(copy.deepcopy(other), state)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
     with pytest.raises(ValueError, match="weight must be a finite number"):
         load_lora(other, state, weight=float("nan"))
     assert not hasattr(net.head, "lora")

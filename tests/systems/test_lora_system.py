@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from flowlib.cli import main
 from flowlib.data import Scenes, styles
+from flowlib.data import load as load_data
 from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
 from flowlib.recipes import change, find_recipe
@@ -96,6 +97,25 @@ def test_it_starts_as_the_painter_to_the_last_bit(painter: Path) -> None:
     assert torch.equal(made.u(x, 0.4, y), base.module.u(x, 0.4, y))  # type: ignore[operator]
     trained = {name for name, p in made.named_parameters() if p.requires_grad}
     assert trained == {name for name, _ in made.named_parameters() if ".lora." in name}
+
+
+def test_all_weights_are_trained_and_kept_where_that_is_asked_for(painter: Path) -> None:
+    base = load_run(painter)
+    settings = {"painter": settings_of(base.recipe.system), "shape": base.shape, "parts": {"base": str(painter)}}
+    system = LoRASystem(**settings, full=True)
+    made = system.build(base.spec, {"base": base.module}, torch.Generator().manual_seed(0))
+    assert all(p.requires_grad for p in made.parameters())
+    assert list(made.state_dict()) == list(base.module.state_dict())
+    assert not any(p.requires_grad for p in base.module.parameters())
+
+
+def test_recipes_of_the_zoo_have_the_settings_of_their_base() -> None:
+    for name in ("lora-glyph", "lora-striped"):
+        system = find_recipe(name).system
+        assert isinstance(system, LoRASystem)
+        base = load_run(system.parts["base"])
+        assert system.painter == settings_of(base.recipe.system)
+        assert system.shape == base.shape == load_data(find_recipe(name).data).shape
 
 
 def test_paint_puts_files_folders_and_several_on(painter: Path, adapted: Path, tmp_path: Path) -> None:
