@@ -84,8 +84,8 @@ class LoRASystem:
         """The system of the base, which learns from one caption for each picture."""
         from pydantic import TypeAdapter
 
-        kind = find_system(str(self.painter.get("system")))
-        if not hasattr(kind, "painted") or "captions" not in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        kind: Any = find_system(str(self.painter.get("system")))
+        if not hasattr(kind, "painted") or "captions" not in kind.__dataclass_fields__:
             raise ValueError(f"painter must be a system that draws from captions, got {self.painter['system']!r}")
         settings = {name: value for name, value in self.painter.items() if name != "system"}
         return replace(TypeAdapter(kind).validate_python(settings), captions=("caption",))

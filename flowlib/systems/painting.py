@@ -101,7 +101,7 @@ def register_adapter(adapter: Adapter) -> None:
 
 def paint_request() -> type:
     """`PaintRequest` with a list for each registered adapter, as `flowlib paint` asks for it."""
-    options = [
+    options: list[Any] = [
         (one.option, list[str], field(default_factory=list, metadata={"help": one.help})) for one in ADAPTERS.values()
     ]
     return make_dataclass("PaintRequest", options, bases=(PaintRequest,), frozen=True, kw_only=True)
