@@ -91,10 +91,14 @@ def test_it_starts_as_it_was_merges_and_comes_back_to_the_last_bit(precision: st
     ]  # fmt: skip
     assert torch.equal(net(X), y)
     disturbed(net)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"), torch.no_grad():
-        learned = net(X)
-        merge(net)
-        assert torch.equal(net(X), learned)
+
+    def answer() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"), torch.no_grad():
+            return net(X)
+
+    learned = answer()
+    merge(net)
+    assert torch.equal(answer(), learned)
     assert list(net.state_dict()) == list(before)  # a plain network
     assert not any(isinstance(layer, Adapted) for layer in net.modules())
     assert not torch.equal(net.state_dict()["conv.weight"], before["conv.weight"])
