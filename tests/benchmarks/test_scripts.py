@@ -35,7 +35,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
     "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
     "lora ranks --steps 1 --sampling-steps 1 --rows real base 2 full": (r"^(real|base|2|full) .* ± ", 4),
-    "lora together --steps 1 --sampling-steps 1": (r"^[01]\.\d .* ± ", 4),
+    "lora together --steps 1 --sampling-steps 1": (r"^ *[01](\.7)? +[01](\.7)? .* ± ", 4),
     "lora shapes": (r"^(Stable|ours) .*\d$", 10),
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
     "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
