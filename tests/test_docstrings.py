@@ -12,7 +12,7 @@ import torch
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
 from flowlib.data import canny
 from flowlib.metrics import agreement
-from flowlib.nets import clip, control, controlled, patterns, text_image, transformer, vit
+from flowlib.nets import clip, control, controlled, lora, patterns, text_image, transformer, vit
 from flowlib.systems import control_painting, cut_schedule, disco_losses, logit_laplace, token_bound, weighted
 from flowlib.text import bpe, words
 
@@ -35,6 +35,7 @@ from flowlib.text import bpe, words
         (logit_laplace, 4),
         (token_bound, 3),
         (clip, 6),
+        (lora, 4),
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),

@@ -31,6 +31,8 @@ RECIPE_NAMES = (
     "inpainting",
     "judge",
     "judge-32",
+    "lora-glyph",
+    "lora-striped",
     "mnist",
     "mnist-dit",
     "mnist-latent",

@@ -85,10 +85,11 @@ def _build(name: str) -> Any:
     if not brings:  # declared, but of no system
         return None
     kinds, command = tuple(kind for kind, _ in brings), brings[0][1]
+    made: Any = command.request if isinstance(command.request, type) else command.request()
 
     def act(**options: Any) -> None:
         folder, device = options.pop("run" if command.model is None else "model"), options.pop("device")
-        request = command.request(**options)
+        request = made(**options)
         run = load_run(folder, device)
         if not command.anywhere and not isinstance(run.recipe.system, kinds):
             raise ValueError(f"{name} is no command for a run of the system {name_of(run.recipe.system)!r}: {folder}")
@@ -98,8 +99,8 @@ def _build(name: str) -> Any:
     parameters = []
     if command.model is None:
         parameters.append(_parameter("run", Path, inspect.Parameter.empty, "Folder of a run, or zoo:NAME.", True))
-    hints = get_type_hints(command.request)
-    for part in dataclasses.fields(command.request):
+    hints = get_type_hints(made)
+    for part in dataclasses.fields(made):
         default = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
         empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
         meta = part.metadata

@@ -4,7 +4,7 @@ import os
 from typing import Literal, overload
 
 from flowlib.checks import check_choice
-from flowlib.data import digits, folder, mnist, scenes, toy
+from flowlib.data import digits, folder, mnist, scenes, styles, toy
 from flowlib.data.dataset import DataError, Dataset
 from flowlib.data.scenes import Scenes
 from flowlib.data.spec import Data
@@ -12,7 +12,7 @@ from flowlib.data.spec import Data
 
 def available() -> tuple[str, ...]:
     """Return the names that `load` knows."""
-    return ("digits", "mnist", *scenes.SETS, *toy.SETS)
+    return ("digits", "mnist", *scenes.SETS, *styles.SETS, *toy.SETS)
 
 
 @overload
@@ -37,6 +37,8 @@ def load(name: str, split: str = "train") -> Dataset | Scenes:
         return mnist.load(split)
     if name in scenes.SETS:
         return scenes.load(split, *scenes.SETS[name])
+    if name in styles.SETS:
+        return styles.load(name, split)
     return toy.load(name, split)
 
 
@@ -45,7 +47,8 @@ def open_data(text: str, split: str = "train") -> Data:
 
     Args:
         text: one of `available()`, or the path of a folder as `flowlib.data.folder.load` takes it. A name comes
-            before a folder that is called the same: "mnist" is MNIST, "./mnist" the folder.
+            before a folder that is called the same: "mnist" is MNIST, "./mnist" the folder. "FOLDER@16" is a folder
+            whose images are scaled to 16 x 16 pixels.
         split: "train" or "test"; the two share no sample.
 
     Raises:
@@ -54,6 +57,9 @@ def open_data(text: str, split: str = "train") -> Data:
     """
     if text in available():
         return load(text, split)
+    path, at, size = text.rpartition("@")
+    if at and size.isdecimal() and not os.path.exists(text):
+        return folder.load(path, split, size=int(size))
     if not os.path.exists(text):
         raise DataError(
             f"there is no data set and no folder {text!r}: give one of {', '.join(available())}, "

@@ -19,7 +19,7 @@ from flowlib.recipes import Recipe
 from flowlib.runs import zoo
 from flowlib.runs.folder import RunError, read_record
 from flowlib.systems.system import SampleRequest, System, name_of, parts_of
-from flowlib.training import checkpoint
+from flowlib.training import Training, checkpoint
 from flowlib.training.devices import pick_device
 from flowlib.training.order import stream
 from flowlib.training.trainer import CHECKPOINTS
@@ -38,6 +38,7 @@ class Run:
         step: how far it was trained.
         module: the averaged networks.
         parts: the finished models that it stands on.
+        lineage: the hash of its weights, and of those of each of its parts.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Run:
     step: int
     module: Any
     parts: Mapping[str, nn.Module] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
 
     @property
     def field(self) -> Any:
@@ -70,6 +72,12 @@ class Run:
     def beside(self, source: Path | str) -> "Run":
         """Another run, a folder or "zoo:NAME", on the same device: for a command that needs several."""
         return load_run(source, self.device)
+
+    def train(self, name: str, data: str, system: System, training: Training, folder: Path, **options: Any) -> "Run":
+        """Train another system, which may stand on this run: for a command that does. See `flowlib.runs.train`."""
+        from flowlib.runs.train import train
+
+        return train(Recipe(name=name, data=data, system=system, training=training), folder, **options)
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Starting points for `count` samples, of the shape that a flow works in."""
@@ -129,7 +137,8 @@ def load_run(folder: Path | str, device: str | torch.device = "auto", *, net: nn
         step, weights = record.recipe.training.steps, shipped[1]
     checkpoint.load_weights(module, weights, folder / CHECKPOINTS if shipped is None else folder)
     module.to(place).eval().requires_grad_(False)
-    return Run(folder, record.recipe, record.spec, step, module, parts)
+    lineage = (_digest(str(folder)), *record.parts.values())
+    return Run(folder, record.recipe, record.spec, step, module, parts, lineage)
 
 
 def load_pretrained(name: str, device: str | torch.device = "auto") -> Run:
@@ -149,9 +158,13 @@ def load_parts(system: System, device: torch.device) -> tuple[dict[str, nn.Modul
             parts[name] = load_run(source, device).module
         except RunError as error:
             raise RunError(f"the part {name!r}: {error}") from None
-        shipped = zoo.is_zoo(source)
-        hashes[name] = zoo.digest(source) if shipped else checkpoint.average_digest(Path(source) / CHECKPOINTS)
+        hashes[name] = _digest(source)
     return parts, hashes
+
+
+def _digest(source: str) -> str:
+    """The hash of the weights of a run, a folder or "zoo:NAME"."""
+    return zoo.digest(source) if zoo.is_zoo(source) else checkpoint.average_digest(Path(source) / CHECKPOINTS)
 
 
 def build(recipe: Recipe, spec: Spec, parts: Mapping[str, nn.Module] | None = None) -> nn.Module:

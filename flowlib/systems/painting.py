@@ -1,10 +1,11 @@
 """`flowlib paint`: a picture of a caption, from nothing, at twice the size, or in a hole of a picture that there is.
 
-Whoever draws from captions is a `Painter`: it says which of the options mean something to it, and paints.
+Whoever draws from captions is a `Painter`: it says which of the options mean something to it, and paints. What changes
+a painter before it paints, as LoRA does, is an `Adapter`: registered, it is an option here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -88,6 +89,37 @@ class PaintRequest:
         return {name: value if (asked := getattr(self, name)) is None else asked for name, value in defaults.items()}
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """What changes a painter: an option of `flowlib paint`, which may be given several times.
+
+    Attributes:
+        option: its name, such as "lora" for --lora.
+        help: one sentence.
+        put: (run, what was given) -> the run that paints; a ValueError for what does not fit it.
+    """
+
+    option: str
+    help: str
+    put: Callable[[Any, Sequence[str]], Any]
+
+
+ADAPTERS: dict[str, Adapter] = {}
+
+
+def register_adapter(adapter: Adapter) -> None:
+    """Make an adapter an option of `flowlib paint`."""
+    ADAPTERS[adapter.option] = adapter
+
+
+def paint_request() -> type:
+    """`PaintRequest` with a list for each registered adapter, as `flowlib paint` asks for it."""
+    options: list[Any] = [
+        (one.option, list[str], field(default_factory=list, metadata={"help": one.help})) for one in ADAPTERS.values()
+    ]
+    return make_dataclass("PaintRequest", options, bases=(PaintRequest,), frozen=True, kw_only=True)
+
+
 CHOICES = (  # a painter's
     "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "control", "control_net",
 )  # fmt: skip
@@ -124,7 +156,11 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
     """Paint pictures of a caption."""
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
-    chain = [(run, painter(run))]
+    system = painter(run)
+    for name, adapter in ADAPTERS.items():
+        if given := getattr(request, name, ()):
+            run = adapter.put(run, given)
+    chain = [(run, system)]
     if request.upsampler:
         larger = run.beside(request.upsampler)
         chain.append((larger, painter(larger, "--upsampler")))

@@ -38,6 +38,9 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
     "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
+    "lora ranks --steps 1 --sampling-steps 1 --rows real base 2 full": (r"^(real|base|2|full) .* ± ", 4),
+    "lora together --steps 1 --sampling-steps 1": (r"^ *[01](\.7)? +[01](\.7)? .* ± ", 4),
+    "lora shapes": (r"^(Stable|ours) .*\d$", 10),
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
     "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
     "painters speed --batch 2": (r"^(GLIDE|no words|semantic|Disco).*\.\d$", 7),
@@ -58,7 +61,10 @@ SMALL: dict[str, tuple[str, int]] = {
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
 }
-NOT_KEPT = ("overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains")
+NOT_KEPT = (
+    "overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains",
+    "lora shapes",
+)  # fmt: skip
 
 
 def blown_up(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:

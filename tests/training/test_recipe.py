@@ -11,7 +11,7 @@ import torch
 from flows import flow_recipe
 from torch import nn
 
-from flowlib.data import Scenes, Spec
+from flowlib.data import Scenes, Spec, load, styles
 from flowlib.recipes import RECIPES, change, find_recipe, from_dict, override, to_dict
 from flowlib.runs.run import build, load_parts
 from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
@@ -22,6 +22,7 @@ BASE = flow_recipe(steps=10)
 LATENT = flow_recipe(name="l", steps=10, first_stage=FirstStage(steps=5))
 SPECS = {"digits": Spec((1, 8, 8), 10, 17), "mnist": Spec((1, 28, 28), 10, 256), "scenes": Scenes().spec}
 SPECS["scenes-32"] = SPECS["scenes-32-mnist"] = dataclasses.replace(Scenes().spec, shape=(3, 32, 32))
+SPECS |= {name: load(name).spec for name in styles.SETS}
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), BASE, LATENT], ids=lambda recipe: recipe.name)
