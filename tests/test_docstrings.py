@@ -10,8 +10,18 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, patterns, text_image, transformer, vit
-from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
+from flowlib.nets import clip, mae, mask_decoder, patterns, prompts, sam, text_image, transformer, two_way, vit
+from flowlib.systems import (
+    automatic_masks,
+    clicks,
+    cut_schedule,
+    disco_losses,
+    logit_laplace,
+    regions,
+    token_bound,
+    weighted,
+)
+from flowlib.systems import mae as mae_system
 from flowlib.text import bpe, words
 
 
@@ -36,6 +46,15 @@ from flowlib.text import bpe, words
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
+        (mae, 4),
+        (prompts, 5),
+        (two_way, 4),
+        (mask_decoder, 3),
+        (sam, 8),
+        (mae_system, 2),
+        (regions, 3),
+        (clicks, 2),
+        (automatic_masks, 4),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:
