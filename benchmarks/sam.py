@@ -10,11 +10,12 @@ of its mask for certain prompts; "stroke", "hull" and "pair" are mIoU where that
 prompt, one at a time, after the embedding. "recall" is how many of all regions are among the automatic masks with an
 IoU of at least one half, "masks" how many of these an image has.
 
-`prompts`: the recipe sam. `variants`: the recipe, with one mask in the place of three, without pre-training, both at
-equal steps, and with texts learned from captions in the place of crops. `engine`: three rounds of a data engine with
---images scenes by hand, twice as many with what the model proposes and a person adds, and four times as many by the
-model alone; after each a SAM learns from all labels so far. "drawn" is the share of a round's regions that a person
-has to draw, "labels" the mIoU of the model's masks with the nearest region; "all by hand" learns from as many images.
+`prompts`: the recipe sam. `variants`: the recipe; one mask in the place of three; three of which the best alone learns
+from the first step on; no pre-training, all at equal steps; and texts learned from captions in the place of crops.
+`engine`: three rounds of a data engine with --images scenes by hand, twice as many with what the model proposes and a
+person adds, and four times as many by the model alone; after each a SAM learns from all labels so far. "drawn" is the
+share of a round's regions that a person has to draw, "labels" the mIoU of the model's masks with the nearest region, 1
+where it made none; "all by hand" learns from as many images.
 
 Trainings and measurements are kept in --out: an interrupted command goes on where it was.
 """
@@ -39,6 +40,7 @@ from flowlib.systems.system import Splits
 VARIANTS: dict[str, dict[str, Any]] = {
     "sam": {},
     "one-mask": {"masks": 1},
+    "best-only": {"shared": 0.0},
     "no-pre-training": {"pretraining": None},
     "captions": {"text_from": "caption"},
 }

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flowlib.checks import check_number
+
 FOCAL, DICE = 20.0, 1.0  # the paper's weights
 
 
@@ -47,7 +49,7 @@ def iou_of(masks: Tensor, truth: Tensor) -> Tensor:
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
-def mask_loss(logits: Tensor, iou: Tensor, truth: Tensor) -> dict[str, Tensor]:
+def mask_loss(logits: Tensor, iou: Tensor, truth: Tensor, shared: float = 0.0) -> dict[str, Tensor]:
     """20 focal + dice of the best of K masks, and the squared error of the predicted IoU of each.
 
     Of several masks only the one of the smallest loss is to become better: a prompt that may mean three things gets
@@ -57,6 +59,7 @@ def mask_loss(logits: Tensor, iou: Tensor, truth: Tensor) -> dict[str, Tensor]:
         logits: (B, K, H, W).
         iou: predicted (B, K).
         truth: (B, H, W) bool, nowhere empty.
+        shared: the weight in [0, 1] of the mean over all masks, in the place of the smallest loss; 0 in the paper.
 
     Returns:
         "loss", their sum, and "mask", "iou": means over the batch.
@@ -72,6 +75,6 @@ def mask_loss(logits: Tensor, iou: Tensor, truth: Tensor) -> dict[str, Tensor]:
     logits, iou = logits.float(), iou.float()
     wanted = truth[:, None].expand(logits.shape)
     each = FOCAL * focal_loss(logits, wanted.float()) + DICE * dice_loss(logits, wanted.float())  # (B, K)
-    mask = each.min(1).values.mean()
+    mask = (1 - check_number("shared", shared, 0, 1)) * each.min(1).values.mean() + shared * each.mean()
     quality = (iou - iou_of(logits.detach() > 0, wanted)).square().mean()
     return {"loss": mask + quality, "mask": mask, "iou": quality}

@@ -49,6 +49,8 @@ class SAMSystem(EncoderSettings):
         masks: how many answer one prompt; 3 in the paper.
         targets: masks that are asked for of each image in a step.
         clicks: that follow the first prompt; 8 in the paper. Two more rounds have none.
+        shared: the share of the steps, in [0, 1], over which the mean loss of all masks gives way to that of the best
+            one; 0 in the paper. A mask that is worse than another everywhere from the start would never learn anything.
         rough, text: how often the first prompt is a rough drawing, or a text, where there is the part "clip"; the rest
             are points and boxes, as many of each.
         text_from: "crop": a text is learned as CLIP's feature of the mask's part of the image, in the place of which
@@ -69,6 +71,7 @@ class SAMSystem(EncoderSettings):
     masks: int = 3
     targets: int = 2
     clicks: int = 8
+    shared: float = 0.1
     rough: float = 0.1
     text: float = 0.2
     text_from: str = "crop"
@@ -79,6 +82,7 @@ class SAMSystem(EncoderSettings):
         for name in ("dim", "decoder_depth", "decoder_heads", "decoder_hidden", "masks", "targets"):
             check_count(name, getattr(self, name))
         check_count("clicks", self.clicks, 0)
+        check_number("shared", self.shared, 0, 1)
         check_number("rough", self.rough, 0, 1)
         check_number("text", self.text, 0, 1 - self.rough)
         check_choice("text_from", self.text_from, ("crop", "caption"))
@@ -134,7 +138,8 @@ class SAMSystem(EncoderSettings):
         prompts = first_prompt(first, truth, chances, text)
         rests = (1 + int(rest * (self.clicks + 1)), self.clicks + 2)
         rounds = converse(module, module.embed(batch["x"])[row], truth, prompts, chances, rests)
-        losses = [mask_loss(logits, iou, truth) for logits, iou in rounds]
+        shared = max(0.0, 1 - turn.step / (self.shared * turn.steps)) if self.shared else 0.0
+        losses = [mask_loss(logits, iou, truth, shared) for logits, iou in rounds]
         mean = {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
         return mean | {"first": losses[0]["mask"].detach(), "last": losses[-1]["mask"].detach()}
 

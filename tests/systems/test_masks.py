@@ -92,6 +92,19 @@ def test_only_the_best_mask_learns_the_mask_and_all_learn_their_iou() -> None:
     assert float(found["mask"].detach()) == pytest.approx(float((best + other).detach() / 2), rel=1e-5)
 
 
+def test_a_shared_loss_reaches_all_masks() -> None:
+    truth = random_masks(2)
+    logits = torch.randn(2, 3, 6, 6, generator=seeded(2)).requires_grad_()
+    iou = torch.zeros(2, 3)
+    every, best = (mask_loss(logits, iou, truth, shared)["mask"] for shared in (1.0, 0.0))
+    (gradient,) = torch.autograd.grad(every, logits, retain_graph=True)
+    assert bool((gradient.abs().amax((2, 3)) > 0).all())
+    half = mask_loss(logits, iou, truth, 0.5)["mask"]
+    assert float(half.detach()) == pytest.approx(float((every + best).detach() / 2), rel=1e-6)
+    with pytest.raises(ValueError, match="shared must be"):
+        mask_loss(logits, iou, truth, 1.5)
+
+
 def test_iou_counts_pixels() -> None:
     a = torch.tensor([[1, 1, 0], [0, 0, 0]]).bool()
     b = torch.tensor([[0, 1, 1], [0, 0, 0]]).bool()

@@ -135,10 +135,22 @@ def test_first_prompts_come_in_their_shares() -> None:
     assert [without.count(kind) for kind in ("mask", "text", "point", "box")] == [100, 0, 450, 450]
 
 
+def test_all_masks_learn_at_first_and_then_the_best_alone(run: Run) -> None:
+    """The weights of the three masks' own networks have a gradient early, and later one network of the three alone."""
+    reached = []
+    for step in (0, 99):
+        module = build(run.recipe, run.spec, run.parts)
+        one = Turn(torch.arange(1), slice(None), seeded(1), step, 100)
+        run.recipe.system.loss(module, Scenes(), None, one)["loss"].backward()
+        last = [module.mask_decoder.vectors[i][-1].weight.grad for i in (1, 2, 3)]
+        reached.append(sum(gradient is not None and bool(gradient.any()) for gradient in last))
+    assert reached == [3, 1]
+
+
 def test_the_loss_falls_and_moves_everything_but_the_frequencies(run: Run) -> None:
     module = build(run.recipe, run.spec, run.parts)
     system, data = run.recipe.system, Scenes()
-    optimiser = torch.optim.Adam(module.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(module.parameters(), 1e-2)
     moved: set[str] = set()
     losses = []
     before = module.prompt_encoder.places.frequencies.clone()
@@ -150,10 +162,7 @@ def test_the_loss_falls_and_moves_everything_but_the_frequencies(run: Run) -> No
         optimiser.step()
         losses.append(float(loss["mask"].detach()))
     assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
-    still = {name for name, _ in module.named_parameters()} - moved
-    winners = {i for i in (1, 2, 3) if f"mask_decoder.vectors.{i}.0.weight" in moved}
-    assert winners  # which of the three masks were the best in so few steps is chance
-    assert all(name.split(".")[:2] == ["mask_decoder", "vectors"] for name in still), still
+    assert moved == {name for name, _ in module.named_parameters()}
     assert torch.equal(module.prompt_encoder.places.frequencies, before)
 
 
