@@ -161,7 +161,7 @@ def test_the_loss_falls_and_moves_everything_but_the_frequencies(run: Run) -> No
         moved |= {name for name, p in module.named_parameters() if p.grad is not None and bool(p.grad.any())}
         optimiser.step()
         losses.append(float(loss["mask"].detach()))
-    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+    assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
     assert moved == {name for name, _ in module.named_parameters()}
     assert torch.equal(module.prompt_encoder.places.frequencies, before)
 
