@@ -322,7 +322,7 @@ def test_suppression_keeps_the_best_of_each_crowd() -> None:
 
 
 class Segmenter(nn.Module):
-    """A SAM that knows: each point is answered by the rectangle that it lies in, by it again, and by nothing."""
+    """A SAM that knows: each point is answered by the half that it lies in, by a doubtful quarter, and by nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class Segmenter(nn.Module):
         column = torch.arange(8).expand(8, 8)
         inside = torch.where(left, column < 4, column >= 4)
         sure = torch.where(inside, 9.0, -9.0)
-        doubtful = torch.where(inside, 0.5, -9.0)
+        doubtful = torch.where(inside & (torch.arange(8)[:, None] < 4), 0.5, -9.0)
         logits = torch.stack([sure, doubtful, torch.full_like(sure, -9.0)], dim=1)
         quality = torch.where(left[:, 0, 0], 0.95, 0.9)
         return logits, torch.stack([quality, quality, torch.ones_like(quality)], dim=1)
