@@ -1105,7 +1105,7 @@ if mnist and not fast:
 # | samples ignore their label now and then | dropout was left on while sampling |
 # | the label fades in later epochs | dropped labels were written into the data set |
 # | saturated, swollen, all alike | $w$ too high: the geometric mean of section 4; lower it, or limit its interval |
-# | too bright, too bold, but of the right kind | $w$ makes $D$ larger than any data: `RescaledGuidance` holds its spread |
+# | too bright, too bold, but right | $w$ makes $D$ larger than any data: `RescaledGuidance` holds its spread |
 # | one channel has other colours or contrast | guidance on 3 of 4 channels: all of them are a velocity |
 # | classifier guidance does nothing, or only adds texture | a clean-image classifier; a mean over the batch |
 # | memory grows with every step | the gradient's graph was kept: detach |

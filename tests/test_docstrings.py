@@ -12,8 +12,33 @@ import torch
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
 from flowlib.data import canny
 from flowlib.metrics import agreement
-from flowlib.nets import clip, control, controlled, lora, patterns, text_image, transformer, vit
-from flowlib.systems import control_painting, cut_schedule, disco_losses, logit_laplace, token_bound, weighted
+from flowlib.nets import (
+    clip,
+    control,
+    controlled,
+    lora,
+    mae,
+    mask_decoder,
+    patterns,
+    prompts,
+    sam,
+    text_image,
+    transformer,
+    two_way,
+    vit,
+)
+from flowlib.systems import (
+    automatic_masks,
+    clicks,
+    control_painting,
+    cut_schedule,
+    disco_losses,
+    logit_laplace,
+    regions,
+    token_bound,
+    weighted,
+)
+from flowlib.systems import mae as mae_system
 from flowlib.text import bpe, words
 
 
@@ -44,6 +69,15 @@ from flowlib.text import bpe, words
         (control, 5),
         (controlled, 4),
         (control_painting, 1),
+        (mae, 4),
+        (prompts, 5),
+        (two_way, 4),
+        (mask_decoder, 3),
+        (sam, 8),
+        (mae_system, 2),
+        (regions, 3),
+        (clicks, 2),
+        (automatic_masks, 4),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

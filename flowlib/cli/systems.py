@@ -104,9 +104,8 @@ def _build(name: str) -> Any:
         default = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
         empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
         meta = part.metadata
-        parameters.append(
-            _parameter(part.name, hints[part.name], empty, meta.get("help", ""), meta.get("argument", False))
-        )
+        text, first, option = meta.get("help", ""), meta.get("argument", False), meta.get("option")
+        parameters.append(_parameter(part.name, hints[part.name], empty, text, first, option))
     if command.model is not None:
         parameters.append(_parameter("model", Path, Path(command.model), "Folder of a run, or zoo:NAME.", False))
     parameters.append(_parameter("device", str, "auto", "Where to compute: auto, cpu, cuda ...", False))
@@ -118,6 +117,9 @@ def _build(name: str) -> Any:
     return typer.main.get_command(one)
 
 
-def _parameter(name: str, kind: Any, default: Any, text: str, argument: bool) -> inspect.Parameter:
-    how = typer.Argument(help=text, metavar=name.upper()) if argument else typer.Option(help=text)
+def _parameter(
+    name: str, kind: Any, default: Any, text: str, argument: bool, option: str | None = None
+) -> inspect.Parameter:
+    words = () if option is None else (option,)
+    how = typer.Argument(help=text, metavar=name.upper()) if argument else typer.Option(*words, help=text)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, how])

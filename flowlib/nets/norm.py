@@ -1,5 +1,6 @@
-"""Group normalisation (Wu & He 2018), which says so where it would erase what it is given."""
+"""Norms of images: by groups (Wu & He 2018), which says so where it would erase its input, and of each pixel."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,3 +20,14 @@ class GroupNorm(nn.GroupNorm):
                 f"channels, where a norm in {self.num_groups} groups erases it; give larger images or more channels"
             )
         return super().forward(x)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """The channels of each pixel at mean 0 and variance 1: (B, channels, H, W) -> the same shape (as in SAM's code)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.movedim(1, -1)
+        return F.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)

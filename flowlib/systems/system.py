@@ -132,8 +132,8 @@ class Command:
     Attributes:
         name: of the command.
         request: a frozen dataclass of its options: a field is an option, its default that of the option, and its
-            metadata {"help": ...} the help. It may check itself and raise a ValueError. Or a function that makes it,
-            once all systems are known.
+            metadata {"help": ...} the help, and {"option": "--not"} what it is called where that is not its name. It
+            may check itself and raise a ValueError. Or a function that makes it, once all systems are known.
         run: (run, request) -> lines to print, None for none. `run` is the loaded run, with `module`, `spec`, `parts`.
         help: one sentence.
         anywhere: whether it takes runs of other systems too, and not only of those that bring it.

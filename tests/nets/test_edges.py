@@ -174,6 +174,37 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nets.Concatenated(MLP(4, 8, 1, dim=8), 2),
         "net.blocks.0.layers.0 net.blocks.0.layers.2",
     ),
+    "masked autoencoder": (
+        lambda: nets.MaskedAutoencoder(nets.ViT(3, 8, 2, 8, 1, 2, pool="mean"), 8, 1, 2),
+        """
+        encoder.transformer.blocks.0.attention.qkv encoder.transformer.blocks.0.attention.out
+        encoder.transformer.blocks.0.mlp.0 encoder.transformer.blocks.0.mlp.2
+        transformer.blocks.0.attention.qkv transformer.blocks.0.attention.out
+        transformer.blocks.0.mlp.0 transformer.blocks.0.mlp.2
+        """,
+    ),
+    "sam": (
+        lambda: nets.SAM(
+            nets.ImageEncoder(nets.ViT(3, 8, 2, 8, 1, 2, pool="mean"), 8),
+            nets.PromptEncoder(8, (4, 4), (8, 8), 4, 2, 3),
+            nets.MaskDecoder(nets.TwoWayTransformer(8, 1, 2, 16)),
+        ),
+        """
+        image_encoder.vit.transformer.blocks.0.attention.qkv image_encoder.vit.transformer.blocks.0.attention.out
+        image_encoder.vit.transformer.blocks.0.mlp.0 image_encoder.vit.transformer.blocks.0.mlp.2
+        image_encoder.neck.0 image_encoder.neck.2 prompt_encoder.shrink.3 prompt_encoder.shrink.6
+        mask_decoder.transformer.blocks.0.to_tokens.q mask_decoder.transformer.blocks.0.to_tokens.k
+        mask_decoder.transformer.blocks.0.to_tokens.v mask_decoder.transformer.blocks.0.to_tokens.out
+        mask_decoder.transformer.blocks.0.to_image.q mask_decoder.transformer.blocks.0.to_image.k
+        mask_decoder.transformer.blocks.0.to_image.v mask_decoder.transformer.blocks.0.to_image.out
+        mask_decoder.transformer.blocks.0.mlp.0 mask_decoder.transformer.blocks.0.mlp.2
+        mask_decoder.transformer.blocks.0.from_image.q mask_decoder.transformer.blocks.0.from_image.k
+        mask_decoder.transformer.blocks.0.from_image.v mask_decoder.transformer.blocks.0.from_image.out
+        mask_decoder.transformer.last.q mask_decoder.transformer.last.k
+        mask_decoder.transformer.last.v mask_decoder.transformer.last.out
+        mask_decoder.grow.0 mask_decoder.grow.3
+        """,
+    ),
     "two outputs": (lambda: TwoOutputs(MLP(4, 8, 1, dim=8)), "net.blocks.0.layers.0 net.blocks.0.layers.2"),
 }
 
