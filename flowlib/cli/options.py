@@ -38,6 +38,9 @@ RECIPE_NAMES = (
     "scenes-text",
     "scenes-upsampler",
     "superresolution",
+    "unclip",
+    "unclip-prior",
+    "unclip-prior-autoregressive",
     "vae",
     "words",
 )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_odd, check_tensor
 from flowlib.known import is_so, made_of
+from flowlib.nets.blocks import Context
 from flowlib.nets.dit import DiT
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
@@ -96,14 +97,27 @@ class Captioned(nn.Module):
         tokens = self.text(y)[0]
         return tokens if self.phrases is None else tokens + self.phrases(y)
 
-    def told(self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None) -> Tensor:
-        """The network under texts y (B, length), with images beside x or none."""
+    def told(
+        self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None, more: Tensor | None = None,
+        behind: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The network under texts y (B, length).
+
+        Args:
+            x, t: as in the class.
+            y: the texts' tokens.
+            beside: images beside x.
+            more: (B, dim), added to the embedding of time like the text's feature.
+            behind: tokens (B, M, width) behind those of the text, and which of them count (B, M).
+        """
         # In sampling, one text is read once for all steps.
         tokens = made_of(y, self, "tokens", lambda: self.read(y))  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        context = tokens, y != self.tokenizer.padding
-        return self.net(x, t, context=context, more=self.pooled(last), beside=beside)
+        context, pooled = (tokens, y != self.tokenizer.padding), self.pooled(last)
+        if behind is not None:
+            context = torch.cat([tokens, behind[0]], dim=1), torch.cat([context[1], behind[1]], dim=1)
+        return self.net(x, t, context=context, more=pooled if more is None else pooled + more, beside=beside)
 
 
 class CaptionedBeside(Captioned):

@@ -37,6 +37,13 @@ class PaintRequest:
     candidates: int | None = field(
         default=None, metadata={"help": "Of tokens: pictures to draw, of which CLIP chooses; --count by default."}
     )
+    prior: str | None = field(
+        default=None,
+        metadata={"help": "Of unCLIP: diffusion, the default, autoregressive, none, or a prior's folder or zoo:NAME."},
+    )
+    prior_scale: float | None = field(
+        default=None, metadata={"help": "Of unCLIP: the prior's own --scale; 2 by default."}
+    )
     seed: int = field(default=0, metadata={"help": "Another seed, another picture."})
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
@@ -54,7 +61,7 @@ class PaintRequest:
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
-        for name in ("scale", "clip_scale"):
+        for name in ("scale", "clip_scale", "prior_scale"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name))
         if self.temperature is not None:
@@ -75,7 +82,9 @@ class PaintRequest:
         return {name: value if (asked := getattr(self, name)) is None else asked for name, value in defaults.items()}
 
 
-CHOICES = ("scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale")  # a painter's
+CHOICES = (
+    "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "prior", "prior_scale",
+)  # a painter's  # fmt: skip
 
 
 class Painter(Protocol):
