@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, patterns, text_image, transformer, vit
-from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
+from flowlib.nets import clip, patterns, principal, priors, text_image, transformer, unclip, vit
+from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, unclip_editing, weighted
 from flowlib.text import bpe, words
 
 
@@ -36,6 +36,10 @@ from flowlib.text import bpe, words
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
+        (principal, 4),
+        (priors, 3),
+        (unclip, 8),
+        (unclip_editing, 3),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

@@ -20,6 +20,7 @@ from flowlib.ddim import sample_ddim
 from flowlib.field import Field
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.plotting import png_of
+from flowlib.precision import double
 from flowlib.systems.embedded import embed_images
 from flowlib.systems.sampling import check_memory
 from flowlib.training.devices import autocast
@@ -48,7 +49,7 @@ def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     """
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"b must have the shape of a, (B, ...), got {tuple(b.shape)} and {tuple(a.shape)}")
-    one, other = (F.normalize(x.flatten(1).double(), dim=1) for x in (a, b))
+    one, other = (F.normalize(double(x.flatten(1)), dim=1) for x in (a, b))
     # Not by the cosine, which knows small angles badly.
     angle = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1))
     if bool((torch.pi - angle < 1e-4).any()):

@@ -11,6 +11,7 @@ from flowlib.systems.prior_sampling import PriorRequest, check_clip, reader_of, 
 from flowlib.systems.sampling import check_memory
 from flowlib.systems.unclip_prior import PRIORS
 
+SHIPPED = {"diffusion": "zoo:unclip-prior", "autoregressive": "zoo:unclip-prior-autoregressive"}
 OPTIONS: dict[str, Any] = {"scale": 3.0, "steps": 30, "method": "heun", "prior": "diffusion", "prior_scale": 2.0}
 
 
@@ -35,7 +36,7 @@ def paint_embedding(run: Any, request: PaintRequest, small: Tensor | None = None
 
 
 def prior_of(run: Any, name: str) -> Any:
-    """The prior of that name: a part of the run, or another run, "zoo:NAME" or a folder; None for "none".
+    """The prior of that name: a part of the run, or else the zoo's of that kind; or another run; None for "none".
 
     Raises:
         RunError: if there is none.
@@ -43,11 +44,9 @@ def prior_of(run: Any, name: str) -> Any:
     """
     if name == "none":
         return None
-    if name in run.parts and name in PRIORS:
+    if name in PRIORS and name in run.parts:
         return run.parts[name]
-    if name in PRIORS:
-        raise ValueError(f"--prior must be none, or a prior's folder or zoo:NAME: {run.folder} has no {name!r} one")
-    other = run.beside(name).module
+    other = run.beside(SHIPPED.get(name, name)).module
     try:
         reader_of(other)
     except ValueError:
