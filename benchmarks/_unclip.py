@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from _common import kept, seeded, slug, spread
 from _quality import trained
+from torch import Tensor
 
 from flowlib.data import Scenes
 from flowlib.metrics import read_scenes
@@ -18,7 +19,8 @@ from flowlib.systems.embedded import embed_images
 from flowlib.systems.unclip_editing import Decoder, slerp
 
 NAMES = ("digit", "colour", "size", "place")  # columns of what the judge reads of an object
-ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+VARIATIONS = ("eta=0", "eta=0.25", "eta=0.5", "eta=0.75", "eta=1", "another-latent", "no-embedding")
+WAYS = tuple(f"{i / 8:g}" for i in range(9))  # of the way from one picture to another
 RECIPES = {
     "diffusion": "unclip-prior", "autoregressive": "unclip-prior-autoregressive", "decoder": "unclip",
     "painter": "scenes-text",
@@ -32,8 +34,6 @@ def model(name: str, arguments: argparse.Namespace) -> Run:
     recipe = change(find_recipe(RECIPES[name]), steps=arguments.steps, batch_size=8)
     if name in ("diffusion", "autoregressive"):
         recipe = change(recipe, examples=50)
-    if name == "decoder":
-        recipe = change(recipe, parts={"clip": "zoo:clip-conv"})
     return trained(recipe, arguments.out / RECIPES[name])
 
 
@@ -41,7 +41,8 @@ def found(
     name: str, measure: Callable[..., dict[str, Any]], seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """What a measurement finds with one seed, kept."""
-    settings = {key: str(value) for key, value in vars(arguments).items() if key not in ("out", "write", "seeds")}
+    left = ("out", "write", "seeds", "rows")
+    settings = {key: str(value) for key, value in vars(arguments).items() if key not in left}
     path = arguments.out / f"{arguments.table}-{slug(name)}-{seed}.json"
     scores = kept(path, settings | {"name": name, "seed": seed}, partial(measure, name, seed, arguments))
     print(arguments.table, name, seed, scores, file=sys.stderr, flush=True)
@@ -55,18 +56,6 @@ def shown(scores: list[dict[str, Any]]) -> dict[str, str]:
     return {key: spread([one[key] for one in scores], forms.get(key, ".1%")) for key in scores[0]}
 
 
-# --- pictures from pictures
-
-
-def variations(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each way to draw a picture again."""
-    names = [*(f"eta = {eta:g}" for eta in ETAS), "another latent", "no embedding"]
-    return [
-        {"drawn again": name} | shown([found(name, of_variation, seed, arguments) for seed in arguments.seeds])
-        for name in names
-    ]
-
-
 def of_variation(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """How often the judge reads the same in a picture and in what is drawn of it."""
     run, z = model("decoder", arguments), Scenes(split="test").batch(torch.arange(arguments.samples))["x"]
@@ -74,27 +63,18 @@ def of_variation(name: str, seed: int, arguments: argparse.Namespace) -> dict[st
     embedding, latent = decoder.read(z)
     if not name.startswith("eta"):
         latent = torch.randn(z.shape, generator=seeded(seed))
-    if name == "no embedding":
+    if name == "no-embedding":
         embedding = torch.zeros_like(embedding)
-    eta = float(name.removeprefix("eta = ")) if name.startswith("eta") else 0.0
+    eta = float(name.removeprefix("eta=")) if name.startswith("eta") else 0.0
     x = decoder.draw(embedding, latent, eta, seed)
     before, after = read_scenes(z), read_scenes(x)
-    same = before.objects == after.objects  # (B, 2, 4), by how sure the judge is of each object
+    same = matched(before.objects, after.objects)
     there = before.objects[..., 0] >= 0
     scores = {key: float(same[..., i][there].float().mean()) for i, key in enumerate(NAMES)}
     scores["background"] = float((before.background == after.background).float().mean())
     counts = [(reading.objects[..., 0] >= 0).sum(1) for reading in (before, after)]
     scores["count"] = float((counts[0] == counts[1]).float().mean())
     return scores | {"change": float((x - z).square().mean().sqrt())}
-
-
-def blends(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each part of the way."""
-    rows = []
-    for i in range(9):
-        name = f"{i / 8:g}"
-        rows.append({"way": name} | shown([found(name, of_blend, seed, arguments) for seed in arguments.seeds]))
-    return rows
 
 
 def of_blend(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -108,6 +88,13 @@ def of_blend(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, A
     scores = {}
     for key, part in (("first", slice(None, count)), ("second", slice(count, None))):
         there = ends.objects[part, :, 0] >= 0
-        scores[key] = float((ends.objects[part] == now.objects).float().mean(2)[there].mean())
+        scores[key] = float(matched(ends.objects[part], now.objects).float().mean(2)[there].mean())
     seen = torch.cat([embed_images(run.parts["clip"], part) for part in x.split(500)])
     return scores | {"cosine": float((seen * embedding).sum(1).mean())}
+
+
+def matched(before: Tensor, now: Tensor) -> Tensor:
+    """Which attributes of each object (B, 2, 4) are read again, objects paired in the way that makes most the same."""
+    straight, crossed = before == now, before == now.flip(1)
+    better = crossed.flatten(1).sum(1) > straight.flatten(1).sum(1)
+    return torch.where(better[:, None, None], crossed, straight)

@@ -5,16 +5,16 @@
     python benchmarks/unclip.py blends
     python benchmarks/unclip.py binding --seeds 0 1 2
 
-`priors`: test captions, painted from no embedding ("caption alone"), the text's own ("no prior"), one that either prior
-drew, or that of the true picture; by the decoder with the caption, and ("alone") with the embedding only. "all" ...
-"place" are shares that the judge reads as asked for, "frechet" the distance to test scenes in the judge's features,
-"cosine" that of the embedding with the true picture's; "parameters" and "seconds" are the prior's, the latter for one
-embedding in a batch. `variations`: test scenes, drawn again from embedding and latent with more and more new noise
-(eta), from the embedding and another latent, and from another latent alone: how often the judge reads the same as in
-the picture, and the root mean square change. `blends`: between two test scenes, the share of all attributes of the
+`priors`: test captions, painted from no embedding ("caption"), the text's own ("none", without a prior), one that
+either prior drew, or that of the true picture ("true"); by the decoder with the caption, and ("-alone") without.
+"all" ... "place" are shares that the judge reads as asked for, "frechet" the distance to test scenes in the judge's
+features, "cosine" that of the embedding with the true picture's; "parameters" and "seconds" are the prior's, the latter
+for one embedding in a batch. `variations`: test scenes, drawn again from embedding and latent with more and more new
+noise (eta), from the embedding and another latent, and from another latent alone: how often the judge reads the same as
+in the picture, and the root mean square change. `blends`: between two test scenes, the share of all attributes of the
 first and of the second that the judge reads at each part of the way, and the cosine of what is drawn with what was
 asked for. `binding`: captions of two digits and two colours, how often the judge reads both pairs right, both with
-their colours swapped, or something else; of the same decoder by source, and of the GLIDE it was made of.
+their colours swapped, or something else; of the same decoder by source, and of GLIDE.
 
 Measurements and trainings are kept in --out: an interrupted command goes on where it was.
 """
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from _common import parser_of, prepare, publish
 from _quality import parameters, read
-from _unclip import RECIPES, blends, found, model, shown, variations
+from _unclip import RECIPES, VARIATIONS, WAYS, found, model, of_blend, of_variation, shown
 from torch import Tensor
 
 from flowlib.data import Scenes
@@ -37,9 +37,18 @@ from flowlib.metrics.reader import FEATURES, load_reader, read_features
 from flowlib.runs import Run
 from flowlib.systems.embedded import embed_images
 from flowlib.systems.unclip_painting import embed_texts
+from flowlib.systems.unclip_prior import PRIORS
 
-SOURCES = ("caption alone", "no prior", "autoregressive", "diffusion", "true picture")
+SOURCES = ("caption", "none", "autoregressive", "diffusion", "true")
 PERCENT = ("all", "one", "two", "digit", "colour", "size", "place")
+
+
+ROWS = {
+    "priors": (*SOURCES, *(f"{name}-alone" for name in SOURCES[1:])),
+    "variations": VARIATIONS,
+    "blends": WAYS,
+    "binding": ("glide", *SOURCES),
+}
 
 
 def main() -> None:
@@ -48,25 +57,35 @@ def main() -> None:
         write=None,
     )  # fmt: skip
     parser.add_argument("table", choices=["priors", "variations", "blends", "binding"])
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="of the table; all by default")
     for name, recipe in RECIPES.items():
         parser.add_argument(f"--{name}", default=f"zoo:{recipe}", help=f"a run of the recipe {recipe}")
     parser.add_argument("--scale", type=float, default=3.0, help="of the decoder's guidance")
     parser.add_argument("--prior-scale", type=float, default=2.0, help="of the priors' guidance")
     arguments = parser.parse_args()
+    known = ROWS[arguments.table]
+    if unknown := set(arguments.rows or ()) - set(known):
+        parser.error(f"--rows must be of {', '.join(known)}; got {', '.join(sorted(unknown))}")
     prepare(arguments)
-    rows = {"priors": priors, "variations": variations, "blends": blends, "binding": binding}[arguments.table](
-        arguments
-    )
+    measure = {"priors": of_prior, "variations": of_variation, "blends": of_blend, "binding": of_binding}
+    rows: list[dict[str, Any]] = []
+    for name in arguments.rows or known:
+        scores = [found(name, measure[arguments.table], seed, arguments) for seed in arguments.seeds]
+        rows.append({"row": name} | shown(scores))
     publish(rows, "unclip.py", sys.argv[1:], arguments.write)
 
 
-def source(name: str, batch: dict[str, Any], run: Run, seed: int, arguments: argparse.Namespace) -> Tensor:
+def prior_of(name: str, arguments: argparse.Namespace) -> Any:
+    """The prior of a row, or None."""
+    return model(name, arguments).module if name in PRIORS else None
+
+
+def source(name: str, batch: dict[str, Any], run: Run, prior: Any, seed: int, arguments: argparse.Namespace) -> Tensor:
     """The embedding of each scene of a batch, as a row's name says."""
     clip = run.parts["clip"]
-    if name in ("caption alone", "true picture"):
+    if name in ("caption", "true"):
         true = torch.cat([embed_images(clip, part) for part in batch["x"].split(500)])
-        return true if name == "true picture" else torch.zeros_like(true)
-    prior = None if name == "no prior" else model(name, arguments).module
+        return true if name == "true" else torch.zeros_like(true)
     return embed_texts(prior, clip, batch["caption"], run.spec, scale=arguments.prior_scale, seed=seed)
 
 
@@ -76,40 +95,22 @@ def drawn(run: Run, texts: list[str], embedding: Tensor, seed: int, arguments: a
     return run.sample(y, scale=arguments.scale, steps=arguments.sampling_steps, seed=seed).clamp(-1, 1)
 
 
-def priors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each source of embeddings, with the caption and without."""
-    names = [*SOURCES, *(f"{name}, alone" for name in SOURCES[1:])]
-    return [
-        {"embedding": name} | shown([found(name, of_prior, seed, arguments) for seed in arguments.seeds])
-        for name in names
-    ]
-
-
 def of_prior(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the judge reads in pictures of one source."""
-    kind, _, alone = name.partition(", ")
+    kind, _, alone = name.partition("-")
     run, batch = model("decoder", arguments), Scenes(split="test").batch(torch.arange(arguments.samples))
-    start = time.perf_counter()
-    embedding = source(kind, batch, run, seed, arguments)
+    prior, start = prior_of(kind, arguments), time.perf_counter()
+    embedding = source(kind, batch, run, prior, seed, arguments)
     seconds = (time.perf_counter() - start) / len(embedding)
     x = drawn(run, [""] * len(embedding) if alone else batch["caption"], embedding, seed, arguments)
     scores = {key: value for key, value in read(x, batch)[0].items() if key in PERCENT}
     if len(x) > FEATURES:  # else too few for a covariance
         reader, real = load_reader(x.shape[-1]), Scenes(split="test").first(2000).images
         scores["frechet"] = frechet_distance(read_features(x, reader), read_features(real, reader))
-    true = source("true picture", batch, run, seed, arguments)
+    true = source("true", batch, run, None, seed, arguments)
     scores["cosine"] = float((embedding * true).sum(1).mean())
-    own = kind in ("autoregressive", "diffusion")
-    scores["parameters"] = parameters(model(kind, arguments).module) if own else 0
-    return scores | {"seconds": seconds if own else 0.0}
-
-
-def binding(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each source of embeddings, and one for GLIDE."""
-    return [
-        {"embedding": name} | shown([found(name, of_binding, seed, arguments) for seed in arguments.seeds])
-        for name in ("GLIDE", *SOURCES)
-    ]
+    scores["parameters"] = 0 if prior is None else parameters(prior)
+    return scores | {"seconds": 0.0 if prior is None else seconds}
 
 
 def of_binding(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def of_binding(name: str, seed: int, arguments: argparse.Namespace) -> dict[str,
     differ = (digits[:, 0] != digits[:, 1]) & (colours[:, 0] != colours[:, 1]) & (digits[:, 1] >= 0)
     chosen = differ.nonzero().flatten()[: arguments.samples]
     some: dict[str, Any] = {"x": batch["x"][chosen], "caption": [batch["caption"][i] for i in chosen.tolist()]}
-    if name == "GLIDE":
+    if name == "glide":
         painter = model("painter", arguments)
         x = painter.sample(
             painter.module.net.tokenizer(some["caption"]), scale=arguments.scale, steps=arguments.sampling_steps,
@@ -127,7 +128,8 @@ def of_binding(name: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         ).clamp(-1, 1)  # fmt: skip
     else:
         run = model("decoder", arguments)
-        x = drawn(run, some["caption"], source(name, some, run, seed, arguments), seed, arguments)
+        embedding = source(name, some, run, prior_of(name, arguments), seed, arguments)
+        x = drawn(run, some["caption"], embedding, seed, arguments)
     wanted = batch["objects"][chosen][..., :2]
     swapped = torch.stack([wanted[..., 0], wanted[..., 1].flip(1)], dim=2)
     now = read_scenes(x).objects[..., :2]
