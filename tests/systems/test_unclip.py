@@ -227,6 +227,13 @@ def test_paint_draws_by_a_prior_or_none(runs: dict[str, Path], tmp_path: Path, p
     assert main([*asked, "--out", str(tmp_path / "a.png")]) == 0
     assert main([*asked, "--out", str(tmp_path / "b.png")]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    if prior == "none":
+        assert main([*asked, "--upsampler", "zoo:scenes-upsampler", "--out", str(tmp_path / "large.png")]) == 0
+        with Image.open(tmp_path / "large.png") as large:
+            large.crop((0, 0, 256, 256)).save(tmp_path / "one.png")
+        assert read_same_size(tmp_path / "one.png", (3, 32, 32)).shape == (3, 32, 32)
+        with pytest.raises(ValueError, match="must have 16 x 16 pixels, or be these enlarged, got 256 x 256"):
+            read_same_size(tmp_path / "one.png", (3, 16, 16))
 
 
 def test_vary_with_no_new_noise_gives_the_picture_back(
