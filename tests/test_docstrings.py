@@ -20,11 +20,14 @@ from flowlib.nets import (
     mae,
     mask_decoder,
     patterns,
+    principal,
+    priors,
     prompts,
     sam,
     text_image,
     transformer,
     two_way,
+    unclip,
     vit,
 )
 from flowlib.systems import (
@@ -36,6 +39,7 @@ from flowlib.systems import (
     logit_laplace,
     regions,
     token_bound,
+    unclip_editing,
     weighted,
 )
 from flowlib.systems import mae as mae_system
@@ -78,6 +82,10 @@ from flowlib.text import bpe, words
         (regions, 3),
         (clicks, 2),
         (automatic_masks, 4),
+        (principal, 4),
+        (priors, 3),
+        (unclip, 8),
+        (unclip_editing, 3),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

@@ -44,6 +44,9 @@ RECIPE_NAMES = (
     "scenes-text",
     "scenes-upsampler",
     "superresolution",
+    "unclip",
+    "unclip-prior",
+    "unclip-prior-autoregressive",
     "vae",
     "words",
 )

@@ -98,6 +98,21 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     return x.mean(0, keepdim=True) if shape[0] == 1 else x.expand(shape[0], -1, -1).clone()
 
 
+def read_same_size(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A picture as `read_picture` reads it, whose file has that size, or is enlarged from it by repeating pixels.
+
+    Raises:
+        DataError: for a file that is missing, damaged or no image.
+        ValueError: for one of another size.
+    """
+    with open_image(path) as image:
+        array = decode(image)
+    if _blocks(array, shape[1]) is None:
+        found = f"{array.shape[1]} x {array.shape[0]}"
+        raise ValueError(f"{path} must have {shape[2]} x {shape[1]} pixels, or be these enlarged, got {found}")
+    return read_picture(path, shape)
+
+
 def read_mask(path: Path, picture: Path, shape: tuple[int, ...]) -> Tensor:
     """A mask (1, H, W) of 0 and 1, of the pixels that are bright in an image file of the size of a picture's file.
 

@@ -97,18 +97,38 @@ class Captioned(nn.Module):
         tokens = self.text(y)[0]
         return tokens if self.phrases is None else tokens + self.phrases(y)
 
-    def told(self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None) -> Tensor:
-        """The network under texts y (B, length), with images beside x or none."""
-        context, more = self.heard(y)
-        return self.net(x, t, context=context, more=more, beside=beside)
+    def told(
+        self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None, more: Tensor | None = None,
+        behind: Context | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The network under texts y (B, length).
 
-    def heard(self, y: Tensor) -> tuple[Context, Tensor]:
-        """What the network is given of texts y (B, length): `context` and `more`, as in `UNet.forward`."""
+        Args:
+            x, t: as in the class.
+            beside: images beside x.
+            y, more, behind: as in `heard`.
+        """
+        context, heard = self.heard(y, more, behind)
+        return self.net(x, t, context=context, more=heard, beside=beside)
+
+    def heard(
+        self, y: Tensor, more: Tensor | None = None, behind: Context | None = None
+    ) -> tuple[Context, Tensor]:  # fmt: skip
+        """What the network is given of texts: `context` and `more`, as in `UNet.forward`.
+
+        Args:
+            y: the texts' tokens (B, length).
+            more: (B, dim), added to the embedding of time like the text's feature.
+            behind: tokens (B, M, width) behind those of the text, and which of them count (B, M).
+        """
         # In sampling, one text is read once for all steps.
         tokens = made_of(y, self, "tokens", lambda: self.read(y))  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
         last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
-        return (tokens, y != self.tokenizer.padding), self.pooled(last)
+        context, pooled = (tokens, y != self.tokenizer.padding), self.pooled(last)
+        if behind is not None:
+            context = torch.cat([tokens, behind[0]], dim=1), torch.cat([context[1], behind[1]], dim=1)
+        return context, pooled if more is None else pooled + more
 
 
 class CaptionedBeside(Captioned):

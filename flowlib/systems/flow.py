@@ -165,6 +165,10 @@ class FlowSystem(Guided):
             return grid_time(self.chain)
         return uniform_time if self.time == "uniform" else logit_normal_time(self.time_mean, self.time_std)
 
+    def dropped(self, model: Model, y: Tensor, generator: torch.Generator) -> Tensor:
+        """The guides of a whole batch, some of them dropped."""
+        return drop_guide(model, y, self.dropout, generator)
+
     def task(
         self, module: nn.Module, model: Model, draw: Draw, count: int | None, settings: Training,
         levels: int | None = None,
@@ -179,7 +183,7 @@ class FlowSystem(Guided):
         def loss(turn: Turn) -> Tensor:
             generator, part = turn.generator, turn.part
             z, y = draw(turn.index, generator)
-            guide = None if y is None else drop_guide(model, y, self.dropout, generator)[part]
+            guide = None if y is None else self.dropped(model, y, generator)[part]
             # Drawn for the whole batch, of which this process works on its part.
             t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
             if self.dequantise and levels is not None:  # each value anywhere in its bin, 2 / (levels - 1) wide

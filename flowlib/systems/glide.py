@@ -85,7 +85,7 @@ class GlideSystem(FlowSystem):
         """That image, for a batch of data x (B, C, H, W)."""
         raise NotImplementedError
 
-    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> Model:
         missing = [name for name in self.captions if name not in spec.columns]
         if missing or len(spec.shape) != 3:
             raise ValueError(f"GLIDE needs images with columns {self.captions}, got {spec.shape}, {spec.columns}")
@@ -96,9 +96,15 @@ class GlideSystem(FlowSystem):
             self.vocabulary, self.length, tokenizer.end, tokenizer.padding, width=self.text_width,
             depth=self.text_depth, heads=self.text_heads, causal=False,
         )  # fmt: skip
-        given: Any = (net, text, tokenizer, net.condition_dim, *([shape] if shape else []), self.reach)
-        captioned = (CaptionedBeside if shape else Captioned)(*given)
-        return Model(captioned, self.path(), self.predicts)
+        return Model(self.captioned(net, text, tokenizer, shape, parts), self.path(), self.predicts)
+
+    def captioned(
+        self, net: Any, text: TextTransformer, tokenizer: Tokenizer, shape: tuple[int, ...], parts: Parts
+    ) -> Captioned:
+        """The network that is told texts by such a transformer and tokenizer; `shape` is what `beside` says."""
+        if shape:
+            return CaptionedBeside(net, text, tokenizer, net.condition_dim, shape, self.reach)
+        return Captioned(net, text, tokenizer, net.condition_dim, self.reach)
 
     def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
         assert isinstance(module, Model)
@@ -137,3 +143,22 @@ class GlideSystem(FlowSystem):
         y = self.told(module, texts, batch["x"], stream(0, "beside"))
         request = FlowRequest(spec=data.spec, y=y, count=16, scale=2.0, steps=20)
         return captioned_grid(self.sample(module, parts, request).cpu(), texts, title=title)
+
+
+def start_from(base: Any, made: Model, more: Sequence[str]) -> Model:
+    """Return the untrained model with the weights of a painter, but for those called as in `more`, which it has not.
+
+    Raises:
+        ValueError: if the base is no painter of captions alone, or one of other settings.
+    """
+    if not isinstance(base, Model) or type(base.net) is not Captioned:
+        raise ValueError("the part 'base' must be a painter of the system glide")
+    if repr(base.path) != repr(made.path) or base.predicts != made.predicts:
+        raise ValueError(f"the base predicts {base.predicts!r} on {base.path}, and this {made.predicts!r}")
+    try:
+        left = made.load_state_dict(base.state_dict(), strict=False)
+    except RuntimeError:
+        left = None
+    if left is None or left.unexpected_keys or set(left.missing_keys) != set(more):
+        raise ValueError("the network of the part 'base' must have the settings of this one")
+    return made

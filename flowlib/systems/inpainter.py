@@ -17,9 +17,8 @@ from flowlib.data import Data, Spec
 from flowlib.field import Field
 from flowlib.fields import Model
 from flowlib.metrics.scenes import compare_captions, shares
-from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.systems.edits import Edits, edits_of
-from flowlib.systems.glide import GlideSystem
+from flowlib.systems.glide import GlideSystem, start_from
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.inpainting import KnownPixels, ReplacedPixels, random_regions
 from flowlib.systems.sampling import FlowRequest
@@ -58,19 +57,8 @@ class InpainterSystem(GlideSystem):
     def laid(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return inpainting_guide(x, random_regions(len(x), x.shape[2:], generator).to(x))  # type: ignore[arg-type]
 
-    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
-        base, made = parts.get("base"), super().build(spec, parts, generator)
-        if not isinstance(base, Model) or not isinstance(base.net, Captioned) or isinstance(base.net, CaptionedBeside):
-            raise ValueError("the part 'base' must be a painter of the system glide")
-        if repr(base.path) != repr(made.path) or base.predicts != made.predicts:
-            raise ValueError(f"the base predicts {base.predicts!r} on {base.path}, and this {made.predicts!r}")
-        try:
-            left = made.load_state_dict(base.state_dict(), strict=False)
-        except RuntimeError:
-            left = None
-        if left is None or left.unexpected_keys or left.missing_keys != ["net.net.beside.weight"]:
-            raise ValueError("the network of the part 'base' must have the settings of this one")
-        return made
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> Model:
+        return start_from(parts.get("base"), super().build(spec, parts, generator), ("net.net.beside.weight",))
 
     def learn_words(self, module: Any, data: Data) -> None:
         """Nothing: the base has learned them."""

@@ -39,6 +39,13 @@ class PaintRequest:
     candidates: int | None = field(
         default=None, metadata={"help": "Of tokens: pictures to draw, of which CLIP chooses; --count by default."}
     )
+    prior: str | None = field(
+        default=None,
+        metadata={"help": "Of unCLIP: diffusion, the default, autoregressive, none, or a prior's folder or zoo:NAME."},
+    )
+    prior_scale: float | None = field(
+        default=None, metadata={"help": "Of unCLIP: the prior's own --scale; 2 by default."}
+    )
     seed: int = field(default=0, metadata={"help": "Another seed, another picture."})
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
@@ -64,7 +71,7 @@ class PaintRequest:
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
-        for name in ("scale", "clip_scale"):
+        for name in ("scale", "clip_scale", "prior_scale"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name))
         if self.temperature is not None:
@@ -122,6 +129,7 @@ def paint_request() -> type:
 
 CHOICES = (  # a painter's
     "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "control", "control_net",
+    "prior", "prior_scale",
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ class Asked:
 
     Attributes:
         texts, composed: `count` captions each.
-        images: the test scenes themselves.
+        images, composed_images: the scenes themselves.
     """
 
     def __init__(self, data: Splits, column: str, count: int) -> None:
@@ -54,8 +54,8 @@ class Asked:
         batch = data.test.batch(torch.arange(self.count))
         self.judge, self.texts, self.images = judge_of(data.train, data.test), batch[column], batch["x"]
         self.two = (batch["objects"][:, 1, 0] >= 0).tolist()
-        composed = Scenes(*SETS[data.test.name], split="compositions")
-        self.composed = composed.batch(torch.arange(self.count))[column]
+        composed = Scenes(*SETS[data.test.name], split="compositions").batch(torch.arange(self.count))
+        self.composed, self.composed_images = composed[column], composed["x"]
 
     def scored(self, name: str, images: Tensor, held: Tensor | None) -> Row:
         """A row of what the judge reads in images of `texts`, and perhaps in `held`, those of `composed`.
