@@ -19,9 +19,9 @@ _CONV: dict[str, Any] = {"channels": (32, 64, 128), "heads": 4}
 # is captions that say little else, and many of them at once.
 _SAID: dict[str, Any] = {"captions": ("noisy", "noisy", "short", "caption")}
 _CLIP = Training(optimiser="muon", steps=1200, batch_size=512, lr=3e-3, matrix_lr=0.015, ema=0.995)
-_FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
+FLOW: dict[str, Any] = {"predicts": "v", "time_mean": -0.4}
 # At full size: of a stroke, which is one or two pixels wide, a stem of 2 x 2 pixels keeps too little.
-_UNET: dict[str, Any] = {
+UNET: dict[str, Any] = {
     "net_args": {"channels": (32, 96), "depth": 1, "attention": (1,), "patch": 1, "dim": 128, "gates": True}
 }
 _LARGE = {"channels": (40, 64, 80), "depth": 1, "attention": (2,), "patch": 2, "dim": 128, "gates": True}
@@ -54,31 +54,31 @@ RECIPES = (
     Recipe(
         name="scenes-text",
         data="scenes",
-        system=GlideSystem(**_UNET, **_FLOW),
+        system=GlideSystem(**UNET, **FLOW),
         training=Training(optimiser="muon", steps=8000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
     Recipe(
         name="scenes-inpainter",
         data="scenes",
-        system=InpainterSystem(**_UNET, **_FLOW),
+        system=InpainterSystem(**UNET, **FLOW),
         training=Training(optimiser="muon", steps=3000, lr=1e-3, matrix_lr=0.005, ema=0.998),
     ),
     Recipe(
         name="scenes-upsampler",
         data="scenes-32",
-        system=UpsamplerSystem(net_args=_LARGE, **_FLOW),
+        system=UpsamplerSystem(net_args=_LARGE, **FLOW),
         training=Training(steps=3000, **_PAINTER),
     ),
     Recipe(
         name="scenes-secondary",
         data="scenes",
-        system=DiscoSystem(net_args=_SMALL, **_FLOW),
+        system=DiscoSystem(net_args=_SMALL, **FLOW),
         training=Training(steps=4000, **_PAINTER),
     ),
     Recipe(
         name="scenes",
         data="scenes",
-        system=FlowSystem(guided=False, **_UNET, **_FLOW),
+        system=FlowSystem(guided=False, **UNET, **FLOW),
         training=Training(steps=6000, **_PAINTER),
     ),
 )

@@ -4,16 +4,18 @@ Whoever draws from captions is a `Painter`: it says which of the options mean so
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from flowlib.checks import check_count, check_number
+from flowlib.data.rewriting import rewrite
 from flowlib.plotting import png_of
 from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
+from flowlib.training.order import stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class PaintRequest:
         metadata={"help": "A CLIP, a folder or zoo:NAME: of noised pictures to guide a flow, of clean ones to choose."},
     )
     clip_scale: float | None = field(default=None, metadata={"help": "Of a flow: how much it guides; 30 by default."})
+    rewrite: bool = field(default=False, metadata={"help": "Paint a descriptive caption, drawn to fit the given one."})
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
@@ -107,6 +110,8 @@ def painter(run: Any, option: str = "") -> Painter:
 
 def paint(run: Any, request: PaintRequest) -> list[str]:
     """Paint pictures of a caption."""
+    if request.rewrite:
+        request = replace(request, caption=rewrite(request.caption, stream(request.seed, "rewriting")))
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
     chain = [(run, painter(run))]
