@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.nets import clip, patterns, text_image, transformer, vit
-from flowlib.systems import cut_schedule, disco_losses, logit_laplace, token_bound, weighted
-from flowlib.text import bpe, words
+from flowlib.data import rewriting
+from flowlib.metrics import truth
+from flowlib.nets import captioner, clip, patterns, text_image, transformer, vit
+from flowlib.systems import binding, cut_schedule, disco_losses, logit_laplace, token_bound, weighted
+from flowlib.systems import captioner as captioner_system
+from flowlib.text import bpe, styles, words
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,12 @@ from flowlib.text import bpe, words
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
+        (captioner, 3),
+        (captioner_system, 2),
+        (binding, 2),
+        (truth, 3),
+        (rewriting, 1),
+        (styles, 1),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

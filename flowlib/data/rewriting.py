@@ -30,24 +30,23 @@ def rewrite(text: str, generator: torch.Generator) -> str:
         'a small red seven at the top, on grey'
     """
     told = read_caption(text)
-    where = drawn([layout for layout in _possible(told) if _fits(layout, told)], text, generator)
+    fitting = [layout for layout in _possible(told) if _fits(layout, told)]
+    if not fitting:
+        raise ValueError(f"a prompt must ask for what a scene can have, got {text!r}")
     things = []
-    for thing, (size, place) in zip(told.things, where, strict=True):
+    for thing, (size, place) in zip(told.things, drawn(fitting, generator), strict=True):
         digit, colour = thing.digit, thing.colour
         if digit is None or colour is None:  # a pair that is said stands, though no scene has it
-            digit, colour = drawn(
-                [pair for pair in SEEN if digit in (None, pair[0]) and colour in (None, pair[1])], text, generator
-            )
+            pairs = [pair for pair in SEEN if digit in (None, pair[0]) and colour in (None, pair[1])]
+            digit, colour = drawn(pairs, generator)
         things.append(Thing(digit, colour, size, place))
     paper = told.background
-    paper = drawn(range(len(BACKGROUNDS)), text, generator) if paper is None else paper
+    paper = drawn(range(len(BACKGROUNDS)), generator) if paper is None else paper
     return descriptive(things, paper)
 
 
-def drawn(choices: Sequence[Kind], text: str, generator: torch.Generator) -> Kind:
-    """One of some choices, each as likely; a ValueError that names the text where there are none."""
-    if not choices:
-        raise ValueError(f"a prompt must ask for what a scene can have, got {text!r}")
+def drawn(choices: Sequence[Kind], generator: torch.Generator) -> Kind:
+    """One of some choices, each as likely."""
     return choices[int(torch.randint(len(choices), (), generator=generator))]
 
 

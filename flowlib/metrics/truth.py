@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from flowlib.data import Dataset
 from flowlib.metrics.scenes import compare, shares
 from flowlib.text.captions import NAMES, Description, Thing, read_caption
 
@@ -42,6 +43,13 @@ def caption_truth(texts: Sequence[str], objects: Tensor, background: Tensor) -> 
         rows.append(compare([Thing(*thing) for thing in row if thing[0] >= 0], paper, told))
         complete += rows[-1]["all"] and says_all(told)
     return {"parsed": len(rows) / len(texts), **shares(rows), "complete": complete / len(texts)}
+
+
+def check_scenes(data: Dataset) -> None:
+    """A ValueError unless the data are scenes, of which everything is known and there are captions of all kinds."""
+    missing = [name for name in ("caption", "short", "objects", "background") if name not in data.spec.columns]
+    if missing:
+        raise ValueError(f"data must be scenes to be measured by their captions: {data.name!r} has no {missing}")
 
 
 def says_all(told: Description) -> bool:

@@ -4,6 +4,7 @@ An image is too many numbers to read one by one; CLIP's embedding is a short acc
 and stand before the text, as in Mokady et al. (2021, ClipCap, arXiv:2111.09734). All else is a language model.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -94,6 +95,11 @@ class Captioner(nn.Module):
     def tokenizer(self) -> Any:
         """Of captions."""
         return self.clip.tokenizer
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Tokens of texts (B, N), as many as the longest has: behind it there is only padding."""
+        tokens = self.tokenizer(texts)
+        return tokens[:, : int((tokens != self.tokenizer.padding).sum(1).max())]
 
     def prefix(self, whole: Tensor, places: Tensor) -> Tensor:
         """The vectors (B, P, width) of CLIP's features of images (B, D) and of their places (B, N, C)."""

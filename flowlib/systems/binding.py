@@ -31,15 +31,15 @@ def binding_prompts(kind: str, count: int, generator: torch.Generator) -> list[s
     check_choice("kind", kind, BINDING)
     texts = []
     for _ in range(count):
-        digit, colour = drawn(SEEN, "", generator)
-        other, another = drawn([pair for pair in SEEN if pair[0] != digit and pair[1] != colour], "", generator)
+        digit, colour = drawn(SEEN, generator)
+        other, another = drawn([pair for pair in SEEN if pair[0] != digit and pair[1] != colour], generator)
         if kind == "colour":
             texts.append(short([Thing(digit, colour), Thing(other, another)]))
         elif kind == "size":
-            first, second = drawn([SIZES, SIZES[::-1]], "", generator)
+            first, second = drawn([SIZES, SIZES[::-1]], generator)
             texts.append(f"a {first} {DIGITS[digit]} and a {second} {DIGITS[other]}")
         else:
-            texts.append(f"a {DIGITS[digit]} {drawn(RELATIONS, '', generator)} a {DIGITS[other]}")
+            texts.append(f"a {DIGITS[digit]} {drawn(RELATIONS, generator)} a {DIGITS[other]}")
     return texts
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_flag, check_number
 from flowlib.data import Data, Spec
-from flowlib.metrics.truth import caption_truth
+from flowlib.metrics.truth import caption_truth, check_scenes
 from flowlib.nets.captioner import Captioner
 from flowlib.plotting import captioned_grid
 from flowlib.systems.caption_writing import write_captions
@@ -31,7 +31,7 @@ from flowlib.training import Task, Turn
 def caption_loss(logits: Tensor, tokens: Tensor, padding: int) -> Tensor:
     """The mean of -log p(token | image, earlier tokens) over all tokens of texts but their first, in nats a token.
 
-    Betker et al. (2023) state the sum over a text, their second equation; padding is nobody's to predict.
+    Betker et al. (2023) state the sum over a text, given its image; padding is nobody's to predict.
 
     Args:
         logits: of what follows each token but the last, (B, N - 1, V).
@@ -146,7 +146,7 @@ class CaptionerSystem:
         def loss(turn: Turn) -> dict[str, Tensor]:
             batch = data.batch(turn.mine)
             texts = chosen_captions(batch, self.captions, turn)
-            tokens = module.tokenizer(texts)
+            tokens = module.read(texts)
             whole, places = clip.image(batch["x"], None)
             logits = module.gpt(tokens[:, :-1], prefix=module.prefix(whole, places))
             value = caption_loss(logits, tokens, module.tokenizer.padding)
@@ -160,6 +160,7 @@ class CaptionerSystem:
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: CaptionReport) -> Sequence[Row]:
         """Rows of the truth of captions of test images: of the data's own, and of what it writes, by `top_ks`."""
         assert isinstance(module, Captioner)
+        check_scenes(data.test)
         batch = data.test.batch(torch.arange(min(request.samples, len(data.test))))
         scenes = batch["objects"], batch["background"]
         rows: list[Row] = [{"captions": name} | caption_truth(batch[name], *scenes) for name in self.captions]

@@ -14,6 +14,7 @@ from torch import nn
 from flowlib.data import Dataset
 from flowlib.data.rewriting import rewrite
 from flowlib.metrics.scenes import score_captions
+from flowlib.metrics.truth import check_scenes
 from flowlib.progress import progress
 from flowlib.systems.binding import BINDING, binding, binding_prompts
 from flowlib.systems.clip import CaptionedCLIP
@@ -83,6 +84,7 @@ def report_recaption(
     "clip" is the CLIP score of the part "clip", if there is one; "all" and the like are shares that the judge reads as
     asked for; "bound", "exchanged" and "there" those of `binding`. A prompt that is too long is cut, as captions are.
     """
+    check_scenes(data.test)
     count, clip = min(request.samples, len(data.test)), parts.get("clip")
     asked = written_prompts(data.test, count, request.seed)
     for kind in BINDING:

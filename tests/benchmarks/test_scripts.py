@@ -22,6 +22,7 @@ pytestmark = pytest.mark.full
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 PEERS = {"samplers": ("diffusers", "flow_matching"), "unet_speed": ("diffusers",)}
+RECAPTION = "--steps 1 --captioner-steps 1 --sampling-steps 1 --batch-size 4 --size 64"
 # A script and its arguments; what lines of its output match, and how many.
 SMALL: dict[str, tuple[str, int]] = {
     "adm network --steps 2 --sampling-steps 2 --variants plain together": (r"^(plain|together) .* ± ", 2),
@@ -46,6 +47,9 @@ SMALL: dict[str, tuple[str, int]] = {
     "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
     "latent guides --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1 --seeds 0": (r" f = 4, .*\d$", 4),
     "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
+    "recaption captioners --captioner-steps 1 --batch-size 4": (r"^embedding.* ± ", 3),
+    f"recaption prompts --rows given short-95 {RECAPTION}": (r"^(given|short-95) +(judge|CLIP) .* ± ", 4),
+    f"recaption binding --rows descriptive-100 {RECAPTION}": (r"^descriptive-100 .* ± .*\(", 1),
     "semantic --steps 1 --sampling-steps 2": (r"^(none|text|content|structure|style) .* ± ", 16),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flowlib.data import Scenes
-from flowlib.metrics.truth import caption_truth, says_all
+from flowlib.data import Dataset, Scenes
+from flowlib.metrics.truth import caption_truth, check_scenes, says_all
 from flowlib.text.captions import COLOURS, DIGITS, Thing, descriptive, read_caption
 
 SOME = Scenes(split="test").batch(torch.arange(200))
@@ -76,6 +76,12 @@ def test_what_says_nothing_is_not_parsed_and_counts_in_complete() -> None:
 )
 def test_what_is_left_open_is_seen(text: str, all_of_it: bool) -> None:
     assert says_all(read_caption(text)) == all_of_it
+
+
+def test_data_of_which_nothing_is_known_are_named() -> None:
+    check_scenes(Scenes(split="test").first(3))
+    with pytest.raises(ValueError, match="'own' has no \\['short', 'objects', 'background'\\]"):
+        check_scenes(Dataset(torch.zeros(2, 3, 16, 16), captions=["a", "b"]))
 
 
 def test_columns_of_other_lengths_are_named() -> None:

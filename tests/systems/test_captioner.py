@@ -219,6 +219,15 @@ def test_captions_are_the_same_with_and_without_a_cache(options: dict[str, Any])
         assert not torch.equal(first, write_tokens(captioner, x, luck(20, 1), **options))
 
 
+def test_each_place_has_a_chance_of_its_own() -> None:
+    captioner, x = tiny(), normal(3, 20, 3, 16, 16).float()
+    first, other = luck(20), luck(20)
+    other[:, 6:] = luck(20, 1)[:, 6:]
+    rows, changed = write_tokens(captioner, x, first), write_tokens(captioner, x, other)
+    assert torch.equal(rows[:, :7], changed[:, :7])
+    assert not torch.equal(rows[:, 7], changed[:, 7])
+
+
 def test_the_most_probable_token_is_taken_at_each_place() -> None:
     captioner, x = tiny(), normal(3, 8, 3, 16, 16).float()
     words = captioner.tokenizer
