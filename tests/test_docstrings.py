@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from flowlib import ddim, edm, likelihood, losses, samplers, sde
-from flowlib.data import canny
-from flowlib.metrics import agreement
+from flowlib.data import canny, rewriting
+from flowlib.metrics import agreement, truth
 from flowlib.nets import (
+    captioner,
     clip,
     control,
     controlled,
@@ -32,6 +33,7 @@ from flowlib.nets import (
 )
 from flowlib.systems import (
     automatic_masks,
+    binding,
     clicks,
     control_painting,
     cut_schedule,
@@ -42,8 +44,9 @@ from flowlib.systems import (
     unclip_editing,
     weighted,
 )
+from flowlib.systems import captioner as captioner_system
 from flowlib.systems import mae as mae_system
-from flowlib.text import bpe, words
+from flowlib.text import bpe, styles, words
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,12 @@ from flowlib.text import bpe, words
         (priors, 3),
         (unclip, 8),
         (unclip_editing, 3),
+        (captioner, 3),
+        (captioner_system, 2),
+        (binding, 2),
+        (truth, 3),
+        (rewriting, 1),
+        (styles, 1),
     ],
 )
 def test_the_examples_run(module: ModuleType, lines: int) -> None:

@@ -8,6 +8,9 @@ import typer
 # The recipes of this package, for completion, which does not wait until torch and the recipes are imported.
 RECIPE_NAMES = (
     "autoencoder",
+    "captioner",
+    "captioner-descriptive",
+    "captioner-short",
     "checkerboard",
     "classifier",
     "clip-conv",
@@ -38,6 +41,9 @@ RECIPE_NAMES = (
     "mnist-latent",
     "mnist-likelihood",
     "moons",
+    "recaption",
+    "recaption-given",
+    "recaption-short",
     "scenes",
     "scenes-inpainter",
     "scenes-secondary",

@@ -9,7 +9,7 @@ from flowlib.text.captions import COLOURS, DIGITS
 HELD_OUT = tuple(((3 * colour + 1) % 10, colour) for colour in range(len(COLOURS)))  # (digit, colour)
 SEEN = tuple((d, c) for d in range(len(DIGITS)) for c in range(len(COLOURS)) if (d, c) not in HELD_OUT)
 _HEIGHTS = (7, 10)  # of small and large digits, in sixteenths of the image
-_ALONE = tuple((size, place) for size in range(2) for place in range(9))  # where one object may be
+ALONE = tuple((size, place) for size in range(2) for place in range(9))  # where one object may be
 _OVERLAP = 0.2  # of the smaller digit's square by the larger's, at most
 
 
@@ -32,9 +32,9 @@ def objects_of(chance: np.ndarray, pairs: np.ndarray, held_out: bool) -> tuple[n
     which = np.array(SEEN)[pick(pairs, len(SEEN))]
     if held_out:
         which[:, 0] = np.array(HELD_OUT)[pick(pairs[:, 0], len(HELD_OUT))]
-    table, alone = np.array(_layouts()), chance[:, 0] < 0.5
+    table, alone = np.array(layouts()), chance[:, 0] < 0.5
     where = table[pick(chance[:, 1], len(table))]
-    where[alone, 0] = np.array(_ALONE)[pick(chance[alone, 1], len(_ALONE))]
+    where[alone, 0] = np.array(ALONE)[pick(chance[alone, 1], len(ALONE))]
     objects = np.concatenate([which, where], axis=2)
     objects[alone, 1] = -1
     return objects, pick(chance[:, 2], 2)
@@ -56,8 +56,9 @@ def squares(objects: np.ndarray, chance: np.ndarray, size: int) -> tuple[np.ndar
 
 
 @cache
-def _layouts() -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-    return tuple((a, b) for a in _ALONE for b in _ALONE if _overlap(a, b) <= _OVERLAP)
+def layouts() -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
+    """Size and place of each of two objects whose squares hardly overlap: all that there are."""
+    return tuple((a, b) for a in ALONE for b in ALONE if _overlap(a, b) <= _OVERLAP)
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> float:

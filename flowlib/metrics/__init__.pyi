@@ -13,3 +13,4 @@ from .judges import fit_reader as fit_reader
 from .reader import SceneReader as SceneReader
 from .scenes import read_scenes as read_scenes
 from .scenes import score_captions as score_captions
+from .truth import caption_truth as caption_truth

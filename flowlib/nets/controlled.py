@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_labels, check_number, check_tensor
 from flowlib.known import made_of
-from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.captioned import Captioned
 from flowlib.nets.control import ControlNet, widths
 from flowlib.nets.unet import UNet
 
@@ -49,7 +49,7 @@ class Controlled(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         unet = base.net if isinstance(base, Captioned) else base
-        if isinstance(base, CaptionedBeside) or not isinstance(unet, UNet):
+        if not isinstance(unet, UNet) or (unet is not base and type(base) is not Captioned):
             raise ValueError(f"base must be a U-Net, or one that reads captions, got {type(base).__name__}")
         for control in controls:
             if (widths(control), control.patch, control.in_channels) != (widths(unet), unet.patch, unet.in_channels):

@@ -52,8 +52,9 @@ class Tokenizer(nn.Module):
         self.merges[: len(found)] = found.to(self.merges)
         self.bpe.batch(texts, self.length)
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        rows = self.bpe.batch(texts, self.length)
+    def forward(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
+        """With `cut`, a text that is too long ends where it no longer fits."""
+        rows = self.bpe.batch(texts, self.length, cut=cut)
         return torch.where(rows < self.bpe.start, rows, rows - self.bpe.start + self.start).to(self.merges.device)
 
     def decode(self, tokens: Tensor) -> list[str]:

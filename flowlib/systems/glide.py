@@ -112,10 +112,14 @@ class GlideSystem(FlowSystem):
 
         def draw(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
             batch = data.batch(index)
-            texts = chosen_captions(batch, self.captions, Turn(index, slice(None), generator))
+            texts = self.chosen(batch, Turn(index, slice(None), generator))
             return batch["x"], self.told(module, texts, batch["x"], generator)
 
         return [Stage("flow", lambda settings: self.task(module, module, draw, data.count, settings, data.levels))]
+
+    def chosen(self, batch: Mapping[str, Any], turn: Turn) -> list[str]:
+        """The captions of a batch of data in a step, one a sample."""
+        return chosen_captions(batch, self.captions, turn)
 
     def learn_words(self, module: Any, data: Data) -> None:
         """Train the tokenizer on the captions of the data."""

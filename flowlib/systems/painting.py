@@ -5,17 +5,19 @@ a painter before it paints, as LoRA does, is an `Adapter`: registered, it is an 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from flowlib.checks import check_count, check_number
+from flowlib.data.rewriting import rewrite
 from flowlib.plotting import png_of
 from flowlib.systems.control_painting import parse_control
 from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
+from flowlib.training.order import stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class PaintRequest:
         default_factory=list,
         metadata={"help": "Runs of ControlNets, each for its own kind; zoo:control-KIND by default."},
     )
+    rewrite: bool = field(default=False, metadata={"help": "Paint a descriptive caption, drawn to fit the given one."})
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
@@ -162,6 +165,8 @@ def painter(run: Any, option: str = "") -> Painter:
 
 def paint(run: Any, request: PaintRequest) -> list[str]:
     """Paint pictures of a caption."""
+    if request.rewrite:
+        request = replace(request, caption=rewrite(request.caption, stream(request.seed, "rewriting")))
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
     system = painter(run)

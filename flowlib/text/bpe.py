@@ -169,17 +169,20 @@ class BPE:
         return b"".join(self.pieces[token] for token in tokens if token < self.start).decode(errors="replace")
 
     def batch(
-        self, texts: Sequence[str], length: int, dropout: float = 0.0, generator: torch.Generator | None = None
-    ) -> Tensor:
+        self, texts: Sequence[str], length: int, dropout: float = 0.0, generator: torch.Generator | None = None,
+        cut: bool = False,
+    ) -> Tensor:  # fmt: skip
         """Texts as rows (B, length), int64: start, the text, end, then padding; `rows == bpe.end` is where each ends.
 
-        A text that needs more tokens is a ValueError, which names it.
+        A text that needs more tokens is a ValueError, which names it; or with `cut` it ends before them.
         """
         check_texts(texts)
         check_count("length", length, 2)
         rows = torch.full((len(texts), length), self.padding, dtype=torch.long)
         for row, text in zip(rows, texts, strict=True):
             tokens = [self.start, *self.encode(text, dropout, generator), self.end]
+            if len(tokens) > length and cut:
+                tokens = [*tokens[: length - 1], self.end]
             if len(tokens) > length:
                 raise ValueError(f"texts must have at most {length - 2} tokens, got {len(tokens) - 2} for {text!r}")
             row[: len(tokens)] = torch.tensor(tokens)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.full
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 PEERS = {"samplers": ("diffusers", "flow_matching"), "unet_speed": ("diffusers",)}
+RECAPTION = "--steps 1 --captioner-steps 1 --sampling-steps 1 --batch-size 4 --size 64"
 # A script and its arguments; what lines of its output match, and how many.
 SMALL: dict[str, tuple[str, int]] = {
     "adm network --steps 2 --sampling-steps 2 --variants plain together": (r"^(plain|together) .* ± ", 2),
@@ -56,6 +57,9 @@ SMALL: dict[str, tuple[str, int]] = {
     "sam prompts --steps 1 --everything 2": (r"^(one|three|box|mask|text|embed|every).* ± ", 7),
     "sam variants --steps 1 --everything 1 --rows sam one-mask no-pre-training": (r"^(sam|one|no).* ± ", 3),
     "sam engine --steps 1 --images 2 --side 2": (r"^(by hand|assisted|automatic|all by hand) .* ± ", 4),
+    "recaption captioners --captioner-steps 1 --batch-size 4": (r"^embedding.* ± ", 3),
+    f"recaption prompts --rows given short-95 {RECAPTION}": (r"^(given|short-95) +(judge|CLIP) .* ± ", 4),
+    f"recaption binding --rows descriptive-100 {RECAPTION}": (r"^descriptive-100 .* ± .*\(", 1),
     "semantic --steps 1 --sampling-steps 2": (r"^(none|text|content|structure|style) .* ± ", 16),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
     "unclip priors --steps 1 --sampling-steps 1 --rows none diffusion-alone": (r"^(none|diffusion-alone) .* ± ", 2),

@@ -1,0 +1,44 @@
+"""DALL-E 3 on scenes: the captioner and its two fine-tunings, and painters that learn from what they write.
+
+Their numbers are a start: no training of these recipes to its end has been measured yet. A part "zoo:NAME" that the zoo
+does not have yet may be a run's folder, as in `flowlib train captioner-short --set parts.base=runs/captioner`.
+"""
+
+from typing import Any
+
+from flowlib.recipes.recipe import Recipe
+from flowlib.recipes.scenes import FLOW, UNET
+from flowlib.systems.captioner import CaptionerSystem
+from flowlib.systems.recaption import RecaptionSystem
+from flowlib.training import Training
+
+_TUNED = Training(optimiser="muon", steps=800, lr=1e-3, matrix_lr=5e-3, ema=0.995)
+_PAINTER = Training(optimiser="muon", steps=8000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998)
+_CLIP = {"clip": "zoo:clip-vit"}  # which measures
+WRITERS = {"short": "zoo:captioner-short", "descriptive": "zoo:captioner-descriptive"}
+
+
+def _painter(name: str, **settings: Any) -> Recipe:
+    return Recipe(name=name, data="scenes", system=RecaptionSystem(**UNET, **FLOW, **settings), training=_PAINTER)
+
+
+RECIPES = (
+    Recipe(
+        name="captioner",
+        data="scenes",
+        system=CaptionerSystem(),
+        training=Training(optimiser="muon", steps=3000, lr=2e-3, matrix_lr=0.01, ema=0.998),
+    ),
+    *(
+        Recipe(
+            name=f"captioner-{kind}",
+            data="scenes",
+            system=CaptionerSystem(captions=(column,), contrastive=0.0, parts={"base": "zoo:captioner"}),
+            training=_TUNED,
+        )
+        for kind, column in (("short", "short"), ("descriptive", "caption"))
+    ),
+    _painter("recaption", parts={"captioner": WRITERS["descriptive"], **_CLIP}),
+    _painter("recaption-short", parts={"captioner": WRITERS["short"], **_CLIP}),
+    _painter("recaption-given", share=0.0, parts=_CLIP),
+)
