@@ -98,7 +98,7 @@ class Controlled(nn.Module):
         if isinstance(null, int):
             check_labels("y", self._own(y), batch, null, y.device)
         elif null is not None:
-            self.base.check_guide(self._own(y), batch)  # type: ignore[operator]
+            self.base.check_guide(self._own(y), batch)
 
     def _own(self, y: Tensor) -> Tensor:
         """The network's own guides: of captions and words (B, length), of labels (B,)."""

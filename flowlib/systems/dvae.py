@@ -126,7 +126,7 @@ class DVAESettings:
         sizes = (spec.shape[0], self.channels, self.factor, self.depth)
         made = DiscreteAutoencoder(self.tokens, self.latent_channels, *sizes, law=self.likelihood == "logit-laplace")
         with torch.no_grad():
-            made.layers.encoder[-1].weight.mul_(self.gain)
+            made.layers.encoder[-1].weight.mul_(self.gain)  # type: ignore[operator]
         return made
 
     def loss(self, module: Any, data: Data, turn: Turn) -> Mapping[str, Tensor]:

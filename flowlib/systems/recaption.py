@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_number
 from flowlib.data import Data, Dataset, Scenes, Spec
+from flowlib.fields import Model
 from flowlib.nets.captioner import Captioner
 from flowlib.systems.caption_writing import kept_captions
 from flowlib.systems.captions import learned_captions
@@ -95,7 +96,7 @@ class RecaptionSystem(GlideSystem):
         if set(self.parts) - {"clip"} != ({"captioner"} if self.share else set()):
             raise ValueError(f"parts must be a captioner, none for a share of 0, and a clip; got {sorted(self.parts)}")
 
-    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
+    def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> Model:
         captioner = parts.get("captioner")
         if self.share and not isinstance(captioner, Captioner):
             raise ValueError("the part 'captioner' must be a run of the system captioner")
