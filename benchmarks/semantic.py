@@ -48,7 +48,7 @@ LARGE = 1e4  # of every energy: the bound alone says how strong they are
 def main() -> None:
     parser = parser_of(__doc__, seeds=[0], samples=128, threads=0, seed=0, out=Path("runs/semantic"), write=None)
     parser.add_argument("--flow", default="zoo:scenes", help="the flow that is guided")
-    parser.add_argument("--clip", default="zoo:clip-vit", help="the clean CLIP")
+    parser.add_argument("--clip", default="zoo:clip-conv", help="the clean CLIP, which --agree was made of")
     parser.add_argument("--agree", default="zoo:clip-noised-agree", help="what was trained to agree with it")
     parser.add_argument("--sampling-steps", type=int, default=50, help="of DDIM with eta = 0.8")
     parser.add_argument("--bound", type=float, default=0.5, help="root mean square of what is added to the score")
