@@ -1403,7 +1403,7 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # - Trippe et al. *Diffusion probabilistic modeling of protein backbones in 3D for the motif-scaffolding problem.* 2023,
 #   arXiv:2206.04119: the error of replacing, and how many samples with weights mend it.
 # - Zhang, Rao, Agrawala. *Adding conditional control to text-to-image diffusion models.* 2023, arXiv:2302.05543: layers
-#   that start at zero, lecture 21.
+#   that start at zero.
 #
 # **Now build it:** [exercise 13](../exercises/13_glide.ipynb). **Next:** lecture 14, DALL·E, where a picture is a
 # sequence of tokens too, and one transformer writes both.
