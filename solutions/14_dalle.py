@@ -9,6 +9,8 @@
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("14.1")` gives
 # a hint; asked again, it says more, three times. Every question stands on its own. Arguments are never to be changed.
 #
+# **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
+#
 # **Needed before:** [lecture 14](../lectures/14_dalle.ipynb). **Time:** about 90 minutes. **Points:** 10.
 
 # %%
