@@ -180,8 +180,8 @@ assert all(bpe.decode(bpe.encode(word, 0.5, g)) == word for _ in range(100))  # 
 # Read it. $H(x \mid y)$ is what no model can go below. **The second stage** is told tokens and captions, and all that
 # it can lose is in its own term: a plain cross-entropy, smallest, and with nothing lost, at $p(z \mid y) = q(z \mid
 # y)$. So the two trainings need not know of each other. **The first stage's** term does not contain the transformer at
-# all. It asks that tokens tell *everything* that the caption has to do with the image: whatever they leave out, such as
-# a stroke of two pixels that 64 tokens cannot hold, the best transformer cannot paint.
+# all. With the best decoder it asks that tokens tell *everything* that the caption has to do with the image: what they
+# leave out, such as a stroke of two pixels that 64 tokens cannot hold, the best transformer cannot paint.
 #
 # The uniform prior of the first training is the second stage before it has learned anything, so its term is known too:
 # $n \log K - H(z \mid y)$. That is what a transformer can save at most.
@@ -363,8 +363,8 @@ assert 1 / (0.1 * 0.9) < 11.2
 certain = torch.tensor([[-1.0]]).double()  # a pixel that is known ever better
 for b in (1e-1, 1e-3, 1e-6):
     law = torch.full_like(certain, math.log(1 / 9)), torch.full_like(certain, math.log(b))
-    print(f"b = {b:<6g} log density {float(log_density(certain, *law)):6.2f}, log probability "
-          f"{float(log_mass(certain, *law)):.4f}")  # fmt: skip
+    print(f"b = {b:<6g} log density {float(log_density(certain, *law)):5.2f}, probability of the value "
+          f"{float(log_mass(certain, *law).exp()):.3f}")  # fmt: skip
     assert float(log_mass(certain, *law)) <= 0 < float(log_density(certain, *law))
 v = torch.rand(101, generator=seeded(2)).double() ** 3
 best = v.logit().median()
@@ -455,9 +455,9 @@ assert abs(float(weighted / plain) - 1) < 1e-12  # with the likelihood's own wei
 # %% [markdown]
 # ## 5. Who sees whom
 #
-# In the paper 1,280 tokens in 64 layers: attention of all to all would compute 1.6 million pairs in each head. So each
-# layer sees a *part* of the image. All of the text is always seen. In the picture, what one token of an $8 \times 8$
-# image sees, under the three sparse patterns.
+# In the paper 1,280 tokens in 64 layers: attention of all to all would compute 1.6 million products in each head. So
+# each layer sees a *part* of the image. All of the text is always seen. In the picture, what one token of an $8 \times
+# 8$ image sees, under the three sparse patterns.
 #
 # - **row:** itself and the $W$ tokens before it, $W$ being the width: up to the one right above;
 # - **column:** those of its column;
@@ -606,6 +606,11 @@ def what_is_in(x: Tensor) -> Tensor:
     return torch.stack([hue, place, ground], dim=1)
 
 
+def framed(x: Tensor) -> Tensor:
+    """Pictures with a grey line around each, or black and white ones would run into the page."""
+    return F.pad(x, (1, 1, 1, 1), value=0.3)
+
+
 def obeyed(x: Tensor, truth: Tensor) -> dict[str, float]:
     """The shares of pictures whose colour, place and background are right, and of those where all three are."""
     right = what_is_in(x) == truth
@@ -637,7 +642,7 @@ if not fast:
     assert found["from their tokens"]["all"] > 0.9
     assert found["written"]["all"] > 0.5 > 0.1 > found["written, others' captions"]["all"]
 rows = torch.cat([x[:12], restored[:12].clamp(-1, 1), written[:12].clamp(-1, 1)])
-picture_grid(rows, columns=12, rows=["test", "tokens", "written"])
+picture_grid(framed(rows), columns=12, rows=["test", "tokens", "written"])
 
 # %% [markdown]
 # A picture from its tokens has its square where it was and in its colour, with blurred edges. Of what is written for a
@@ -656,9 +661,8 @@ picture_grid(rows, columns=12, rows=["test", "tokens", "written"])
 # \log Z = \mathbb E_q \ell$ and $\frac{d}{ds} \mathbb E_q \ell = \mathrm{Var}_q(\ell)$, $\frac{dH}{ds} = -s\,
 # \mathrm{Var}_q (\ell)$. Multiply by $\frac{ds}{d\tau} = -\tau^{-2}$. $\blacksquare$
 #
-# So a lower temperature is always less varied. It is *not* the law at another sharpness: with $p(z) \propto$ a product
-# over tokens, each factor is sharpened by itself, which differs from $p(z \mid y)^{1/\tau}$, as a first token is taken
-# without a look at what can follow it.
+# So a lower temperature is always less varied. It is *not* $p(z \mid y)^{1/\tau}$, scaled: each factor of the chain
+# rule is sharpened by itself, so that a first token is drawn without a look at how sharp what follows will be.
 #
 # **Top-$k$** draws from the $k$ most probable tokens only. It removes the many that are improbable each and probable
 # together. If they have the mass $m$ that is kept, the law that is left is $p / m$ on them, and $\mathrm{KL}(p_k
@@ -749,8 +753,9 @@ assert torch.equal(depends > 0, torch.ones_like(depends).tril() > 0)  # and reac
 # entropy of a token's law where it was drawn, in bits, and what the rule finds in the pictures.
 
 # %%
-# alt: Four rows of twelve written pictures of the same captions: at temperature 0.25 and 1 clean squares; at 4 patches
-#   of all colours; of the two most probable tokens, as at 1.
+# alt: Four rows of twelve written pictures of the same captions: at temperature 0.25 clean squares; at 1 as well, a
+#   few in another colour or place; at 4 patches of all colours; with the two most probable tokens at 4 some squares as
+#   asked for and some smears.
 COUNT = 64 if fast else 256
 said, chance = dalle.read(texts[:COUNT]), torch.rand(COUNT, gpt.places - 1, generator=seeded(10), dtype=torch.float64)
 drawn, table = {}, {}
@@ -775,7 +780,7 @@ if not fast:
     assert table["τ = 4"]["all"] < 0.5 * table["τ = 1"]["all"]
     assert table["τ = 4, top 2"]["all"] > table["τ = 4"]["all"]
 SHOWN = ("τ = 0.25", "τ = 1", "τ = 4", "τ = 4, top 2")
-picture_grid(torch.cat([drawn[name][:12] for name in SHOWN]), columns=12, rows=list(SHOWN))
+picture_grid(framed(torch.cat([drawn[name][:12] for name in SHOWN])), columns=12, rows=list(SHOWN))
 
 # %% [markdown]
 # Cold is best *here*: such a caption leaves nothing open but the noise of the pixels, so the most probable picture is
@@ -887,7 +892,8 @@ for name, score in scores.items():
 for n in sizes:
     correct["oracle", n] = float(chosen_on_average(right, right, n).mean())
 print(format_table([
-    {"N": n, "if Gaussian": f"{expected_max(n):.2f}"} | {f"best {name}": f"{best[name, n]:.2f}" for name in scores}
+    {"N": n, "if Gaussian": f"{abs(expected_max(n)):.2f}"}
+    | {f"best {name}": f"{abs(best[name, n]):.2f}" for name in scores}
     | {f"right by {name}": percent(correct[name, n]) for name in (*scores, "oracle")} for n in sizes
 ]))  # fmt: skip
 for name in scores:
@@ -917,7 +923,7 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** The best score grows as the largest of Gaussian numbers does, a little more slowly at the end,
-# since a cosine cannot be as large as it likes. CLIP takes the share of right pictures from a fifth to two thirds:
+# since neither score can be as large as it likes. CLIP takes the share of right pictures from a fifth to two thirds:
 # colours, places and backgrounds are words that it knows, on whatever thing. The model's own probability helps less,
 # and from 32 candidates on no more: which of its mistakes it holds for probable is not what the caption asks. The
 # oracle needs 8 candidates where CLIP with 64 is not as good. What lies between CLIP and the oracle is (5): what this
@@ -926,9 +932,10 @@ plt.show()
 # ## 9. The whole bound, in bits
 #
 # (1) can be computed for real pictures, since the values of a pixel have probabilities (section 3). In bits for each
-# of the 768 numbers of a picture: the distortion, and the rate with the uniform prior, with the transformer's, and
-# with the transformer's under the caption of *another* picture. The last difference is what a caption is worth. With
-# the most probable tokens in the place of drawn ones the encoder is another, and the bound another bound.
+# of the 768 numbers of a picture: the distortion, and the rate with the uniform prior, with the transformer's, and with
+# the transformer's under the caption of *another* picture. With the most probable tokens in the place of drawn ones the
+# encoder is another, and the bound another bound. What a caption is *worth* is the difference to a prior that is told
+# none, $p(z)$: the mean of $p(z \mid y)$ over all captions, of which there are only 108 here.
 #
 # And the gap of (1)? $-\log p(x \mid y)$ itself is a sum over $K^n$ grids. But with $M$ independent draws the bound $-
 # \mathbb E \log \frac1M \sum_m \frac{p(x \mid z_m)\, p(z_m \mid y)}{q(z_m \mid x)}$ (Burda et al. 2016) lies between it
@@ -990,8 +997,8 @@ if not fast:
 # tokens are all but certain. The caption is worth 6.8 bits, which is all that it can be worth: the tokens say which of
 # the 108 captions it was, and the transformer knows it. To be told a *wrong* caption costs ten times as much. That is
 # not what a caption tells, but what it costs to hold for impossible what is the case. And the gap of $q$ is at least
-# 0.0096 bits for each number, 7 bits an image: by (2) that is lost by the first stage, as the second one has hardly
-# anything left to lose.
+# 0.0096 bits for each number, 7.4 bits a picture. Whose are they? By (2) both stages lose at least that together, and
+# the second loses at most the rate, which is $I(x; z \mid y)$ and its loss: 1.5 bits. The rest is the first stage's.
 #
 # ## 10. Watch it
 #
@@ -1015,7 +1022,8 @@ if not fast:
         for ax, one, line in zip(axes.flat, torch.where(mask, made, 0.6), lines, strict=True):
             ax.imshow(tile(one[None], 1).numpy())
             ax.set_title(line.replace(" at ", "\nat ").replace(", ", ",\n"), fontsize=8)
-            ax.set_axis_off()
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color=GREY)
         figure.supxlabel(f"token {done} of {codes}", fontsize=9)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
@@ -1025,7 +1033,7 @@ if not fast:
                    duration=[4000 // codes] * codes + [2500])  # fmt: skip
     assert torch.allclose(made, dalle.decode(index).clamp(-1, 1), atol=1e-5)  # the last frame is the picture
     thumbnail, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    ax.imshow(tile(written[:28].clamp(-1, 1), 7).numpy())
+    ax.imshow(tile(framed(written[:28].clamp(-1, 1)), 7).numpy())
     ax.set_axis_off()
     thumbnail.savefig("images/14.png", dpi=50)
     plt.close(thumbnail)
