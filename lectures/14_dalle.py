@@ -47,8 +47,8 @@ from flowlib.plotting import format_table, picture_grid, tile
 from flowlib.plotting.style import ACCENT, BLUE, GREY, INK
 from flowlib.recipes import find_recipe
 from flowlib.runs import load_pretrained
+from flowlib.systems.codebook_use import codebook_use
 from flowlib.systems.dalle import dalle_loss
-from flowlib.systems.dvae import codebook_use
 from flowlib.systems.logit_laplace import log_density, log_mass
 from flowlib.systems.relaxation import annealed_temperature, gumbel_softmax, half_cosine
 from flowlib.systems.reranking import similarity
@@ -620,7 +620,10 @@ def obeyed(x: Tensor, truth: Tensor) -> dict[str, float]:
 batch = squares(256, 1).batch(torch.arange(256))
 x, texts, inside_of = batch["x"], batch["caption"], batch["truth"]
 assert torch.equal(what_is_in(x), inside_of)  # the rule is right
-FIRST = {"tokens": 32, "channels": 32, "latent_channels": 16, "factor": 4, "steps": 350, "batch_size": 32, "ema": 0.98}
+FIRST = {
+    "tokens": 32, "channels": 32, "latent_channels": 16, "factor": 4, "kl_weight": 0.1, "kl_rise": 0.5, "steps": 350,
+    "batch_size": 32, "ema": 0.98,
+}  # fmt: skip
 first = replace(find_recipe("dalle").system.first_stage, **FIRST)
 with torch.enable_grad():
     live = trained(
