@@ -781,6 +781,7 @@ assert order == sorted(order)
 assert table["τ = 4, top 2"]["bits a token"] < table["τ = 4"]["bits a token"]
 if not fast:
     assert table["τ = 4"]["all"] < 0.5 * table["τ = 1"]["all"]
+    assert table["τ = 0.25"]["bits a token"] < 0.1 < 4 < table["τ = 4"]["bits a token"] < math.log2(gpt.codes)
     assert table["τ = 4, top 2"]["all"] > table["τ = 4"]["all"]
 SHOWN = ("τ = 0.25", "τ = 1", "τ = 4", "τ = 4, top 2")
 picture_grid(framed(torch.cat([drawn[name][:12] for name in SHOWN])), columns=12, rows=list(SHOWN))

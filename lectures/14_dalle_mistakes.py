@@ -78,10 +78,10 @@
 + best = v.logit().mean()
 """
 
-# %% mistake="the temperature rises"
+# %% mistake="logits are multiplied by the temperature"
 """
-- codes = torch.randn(4000, 64, generator=seeded(3)).double()
-+ codes = 0.01 * torch.randn(4000, 64, generator=seeded(3)).double()
+-     tau: float(gumbel_softmax(codes, tau, generator=seeded(4)).amax(1).mean()) for tau in (1.0, 0.5, 0.25, 1 / 16)
++     tau: float(gumbel_softmax(codes, 1 / tau, generator=seeded(4)).amax(1).mean()) for tau in (1.0, 0.5, 0.25, 1 / 16)
 """
 
 # %% mistake="padding is counted"
