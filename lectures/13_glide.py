@@ -518,7 +518,7 @@ if not fast:
 captioned_grid(x[:8], texts[:8])
 
 # %% [markdown]
-# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 13 %, and in 12 % of
+# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 18 %, and in 12 % of
 # pictures that are held against others' captions.
 #
 # ## 3. Who guides better: the painter itself, or CLIP?
