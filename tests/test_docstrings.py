@@ -71,7 +71,7 @@ from flowlib.text import bpe, styles, words
         (weighted, 2),
         (cut_schedule, 2),
         (disco_losses, 2),
-        (canny, 3),
+        (canny, 4),
         (agreement, 6),
         (control, 5),
         (controlled, 4),
