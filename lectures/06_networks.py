@@ -1063,8 +1063,8 @@ for ax, (name, images) in zip(axes, drawn.items(), strict=True):
 plt.show()
 
 # %% tags=["draw"]
-# alt: Four bar charts for U-Net, ADM's U-Net and DiT: accuracy 77, 75 and 58 percent under a dashed line at 99; Fréchet
-#   distance 12, 11 and 40; 1.3, 1.9 and 1.1 GFLOP an image; and the seconds of training, on a machine with other work.
+# alt: Four bar charts for U-Net, ADM's U-Net and DiT: accuracy 77, 75 and 59 percent under a dashed line at 99; Fréchet
+#   distance 12, 11 and 40; 1.3, 1.9 and 1.1 GFLOP an image; about 95, 97 and 130 seconds of training.
 bars = {
     "accuracy, %": ("accuracy", "accuracy error", 100),
     "Fréchet distance": ("distance", "distance spread", 1),
@@ -1095,8 +1095,7 @@ plt.show()
 #   patches. Its reward comes later: on large data its quality keeps rising with compute (Peebles & Xie 2023). Nothing
 #   of that can be seen at this scale, and nobody should conclude from this table that transformers are worse.
 # - *Equal operations are not equal seconds.* Norms, softmax and activations hardly count as operations and take time;
-#   on other hardware the ratio is another. (The seconds printed here are of a machine that had other work, more of it
-#   at first: they compare nothing.)
+#   on other hardware the ratio is another.
 # - *The precision is poor.* One training each. The bars show the noise of sampling, not that of training.
 #
 # ## 11. Watch them
