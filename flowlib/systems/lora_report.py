@@ -8,33 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlib.checks import check_number
 from flowlib.data.scenes import Scenes
 from flowlib.metrics.reader import WEIGHTS, SceneReader, load_reader
 from flowlib.metrics.scenes import score_captions
+from flowlib.systems.prompts import PromptReport
 from flowlib.systems.semantic import gram_matrix
-from flowlib.systems.system import Parts, ReportRequest, Row, Splits
+from flowlib.systems.system import Parts, Row, Splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRAReport(ReportRequest):
-    """What is to be measured.
-
-    Attributes:
-        samples: pictures of each kind.
-        scales: of guidance.
-        steps, method: of the sampler.
-    """
+class LoRAReport(PromptReport):
+    """What is to be measured: as of a painter, `samples` pictures of each kind."""
 
     samples: int = 200
     scales: tuple[float, ...] = (3.0,)
-    steps: int = 20
-    method: str = "heun"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for scale in self.scales:
-            check_number("scale", scale)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flowlib.cli import main
-from flowlib.data import Scenes, styles
+from flowlib.data import Scenes, Spec, styles
 from flowlib.data import load as load_data
 from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
@@ -233,3 +233,9 @@ def test_bad_settings_are_named(painter: Path) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             LoRASystem(**{**good, **change_})
+
+
+def test_a_report_that_cannot_be_made_is_refused_by_name() -> None:
+    for name, value in (("steps", 0), ("method", "guess"), ("scales", (float("nan"),)), ("samples", 0)):
+        with pytest.raises(ValueError, match=name.rstrip("s")):
+            LoRASystem.Reporting(spec=Spec((3, 16, 16), 0, columns=("x",)), **{name: value})  # type: ignore[arg-type]
