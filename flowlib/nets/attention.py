@@ -34,7 +34,7 @@ class Attention(nn.Module):
         heads: attention heads.
         context_dim: size of a token of the context; None for self-attention, which takes no context.
         joined: whether a token looks at the context and at its own sequence too, in one softmax, as in GLIDE (Nichol
-            et al. 2022, section 2.1); without a context_dim it means nothing and must be false.
+            et al. 2022, section 3.1); without a context_dim it means nothing and must be false.
         out_dim: size of a token that comes out; None for `dim`.
 
     Raises:

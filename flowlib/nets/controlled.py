@@ -127,3 +127,45 @@ class Controlled(nn.Module):
                 parts = [strength * part for part in parts]
                 added = parts if added is None else [a + b for a, b in zip(added, parts, strict=True)]
         return self.unet(x, t, **given, added=added)
+
+
+class HeldControls(nn.Module):
+    """A controlled network whose images are given once, for all samples: its guides are those of what it controls.
+
+    Args:
+        net: the controlled network.
+        images: an image (C, H, W) for each of its ControlNets.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import ControlNet, UNet
+        >>> unet = UNet(3, (8, 16), classes=10)
+        >>> net = HeldControls(Controlled(unet, [ControlNet(unet, 1)], (16, 16)), [torch.ones(1, 16, 16)])
+        >>> tuple(net(torch.randn(2, 3, 16, 16), torch.rand(2), torch.tensor([4, 7])).shape)
+        (2, 3, 16, 16)
+    """
+
+    def __init__(self, net: Controlled, images: Sequence[Tensor]) -> None:
+        super().__init__()
+        net.guide(None, [image[None] for image in images])  # which refuses images that do not fit
+        self.net, self.images = net, list(images)
+
+    @property
+    def null(self) -> Any:
+        """The null guide of what is controlled."""
+        return self.net.base.null
+
+    @property
+    def tokenizer(self) -> Any:
+        """Makes the guides of texts, if what is controlled reads captions."""
+        return self.net.base.tokenizer
+
+    def check_guide(self, y: Tensor, batch: int) -> None:
+        """A ValueError unless what is controlled takes the guides y."""
+        if hasattr(self.net.base, "check_guide"):
+            self.net.base.check_guide(y, batch)  # type: ignore[operator]
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        beside = [image.to(x).expand(len(x), -1, -1, -1) for image in self.images]
+        guide = self.net.guide
+        return self.net(x, t, guide(y, beside) if y is None else made_of(y, self, "beside", lambda: guide(y, beside)))

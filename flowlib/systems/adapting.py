@@ -81,18 +81,18 @@ def record_of(run: Any) -> LoRARecord:
     )  # fmt: skip
 
 
-def put_on(run: Any, given: Sequence[str]) -> Any:
+def put_on(run: Any, lora: Sequence[str]) -> Any:
     """The run with LoRAs merged into a copy of its weights.
 
     Args:
         run: a painter.
-        given: "FILE[:WEIGHT]", or the folder of a run of LoRA, or "zoo:NAME"; weights are 1 by default.
+        lora: "FILE[:WEIGHT]", or the folder of a run of LoRA, or "zoo:NAME"; weights are 1 by default.
 
     Raises:
         ValueError: for a LoRA that is none, or of another painter.
     """
     module = copy.deepcopy(run.module)
-    for text in given:
+    for text in lora:
         source, weight = weighted(text)
         if source.startswith("zoo:") or Path(source).is_dir():
             other = run.beside(source)
@@ -119,4 +119,4 @@ def weighted(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-register_adapter(Adapter("lora", "A LoRA, FILE[:WEIGHT], a run's folder or zoo:NAME; may be repeated.", put_on))
+register_adapter(Adapter({"lora": "A LoRA, FILE[:WEIGHT], a run's folder or zoo:NAME; may be repeated."}, put_on))

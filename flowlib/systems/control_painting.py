@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from flowlib.checks import check_number
 from flowlib.data.controls import check_kind_of_control, read_control
 from flowlib.fields import Model
-from flowlib.nets import Controlled, ControlNet
+from flowlib.nets import Controlled, ControlNet, HeldControls
+from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.systems.painting import Adapter, register_adapter
+from flowlib.systems.system import name_of
 
 
 class AskedControl(NamedTuple):
@@ -45,38 +46,58 @@ def parse_control(text: str) -> AskedControl:
     return AskedControl(kind, Path(name), check_number(f"the strength of --control {kind}", strength, 0))
 
 
-def under_control(run: Any, y: Tensor, controls: Sequence[str], nets: Sequence[str]) -> tuple[Any, Tensor]:
-    """The run of a painter under controls, and the guides y (B, length) beside their images.
+def under_control(run: Any, control: Sequence[str], control_net: Sequence[str]) -> Any:
+    """The run of a painter whose pictures follow controls.
 
     Args:
-        run: of a painter whose network is a U-Net, which ControlNets were made of, or one of its sizes.
-        y: captions.
-        controls: as `parse_control` reads them.
-        nets: runs of ControlNets, folders or zoo:NAME, each in the place of zoo:control-KIND for its own kind.
+        run: of a painter of captions whose network is a U-Net, which ControlNets were made of, or one of its sizes.
+        control: as `parse_control` reads them.
+        control_net: runs of ControlNets, folders or zoo:NAME, each in the place of zoo:control-KIND for its own kind.
 
     Raises:
         ValueError: for what does not fit, naming it.
     """
-    asked = [parse_control(text) for text in controls]
+    if not control:
+        raise ValueError("--control-net needs a --control that it follows, such as edges=sketch.png")
+    asked = [parse_control(text) for text in control]
+    net = getattr(run.module, "net", None)
+    if not isinstance(net, Captioned):
+        raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --control")
+    if isinstance(net, CaptionedBeside):
+        raise ValueError(f"--control does not go with --edit: {run.folder} is controlled by what it edits")
     images = [read_control(kind, path, run.shape[1:]).to(run.device) for kind, path, _ in asked]
-    given = {}
-    for source in nets:
+    given = _nets(run, control_net, [one.kind for one in asked])
+    made = [given[one.kind].module for one in asked]
+    controlled = Controlled(net, made, run.shape[1:], [one.strength for one in asked])
+    return replace(run, module=Model(HeldControls(controlled, images), run.module.path, run.module.predicts).eval())
+
+
+def _nets(run: Any, sources: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
+    """The run of a ControlNet for each kind."""
+    given: dict[str, Any] = {}
+    for source in sources:
         other = run.beside(source)
         if not isinstance(other.module, ControlNet):
             raise ValueError(f"--control-net must name runs of the system controlnet, got {source}")
         kind = other.recipe.system.control
-        if kind in given or kind not in [one.kind for one in asked]:
+        if kind in given or kind not in kinds:
             raise ValueError(f"--control-net {source} is for {kind!r}: give one for each kind of --control at most")
         given[kind] = other
-    made = []
-    for one in asked:
-        if one.kind not in given:
-            given[one.kind] = run.beside(f"zoo:control-{one.kind}")
-        made.append(given[one.kind].module)
-        if made[-1].unlocked is not None:
-            raise ValueError(f"{given[one.kind].folder} has changed its base: it controls no other flow")
-    height, width = run.shape[1:]
-    net = Controlled(run.module.net, made, (height, width), [one.strength for one in asked])
-    field = Model(net, run.module.path, run.module.predicts)
-    beside = [image[None].expand(len(y), -1, -1, -1) for image in images]
-    return replace(run, module=field.eval()), net.guide(y.to(run.device), beside)
+    for kind in kinds:
+        if kind not in given:
+            given[kind] = run.beside(f"zoo:control-{kind}")
+        if given[kind].module.unlocked is not None:
+            raise ValueError(f"{given[kind].folder} has changed its base: it controls no other flow")
+    return given
+
+
+register_adapter(
+    Adapter(
+        {
+            "control": "KIND=FILE or KIND=FILE:STRENGTH; edges, mask, scribble, keypoints; may be repeated.",
+            "control_net": "A run of a ControlNet, for its own kind; zoo:control-KIND by default; may be repeated.",
+        },
+        under_control,
+        wraps=True,
+    )
+)

@@ -1,4 +1,4 @@
-"""How a flow paints: guided by a caption, by a CLIP, under controls, in a hole or from a small picture."""
+"""How a flow paints: guided by a caption, by a CLIP, in a hole or from a small picture."""
 
 from typing import Any
 
@@ -7,16 +7,15 @@ from torch import Tensor
 from flowlib.data.pixels import read_mask, read_picture
 from flowlib.field import Field
 from flowlib.guidance import EnergyGuidance
-from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.captioned import CaptionedBeside
 from flowlib.systems.clip import clip_beside
-from flowlib.systems.control_painting import under_control
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.painting import PaintRequest
 from flowlib.systems.sampling import check_memory, in_bytes
 from flowlib.systems.semantic import text_energy
 
 OPTIONS: dict[str, Any] = {
-    "scale": 3.0, "steps": 30, "method": "heun", "clip": "", "clip_scale": 30.0, "control": [], "control_net": [],
+    "scale": 3.0, "steps": 30, "method": "heun", "clip": "", "clip_scale": 30.0,
 }  # fmt: skip
 
 
@@ -27,7 +26,7 @@ def paint_flow(run: Any, request: PaintRequest, small: Tensor | None = None) -> 
         ValueError: for a request that does not fit the run, naming it.
     """
     net = run.module.net
-    if not isinstance(net, Captioned):
+    if not hasattr(net, "tokenizer"):
         raise ValueError(f"{run.folder} reads no captions")
     beside = getattr(net, "shape", None)  # of the picture that is given, too
     if small is not None and beside != tuple(small.shape[1:]):
@@ -36,10 +35,6 @@ def paint_flow(run: Any, request: PaintRequest, small: Tensor | None = None) -> 
     y = net.tokenizer([request.caption] * request.count)
     if isinstance(net, CaptionedBeside):
         y = net.guide(y, _hole(run, request, len(y)) if small is None else in_bytes(small))
-    if request.control and small is None:
-        if isinstance(net, CaptionedBeside):
-            raise ValueError(f"--control does not go with --edit: {run.folder} is controlled by what it edits")
-        run, y = under_control(run, y, request.control, request.control_net)
     return _run(run, request, y)
 
 

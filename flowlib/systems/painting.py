@@ -4,7 +4,7 @@ Whoever draws from captions is a `Painter`: it says which of the options mean so
 a painter before it paints, as LoRA does, is an `Adapter`: registered, it is an option here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -14,7 +14,6 @@ from torch import Tensor
 from flowlib.checks import check_count, check_number
 from flowlib.data.rewriting import rewrite
 from flowlib.plotting import png_of
-from flowlib.systems.control_painting import parse_control
 from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
 from flowlib.training.order import stream
@@ -62,14 +61,6 @@ class PaintRequest:
         metadata={"help": "A CLIP, a folder or zoo:NAME: of noised pictures to guide a flow, of clean ones to choose."},
     )
     clip_scale: float | None = field(default=None, metadata={"help": "Of a flow: how much it guides; 30 by default."})
-    control: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Of a flow: KIND=FILE or KIND=FILE:STRENGTH; edges, mask, scribble, keypoints; repeat it."},
-    )
-    control_net: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Runs of ControlNets, each for its own kind; zoo:control-KIND by default."},
-    )
     rewrite: bool = field(default=False, metadata={"help": "Paint a descriptive caption, drawn to fit the given one."})
 
     def __post_init__(self) -> None:
@@ -87,10 +78,6 @@ class PaintRequest:
             raise ValueError("caption must not be empty: say what to paint, such as 'a red seven'")
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must be a picture, such as scene.png, got {str(self.out)!r}")
-        for text in self.control:
-            parse_control(text)
-        if self.control_net and not self.control:
-            raise ValueError("--control-net needs a --control that it follows, such as edges=sketch.png")
         if (self.edit is None) != (self.mask is None):
             raise ValueError("--edit and --mask go together: a picture, and where it is painted anew")
 
@@ -101,38 +88,40 @@ class PaintRequest:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What changes a painter: an option of `flowlib paint`, which may be given several times.
+    """What changes a painter: options of `flowlib paint`, each of which may be given several times.
 
     Attributes:
-        option: its name, such as "lora" for --lora.
-        help: one sentence.
-        put: (run, what was given) -> the run that paints; a ValueError for what does not fit it.
+        options: the help of each by its name, such as "lora" for --lora.
+        put: (run, **{option: what was given}) -> the run that paints; a ValueError for what does not fit it.
+        wraps: whether it puts another network around the painter's, and so comes after those that change its weights.
     """
 
-    option: str
-    help: str
-    put: Callable[[Any, Sequence[str]], Any]
+    options: Mapping[str, str]
+    put: Callable[..., Any]
+    wraps: bool = False
 
 
-ADAPTERS: dict[str, Adapter] = {}
+ADAPTERS: list[Adapter] = []
 
 
 def register_adapter(adapter: Adapter) -> None:
-    """Make an adapter an option of `flowlib paint`."""
-    ADAPTERS[adapter.option] = adapter
+    """Make the options of an adapter options of `flowlib paint`."""
+    ADAPTERS.append(adapter)
+    ADAPTERS.sort(key=lambda one: one.wraps)
 
 
 def paint_request() -> type:
-    """`PaintRequest` with a list for each registered adapter, as `flowlib paint` asks for it."""
+    """`PaintRequest` with a list for each option of a registered adapter, as `flowlib paint` asks for it."""
     options: list[Any] = [
-        (one.option, list[str], field(default_factory=list, metadata={"help": one.help})) for one in ADAPTERS.values()
+        (name, list[str], field(default_factory=list, metadata={"help": text}))
+        for adapter in ADAPTERS
+        for name, text in adapter.options.items()
     ]
     return make_dataclass("PaintRequest", options, bases=(PaintRequest,), frozen=True, kw_only=True)
 
 
 CHOICES = (  # a painter's
-    "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "control", "control_net",
-    "prior", "prior_scale",
+    "scale", "steps", "method", "temperature", "top_k", "candidates", "clip", "clip_scale", "prior", "prior_scale",
 )  # fmt: skip
 
 
@@ -170,16 +159,17 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
     system = painter(run)
-    for name, adapter in ADAPTERS.items():
-        if given := getattr(request, name, ()):
-            run = adapter.put(run, given)
+    for adapter in ADAPTERS:
+        given = {name: getattr(request, name, []) for name in adapter.options}
+        if any(given.values()):
+            run = adapter.put(run, **given)
     chain = [(run, system)]
     if request.upsampler:
         larger = run.beside(request.upsampler)
         chain.append((larger, painter(larger, "--upsampler")))
     known = {name for _, one in chain for name in one.paints}
     for name in CHOICES:
-        if getattr(request, name) not in (None, []) and name not in known:
+        if getattr(request, name) is not None and name not in known:
             option = name.replace("_", "-")
             raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --{option}")
     images = None

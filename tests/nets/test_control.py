@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, sample_ode
-from flowlib.nets import Controlled, ControlNet, TextTransformer, UNet
+from flowlib.nets import Controlled, ControlNet, HeldControls, TextTransformer, UNet
 from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.nets.control import COPIED
 from flowlib.nets.tokenizer import Tokenizer
@@ -62,6 +62,24 @@ def test_at_first_the_network_is_what_it_was_to_the_bit(kind: str, patch: int) -
         assert torch.equal(net(x, t, net.guide(y, [image])), base(x, t, y))
     shaken(control.zeros)
     assert not torch.allclose(net(x, t, net.guide(y, [image])), base(x, t, y), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_images_control_all_samples_under_the_guides_of_the_base(kind: str) -> None:
+    base, y = base_of(kind)
+    control, (x, t, image) = ControlNet(unet_of(base), 1), inputs()
+    shaken(control)
+    net = Controlled(base, [control], (16, 16), [0.7])
+    held, images = HeldControls(net, [image[0]]), image[:1].expand(3, -1, -1, -1)
+    assert torch.equal(held(x, t, y), net(x, t, net.guide(y, [images])))
+    assert torch.equal(held(x, t), net(x, t, net.guide(None, [images])))  # the images stay under the null guide
+    if y is not None:
+        guided, given = ClassifierFreeGuidance(Model(held), 2.0), ClassifierFreeGuidance(Model(net), 2.0)
+        assert torch.allclose(guided.u(x, 0.5, y), given.u(x, 0.5, net.guide(y, [images])), atol=1e-6)
+    with pytest.raises(ValueError, match="an image that controls must have shape"):
+        HeldControls(net, [image[0, :, :8]])
+    with pytest.raises(ValueError, match="images must be 1, one a ControlNet, got 0"):
+        HeldControls(net, [])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,11 +11,13 @@ from flowlib.data import Dataset, Scenes
 from flowlib.data.controls import CONTROLS, pictures_of
 from flowlib.data.pixels import read_picture
 from flowlib.nets import ControlNet
+from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
 from flowlib.recipes import RECIPES, change, find_recipe
 from flowlib.runs import evaluate_run, load_run, train
 from flowlib.systems.control_painting import parse_control
 from flowlib.systems.controlnet import ControlNetSystem
+from flowlib.systems.lora_files import LoRARecord, write_lora
 from flowlib.systems.system import SYSTEMS
 from flowlib.training import Turn
 from flowlib.training.order import stream
@@ -197,6 +199,29 @@ def test_paint_follows_one_control_or_two_by_their_strengths(
     assert not torch.equal(both, one)
     assert torch.equal(painted("--control", edges, "--control", f"{mask}:0", *nets), one)
     assert painted("--control", f"edges={files['scene']}", *nets[:2]).shape == (3, 16, 16)  # Canny's edges
+
+
+def test_a_control_goes_around_a_lora(
+    painter: Path, runs: dict[str, Path], files: dict[str, Path], tmp_path: Path
+) -> None:
+    base, out, lora = load_run(painter), tmp_path / "out.png", tmp_path / "lora.safetensors"
+    add_lora(base.module, 2, targets=["*"])
+    for name, value in base.module.named_parameters():
+        if ".lora." in name:
+            torch.nn.init.normal_(value, std=0.3, generator=torch.Generator().manual_seed(3))
+    record = LoRARecord(base=str(painter), base_sha256=base.lineage[0], rank=2, alpha=2.0, targets=("*",))
+    write_lora(lora, lora_state(base.module), record)
+
+    def painted(*options: str) -> torch.Tensor:
+        arguments = ["paint", "a red seven", "--model", str(painter), "--steps", "2", "--out", str(out), *options]
+        assert main(arguments) == 0
+        return read_picture(out, (3, 16, 16))
+
+    net, edges = ["--control-net", str(runs["edges"]), "--control"], f"edges={files['edges']}"
+    adapted, both = painted("--lora", str(lora)), painted(*net, edges, "--lora", str(lora))
+    assert torch.equal(painted(*net, f"{edges}:0", "--lora", str(lora)), adapted)
+    assert not torch.equal(both, adapted)
+    assert not torch.equal(both, painted(*net, edges))
 
 
 def test_bad_controls_are_one_line_and_write_nothing(
