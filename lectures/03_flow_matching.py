@@ -121,7 +121,7 @@ for ax, t in zip(axes, (0.2, 0.5, 0.8), strict=True):
     assert ((mean - exact).abs() < 4.5 * error).all(), "the marginal velocity is the mean of the conditional ones"
     ax.scatter(*shown.T, s=6, color=GREY, alpha=0.6, linewidths=0, label=r"$u_t(x\,|\,z)$ for $z \sim p(z\,|\,x)$")
     ax.scatter(*exact, s=70, color=ACCENT, marker="x", label=r"$u_t(x)$")
-    ax.set(title=f"t = {t}", xlabel="first component", xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal")
+    ax.set(title=f"t = {t}", xlabel="first component", xlim=(-5.5, 5.5), ylim=(-5.5, 5.5), aspect="equal")
 axes[0].set_ylabel("second component")
 axes[0].legend(loc="upper left", fontsize=8)
 figure.suptitle("The targets given to one point x = (0.6, 0.3)", color=INK)
@@ -487,7 +487,7 @@ assert fast or distance < 0.05 * start
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained", sharex=True, sharey=True)
 for ax, i in zip(axes, (0, 12, 21, 30), strict=True):
     ax.scatter(*ways[i].T, s=2, color=INK, alpha=0.5, linewidths=0, rasterized=True)
-    ax.set(title=f"t = {i / 30:.1f}", xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])
+    ax.set(title=f"t = {i / 30:.1f}", xlim=(-4, 4), ylim=(-4, 4), aspect="equal", xticks=[], yticks=[])
 axes[3].plot(*ways[:, :60].permute(2, 0, 1), color=ACCENT, lw=0.5, alpha=0.6)
 figure.suptitle("The learned flow; in red the way of 60 points", color=INK)
 plt.show()

@@ -44,8 +44,14 @@
 
 # %% mistake="the exact variance with the factor of x_0 not squared"
 """
--         return mean, small + c**2 * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
-+         return mean, small + c * spread.clamp(min=float(noise * std**2 / (chain.abar[k] * std**2 + noise)))
+-         return mean, small + c**2 * posterior_variance(field, x, chain, k)
++         return mean, small + c * posterior_variance(field, x, chain, k)
+"""
+
+# %% mistake="the derivative of D forgets that the signal has shrunk"
+"""
+-     return (1 - chain.abar[k]) / chain.abar[k].sqrt() * slope
++     return (1 - chain.abar[k]) * slope
 """
 
 # %% mistake="the entropy in nats"

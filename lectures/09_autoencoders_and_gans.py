@@ -506,13 +506,13 @@ for axes, network, name in zip(panels, (flat_ae, flat_vae), ("autoencoder", "VAE
     with torch.no_grad():
         mean, log_variance = network.encode(digits)
     z = draw(mean, log_variance, seeded(7))[..., 0, 0]  # of the plain one the mean: its variance is 0
-    shown = axes.scatter(*z.T, s=4, c=labels, cmap="tab10", linewidths=0, rasterized=True)
+    shown = axes.scatter(*z.T, s=4, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, linewidths=0, rasterized=True)
     circle = torch.linspace(0, 2 * math.pi, 100)
     axes.plot(2 * circle.cos(), 2 * circle.sin(), color=INK, linewidth=0.8)
     print(f"latents of the {name}: standard deviations {z.std(0)[0]:.2f} and {z.std(0)[1]:.2f}")
     axes.set(title=f"latents of the {name}; circle: 2 std of N(0, I)", aspect="equal")
     axes.title.set_fontsize(9)
-figure.colorbar(shown, ax=panels, label="digit")
+figure.colorbar(shown, ax=panels, label="digit", ticks=range(10))
 plt.show()
 
 # %% [markdown]

@@ -551,7 +551,8 @@ assert gradient_at(math.log(120), 1.0, bounded=True) > 0  # back below the bound
 assert gradient_at(math.log(120), -1.0, bounded=True) == 0  # no further up
 assert gradient_at(math.log(120), 1.0, bounded=False) == 0  # the control: a plain clamp never comes back
 assert gradient_at(math.log(50), -1.0, bounded=True) < 0  # below the bound all is as usual
-clip.logit_scale.requires_grad_(False).fill_(learned)
+clip.logit_scale.data.fill_(learned)
+clip.logit_scale.requires_grad = False
 
 # %% [markdown]
 # ## 7. Two images, one caption
@@ -672,9 +673,11 @@ told_apart = float(((pair == 1) == (truth[two_or_seven, 0] == 7)).double().mean(
 print(f"a seven told from a two: {100 * told_apart:.1f} %; ten digits by the untrained network: {100 * chance:.1f} %")
 if not fast:
     assert right["digit", "ensemble"] > 0.9
+    assert min(right["colour", kind] for kind in ("one prompt", "members alone", "ensemble")) > 0.9
     assert right["colour", "ensemble"] > 0.98
     assert told_apart > 0.9
-    assert right["digit", "ensemble"] >= right["digit", "members alone"] > right["digit", "one prompt"] + 0.04
+    assert abs(right["digit", "ensemble"] - right["digit", "members alone"]) < 0.03
+    assert right["digit", "members alone"] > right["digit", "one prompt"] + 0.04
     assert chance < 0.2
     assert (
         right["digit", "ensemble"] - float((guesses["digit", "ensemble"] == truth[:, 0].roll(1)).double().mean()) > 0.5
@@ -683,15 +686,14 @@ if not fast:
 figure, ax = plt.subplots(figsize=(8, 2.2), layout="constrained")
 counts_of = torch.zeros(10, 10).index_put((truth[:, 0], guesses["digit", "ensemble"]), torch.ones(len(truth)), True)
 ax.imshow((counts_of / counts_of.sum(1, keepdim=True).clamp(min=1)).numpy(), cmap="Greys", vmin=0, vmax=1)
-ax.set_xticks(range(10), DIGITS, rotation=45)
+ax.set_xticks(range(10), DIGITS, rotation=90)
 ax.set_yticks(range(10), DIGITS)
 ax.set(title="Digit (row) and the word that was nearest (column)")
 plt.show()
 
 # %% [markdown]
-# For digits, a sentence of a known form ("members alone") does as well as the ensemble, and the unknown form "a seven"
-# costs nine points. For colours the unknown form "a red digit" does better than a member, and the ensemble better than
-# both.
+# For digits, a sentence of a known form ("members alone") does about as well as the ensemble, and the unknown form "a
+# seven" costs points; how many differs from one training to the next. Colours are read in every form.
 #
 # So this is the answer to the question. A caption of a red seven must be nearer to its image than that of a red two,
 # often enough in batches of 128. No handwriting of the test was in a training scene (section 1), so it was not learned

@@ -782,7 +782,7 @@ for ax, (across, up), title in zip(
         ax.plot([scores[n][across] for n in members], [scores[n][up] for n in members], "o-", color=colour, label=kind)
         for n in members:
             ax.annotate(n.split("=")[1].split(",")[0].strip(), (scores[n][across], scores[n][up]), fontsize=8,
-                        xytext=(4, -9), textcoords="offset points")  # fmt: skip
+                        xytext=(4, 4 if n == "w = 3" else -9), textcoords="offset points")  # fmt: skip
     if across != "Fréchet":
         ax.axvline(scores["test scenes"][across], color=GREY, linestyle=":", label="test scenes")
     ax.set(xlabel=title, ylabel="judge: all is right")

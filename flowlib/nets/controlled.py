@@ -163,7 +163,7 @@ class HeldControls(nn.Module):
     def check_guide(self, y: Tensor, batch: int) -> None:
         """A ValueError unless what is controlled takes the guides y."""
         if hasattr(self.net.base, "check_guide"):
-            self.net.base.check_guide(y, batch)  # type: ignore[operator]
+            self.net.base.check_guide(y, batch)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         beside = [image.to(x).expand(len(x), -1, -1, -1) for image in self.images]

@@ -26,7 +26,12 @@ RECIPES = (
         system=UnCLIPSystem(
             **UNET,
             **FLOW,
-            parts={"clip": "zoo:clip-conv", "base": "zoo:scenes-text"},
+            parts={
+                "clip": "zoo:clip-conv",
+                "base": "zoo:scenes-text",
+                "diffusion": "zoo:unclip-prior",
+                "autoregressive": "zoo:unclip-prior-autoregressive",
+            },
         ),
         training=Training(optimiser="muon", steps=3000, lr=1e-3, matrix_lr=0.005, ema=0.998),
     ),
