@@ -62,6 +62,7 @@ SMALL: dict[str, tuple[str, int]] = {
     f"recaption binding --rows descriptive-100 {RECAPTION}": (r"^descriptive-100 .* ± .*\(", 1),
     "semantic --steps 1 --sampling-steps 2": (r"^(none|text|content|structure|style) .* ± ", 16),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
+    "text_to_image --sampling-steps 1 --rows scenes GLIDE": (r"^(scenes|GLIDE) .* ± ", 2),
     "unclip priors --steps 1 --sampling-steps 1 --rows none diffusion-alone": (r"^(none|diffusion-alone) .* ± ", 2),
     "unclip variations --steps 1 --sampling-steps 2 --rows eta=0.5 no-embedding": (r"^(eta=0.5|no-emb.*) .* ± ", 2),
     "unclip blends --steps 1 --sampling-steps 2 --rows 0.5": (r"^0.5 .* ± ", 1),
