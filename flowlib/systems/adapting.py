@@ -11,6 +11,7 @@ from flowlib.nets.lora import ATTENTION, load_lora, lora_state, merge
 from flowlib.systems.lora_files import LoRARecord, read_lora, write_lora
 from flowlib.systems.painting import Adapter, painter, register_adapter
 from flowlib.systems.system import name_of
+from flowlib.systems.weighted import split_number
 from flowlib.training import Training
 
 FILE = "adapter.safetensors"
@@ -93,7 +94,8 @@ def put_on(run: Any, lora: Sequence[str]) -> Any:
     """
     module = copy.deepcopy(run.module)
     for text in lora:
-        source, weight = weighted(text)
+        source, number = split_number(text)
+        weight = check_number("the weight of --lora", number)
         if source.startswith("zoo:") or Path(source).is_dir():
             other = run.beside(source)
             if name_of(other.recipe.system) != "lora":
@@ -106,17 +108,6 @@ def put_on(run: Any, lora: Sequence[str]) -> Any:
         load_lora(module, {key: value.to(run.device) for key, value in state.items()}, weight)
     merge(module)
     return replace(run, module=module)
-
-
-def weighted(text: str) -> tuple[str, float]:
-    """What is named by "FILE:WEIGHT", "FILE" or "zoo:NAME", and its weight."""
-    source, colon, weight = text.rpartition(":")
-    try:
-        return (source, check_number("the weight of --lora", float(weight))) if colon else (text, 1.0)
-    except ValueError:
-        if weight.lower() in ("nan", "inf", "-inf"):
-            raise
-        return text, 1.0
 
 
 register_adapter(Adapter({"lora": "A LoRA, FILE[:WEIGHT], a run's folder or zoo:NAME; may be repeated."}, put_on))

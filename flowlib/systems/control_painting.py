@@ -12,6 +12,7 @@ from flowlib.nets import Controlled, ControlNet, HeldControls
 from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.systems.painting import Adapter, register_adapter
 from flowlib.systems.system import name_of
+from flowlib.systems.weighted import split_number
 
 
 class AskedControl(NamedTuple):
@@ -36,13 +37,7 @@ def parse_control(text: str) -> AskedControl:
     if not equals or not what:
         raise ValueError(f"--control must look like edges=sketch.png or edges=sketch.png:0.8, got {text!r}")
     check_kind_of_control(kind)
-    name, _, behind = what.rpartition(":")
-    try:
-        strength = float(behind)
-    except ValueError:
-        name, strength = what, 1.0
-    if not name:  # a file that is called like a number
-        name, strength = what, 1.0
+    name, strength = split_number(what)
     return AskedControl(kind, Path(name), check_number(f"the strength of --control {kind}", strength, 0))
 
 

@@ -1,4 +1,4 @@
-"""Prompts with weights, as Disco Diffusion writes them: "a red seven:2" counts twice, "blue:-0.5" is avoided."""
+"""What counts how much: Disco Diffusion's prompts, "a red seven:2" and "blue:-0.5", and files, "sketch.png:0.8"."""
 
 import math
 from collections.abc import Sequence
@@ -34,6 +34,21 @@ def parse_prompt(text: str) -> Prompt:
     if not what.strip():
         raise ValueError(f"a prompt must not be empty: say what to paint, such as 'a red seven:2', got {text!r}")
     return Prompt(what.strip(), weight)
+
+
+def split_number(text: str) -> tuple[str, float]:
+    """A file and the number behind its last colon, 1 where there is none; a file may have colons of its own.
+
+    Example:
+        >>> split_number("sketch.png:0.8"), split_number("zoo:lora-striped"), split_number("a:b.png:2")
+        (('sketch.png', 0.8), ('zoo:lora-striped', 1.0), ('a:b.png', 2.0))
+    """
+    name, _, behind = text.rpartition(":")
+    try:
+        number = float(behind)
+    except ValueError:
+        return text, 1.0
+    return (name, number) if name else (text, 1.0)  # without a name, it is a file that is called like a number
 
 
 def parse_prompts(texts: Sequence[str]) -> list[Prompt]:

@@ -15,10 +15,11 @@ from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
 from flowlib.recipes import change, find_recipe
 from flowlib.runs import evaluate_run, load_run, train
-from flowlib.systems.adapting import put_on, weighted
+from flowlib.systems.adapting import put_on
 from flowlib.systems.lora import LoRASystem, settings_of
 from flowlib.systems.lora_files import LoRARecord, read_lora, write_lora
 from flowlib.systems.lora_report import style_distance
+from flowlib.systems.weighted import split_number
 from flowlib.training.checkpoint import load as load_checkpoint
 
 TINY = {
@@ -217,9 +218,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
         assert error.count("\n") == 1
     assert not out.exists()
     assert not (tmp_path / "x.png").exists()
-    assert weighted("zoo:sks:0.5") == ("zoo:sks", 0.5)
-    assert weighted("zoo:sks") == ("zoo:sks", 1.0)
-    assert weighted("a/b.safetensors:-2") == ("a/b.safetensors", -2.0)
+    assert split_number("zoo:sks:0.5") == ("zoo:sks", 0.5)
+    assert split_number("zoo:sks") == ("zoo:sks", 1.0)
+    assert split_number("a/b.safetensors:-2") == ("a/b.safetensors", -2.0)
 
 
 def test_bad_settings_are_named(painter: Path) -> None:
