@@ -1,3 +1,5 @@
+from .empirical import EmpiricalField as EmpiricalField
+from .empirical import Switched as Switched
 from .fields import Field as Field
 from .fields import MixtureField as MixtureField
 from .fields import Model as Model

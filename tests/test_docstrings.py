@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from flowlib import ddim, edm, likelihood, losses, samplers, sde
+from flowlib import ddim, edm, empirical, likelihood, losses, samplers, sde
 from flowlib.data import canny, rewriting
-from flowlib.metrics import agreement, truth
+from flowlib.metrics import agreement, copying, truth
 from flowlib.nets import (
     captioner,
     clip,
@@ -58,6 +58,7 @@ from flowlib.text import bpe, styles, words
         (ddim, 4),
         (likelihood, 2),
         (edm, 4),
+        (empirical, 5),
         (bpe, 3),
         (words, 1),
         (transformer, 4),
@@ -73,6 +74,7 @@ from flowlib.text import bpe, styles, words
         (disco_losses, 2),
         (canny, 4),
         (agreement, 6),
+        (copying, 3),
         (control, 5),
         (controlled, 4),
         (control_painting, 1),

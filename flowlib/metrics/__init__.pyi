@@ -1,3 +1,5 @@
+from .copying import data_copying as data_copying
+from .copying import nearest_distance as nearest_distance
 from .distances import energy_distance as energy_distance
 from .distances import sliced_wasserstein as sliced_wasserstein
 from .evaluator import Evaluator as Evaluator

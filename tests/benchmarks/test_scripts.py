@@ -43,6 +43,8 @@ SMALL: dict[str, tuple[str, int]] = {
     "lora together --steps 1 --sampling-steps 1": (r"^ *[01](\.7)? +[01](\.7)? .* ± ", 4),
     "lora shapes": (r"^(Stable|ours) .*\d$", 10),
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
+    "memorisation --steps 1 --sampling-steps 1 --times 0 0.3": (r"^(training|test|0.0|0.3) ", 4),
+    "memorisation posterior --steps 1 --at 0.1 0.5": (r"^0.[15] .*\d$", 2),
     "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
     "painters speed --batch 2": (r"^(GLIDE|no words|semantic|Disco).*\.\d$", 7),
     "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
@@ -123,7 +125,7 @@ def test_the_page_lists_every_script_with_a_command() -> None:
 def test_at_a_small_size(run: Callable[..., str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, *arguments = words.split()
     if not words.startswith(NOT_KEPT):
-        arguments += [] if "--seeds" in arguments or script == "mnist" else ["--seeds", "0", "1"]
+        arguments += [] if "--seeds" in arguments or script in ("mnist", "memorisation") else ["--seeds", "0", "1"]
         arguments += [] if script in ("mnist", "iddpm_likelihood") else ["--samples", "140"]
     if script == "overhead":  # which imports torch twenty times
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)

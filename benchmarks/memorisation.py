@@ -1,0 +1,152 @@
+"""The closed form of the training data early on and a network after it: quality, and what is copied.
+
+    FLOWLIB_DATA=... python benchmarks/memorisation.py --run runs/mnist
+    FLOWLIB_DATA=... python benchmarks/memorisation.py posterior
+
+`switch`: samples of each label, w = 1, by a network from a time on, and before it by the exact field of the training
+data of the label; "0" is the network alone. "accuracy", "frechet", "precision", "recall" and "inception" are those of
+the shipped evaluator; "nearest" the median distance to the nearest training image, "closer" the share of samples nearer
+than half of the test images are, and "C_T" the data-copying test of Meehan et al. (2020), of all data and within
+labels: far below 0, samples lie nearer to the training images than new images do. The row "test" is half of the test
+images beside the other half, "training" is training images beside the rest of them.
+
+`posterior`: at which time the posterior over the training images collapses. Of test images with noise: the squared
+error of the closed form and of the network at each time, a pixel; the entropy of the posterior in bits, where nothing
+is known as large as "of"; the weight of its first image; and log2 of the signal-to-noise ratio alpha^2 / beta^2.
+
+Measurements are kept in --out. With --steps, for a trial, the network is trained here, and small.
+"""
+
+import argparse
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import kept, parser_of, prepare, publish, seeded, slug
+from _quality import trained
+from torch import Tensor
+
+from flowlib import EmpiricalField, Switched, sample_ode
+from flowlib.data import Dataset, load
+from flowlib.metrics import data_copying, evaluate_images
+from flowlib.recipes import change, find_recipe
+from flowlib.runs import Run, load_run
+
+REAL = ("training", "test")
+COPYING = ("nearest", "closer", "C_T", "C_T in labels")
+
+
+def main() -> None:
+    parser = parser_of(
+        __doc__,
+        samples=10_000,
+        sampling_steps=12,
+        steps=0,
+        threads=0,
+        seed=0,
+        out=Path("runs/memorisation"),
+        write=None,
+    )
+    parser.add_argument("table", nargs="?", choices=("switch", "posterior"), default="switch")
+    parser.add_argument("--run", default="runs/mnist", help="a run of a flow of MNIST")
+    parser.add_argument("--times", nargs="+", type=float, default=[0, 0.2, 0.25, 0.3, 0.35], help="rows of `switch`")
+    parser.add_argument(
+        "--at", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5], help="of `posterior`"
+    )
+    arguments = parser.parse_args()
+    prepare(arguments)
+    run = load_run(arguments.run, "cpu") if not arguments.steps else trial(arguments)
+    measure = switched if arguments.table == "switch" else collapsed
+    rows = arguments.times if arguments.table == "switch" else arguments.at
+    found = [row_of(name, measure, run, arguments) for name in ([*REAL, *rows] if measure is switched else rows)]
+    publish(found, "memorisation.py", sys.argv[1:], arguments.write)
+
+
+def trial(arguments: argparse.Namespace) -> Run:
+    """A small training of the recipe."""
+    recipe = change(find_recipe("mnist"), steps=arguments.steps, batch_size=8, references=10)
+    return trained(recipe, arguments.out / "run")
+
+
+def row_of(name: Any, measure: Any, run: Run, arguments: argparse.Namespace) -> dict[str, str]:
+    """A row of a table, kept."""
+    settings = {key: str(value) for key, value in vars(arguments).items() if key not in ("out", "write", "times", "at")}
+    path = arguments.out / f"{arguments.table}-{slug(str(name))}.json"
+    scores = kept(path, settings | {"row": name}, partial(measure, name, run, arguments))
+    print(arguments.table, name, scores, file=sys.stderr, flush=True)
+    return {"t": str(name)} | {key: f"{value:.4g}" for key, value in scores.items()}
+
+
+def switched(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, float]:
+    """What samples are worth, and how near they are to the training images."""
+    train, test = load("mnist", "train"), load("mnist", "test")
+    half = len(test) // 2
+    if name == "test":
+        x, y = test.images[:half], test.labels[:half]
+    elif name == "training":
+        chosen = torch.randperm(len(train), generator=seeded(arguments.seed))[: arguments.samples]
+        x, y = train.images[chosen], train.labels[chosen]
+        rest = torch.ones(len(train), dtype=torch.bool).index_fill(0, chosen, False)
+        train = Dataset(train.images[rest], train.labels[rest], classes=10, name="mnist", levels=train.levels)
+    else:
+        y = torch.arange(arguments.samples) % 10
+        x = samples_of(run, train, y, name, arguments)
+    scores = {key: float(value) for key, value in evaluate_images(x, y, test.images).items()}
+    held, labels = test.images[half:], test.labels[half:]
+    copied, within = data_copying(x, held, train.images), data_copying(x, held, train.images, (y, labels, train.labels))
+    values = (copied.nearest, copied.closer, copied.score, within.score)
+    return scores | dict(zip(COPYING, values, strict=True))
+
+
+def samples_of(run: Run, train: Dataset, y: Tensor, time: float, arguments: argparse.Namespace) -> Tensor:
+    """Samples of labels by the network from a time on, and by the closed form before it."""
+    field: Any = run.module
+    if time:
+        field = Switched(EmpiricalField(train.images, train.labels, field.path), field, time)
+    noise = run.noise(len(y), arguments.seed)
+    parts = zip(noise.split(500), y.split(500), strict=True)
+    made = [sample_ode(field, x, labels, steps=arguments.sampling_steps, method="heun") for x, labels in parts]
+    return torch.cat(made).clamp(-1, 1)
+
+
+def collapsed(time: float, run: Run, arguments: argparse.Namespace) -> dict[str, float]:
+    """How well both fields know a noised test image, and what the posterior looks like."""
+    train, test = load("mnist", "train"), load("mnist", "test")
+    z, y = test.images[: arguments.samples], test.labels[: arguments.samples]
+    exact, field = EmpiricalField(train.images, train.labels, run.module.path), run.module
+    x = field.path.sample(z, time, torch.randn(z.shape, generator=seeded(arguments.seed)))
+    errors: dict[str, list[Tensor]] = {"closed form": [], "network": []}
+    bits, first = [], []
+    with torch.no_grad():
+        for part in torch.arange(len(z)).split(500):
+            for name, one in (("closed form", exact), ("network", field)):
+                errors[name].append((one.data(x[part], time, y[part]) - z[part]).square().flatten(1).mean(1))
+            weights = posterior(exact, x[part], time, y[part])
+            bits += [-float((w * w.clamp(min=1e-30).log2()).sum()) for w in weights]
+            first += [float(w.max()) for w in weights]
+    counts = train.labels.bincount()[y].double()
+    alpha, beta = field.path.levels(torch.tensor(time))
+    return {key: float(torch.cat(parts).mean()) for key, parts in errors.items()} | {
+        "bits": sum(bits) / len(bits),
+        "of": float(counts.log2().mean()),
+        "first": sum(first) / len(first),
+        "log2 SNR": 2 * math.log2(float(alpha / beta)),
+    }
+
+
+def posterior(field: EmpiricalField, x: Tensor, time: float, y: Tensor) -> list[Tensor]:
+    """The posterior over the training images of its label, for each noised image."""
+    alpha, beta = field.path.levels(torch.tensor(time))
+    found = []
+    for one, label in zip(x.flatten(1), y.tolist(), strict=True):
+        begin, end = field.ranges[label]
+        fit = (alpha * (field.z[begin:end] @ one) - 0.5 * alpha**2 * field.squares[begin:end]) / beta**2
+        found.append(torch.softmax(fit, dim=0))
+    return found
+
+
+if __name__ == "__main__":
+    main()
