@@ -9,7 +9,7 @@
 # content, structure or style; prove what Gram matrices compare; and tell a painted seven from an image that only
 # deceives the network which guided it.
 #
-# **Time:** 90 minutes of reading, 6 minutes of computing on one core. **Needed before:** lectures 05 (guidance by a
+# **Time:** 90 minutes of reading, 7 minutes of computing on one core. **Needed before:** lectures 05 (guidance by a
 # gradient), 07 (DDIM) and 11 (CLIP); theorem 5 of lecture 02.
 #
 # **Notation.** $t = 0$ is noise and $t = 1$ is data, $x_t = \alpha_t z + \beta_t \varepsilon$; $u$, $s$ and
@@ -17,6 +17,7 @@
 # posterior's covariance, $\mathrm{Cov}[z \mid x_t = x]$. A guide is $y$, here a text, and $w$ a scale of guidance. An
 # **energy** $\ell(z)$ is a preference among samples: *larger is better* (in physics it has the other sign). $f$ are
 # features of images, $\theta$ is the angle between two of them, $F$ the features of an image's places, a row for each.
+# In section 5 $N$ counts an image's places and $C$ the numbers of each; in section 3 $N$ counts views. $B$ is a bound.
 # Tildes mark what guidance aims at.
 
 # %%
@@ -98,19 +99,20 @@ assert flow.module.null is None  # it takes no guide at all
 # $$\boxed{\;\tilde s_t = s_t + \nabla \log h_t\;} \qquad\text{and}\qquad
 # \nabla \log h_t = \frac{\alpha_t}{\beta_t^2}\, \big(\tilde D_t - D_t\big), \tag{2}$$
 # where $\tilde D_t(x)$ is the mean of $z$ under the posterior that is tilted too. The ODE with
-# $\tilde u = u + b_t \nabla \log h_t$ (the $b_t$ of lecture 05), started from $\mathcal N(0, I)$, ends in $\tilde p$.
+# $\tilde u = u + b_t \nabla \log h_t$ (the $b_t$ of lecture 05), started from $\mathcal N(0, I)$, ends in $\tilde p$,
+# if $\tilde p$ is as lecture 02 asks of data: it has a mean, and $\tilde u$ is of linear growth (bounded data will do).
 #
 # *Proof.* Noise the tilted law, and use $p_t(x \mid z)\, p(z) = p_t(x)\, p(z \mid x)$:
 # $$\tilde p_t(x) = \frac1Z \int p_t(x \mid z)\, p(z)\, e^{\ell(z)}\, dz
 # = \frac{p_t(x)}{Z} \int p(z \mid x)\, e^{\ell(z)}\, dz = \frac{p_t(x)\, h_t(x)}{Z} . \tag{3}$$
 # Its logarithm, differentiated, is the first claim; $Z$ is gone. The second is Tweedie's formula (lecture 02),
 # $\alpha D = x + \beta^2 s$, for both laws, subtracted. The posterior of the tilted law is $\tilde p(z \mid x) \propto
-# p_t(x \mid z)\, p(z)\, e^{\ell(z)}$, the tilted posterior. The last claim is lecture 02 for the data $\tilde p$.
-# $\blacksquare$
+# p_t(x \mid z)\, p(z)\, e^{\ell(z)}$, the tilted posterior. (All means exist: $p_t(x)\, h_t(x) \le Z \max_z p_t(x \mid
+# z)$.) The last claim is lecture 02 for the data $\tilde p$. $\blacksquare$
 #
 # So guidance by a preference is *exact*, as long as the logarithm of the **mean of the exponential** is differentiated.
-# A scale belongs inside, $h_t = \mathbb E[e^{w \ell} \mid x_t]$. Outside, $w \nabla \log h_t$, it samples another law
-# for $w \ne 1$ (lecture 05, section 4).
+# A scale belongs inside, $h_t = \mathbb E[e^{w \ell} \mid x_t]$. Outside, $w \nabla \log h_t$, it samples another law,
+# in general, if $w$ is neither 0 nor 1 (lecture 05, section 4).
 #
 # **Seen.** Five Gaussians in the plane, and a preference for what is near a point $a$,
 # $\ell(z) = -\lVert z - a\rVert^2 / 2\rho^2$. A Gaussian times a Gaussian is a Gaussian: the tilted law is a mixture
@@ -173,16 +175,17 @@ assert (near(field.data(few, t)) - near(field.data(few, t))[0] - (mean.log() - m
 # - **at $x_t$ itself**, $\nabla \ell(x_t)$: the clean network at the noised sample;
 # - **at $D$**, $\nabla_x\, \ell(D_t(x))$: the network is shown the predicted clean sample, and the gradient goes back
 #   through the flow (Chung et al. 2023);
-# - **at $D$, but not through it**, $\nabla \ell(D) / \alpha_t$: as if $D$ were $x_t / \alpha_t$ and a constant (Bansal
-#   et al. 2023 have it as an option; it saves the way back through the flow).
+# - **at $D$, but not through it**, $\nabla \ell(D) / \alpha_t$: as if $D$ were $x_t / \alpha_t$ and a constant. It
+#   saves the way back through the flow. (So does the "backward" guidance of Bansal et al. 2023, which descends in the
+#   clean image itself: a step of it has the same direction and another factor.)
 #
 # The other preference asks for the first of the five Gaussians: $\ell(z) = \log p(\text{first} \mid z)$, a classifier
 # that is *perfect* on clean data. Its exact form is $\log p_t(\text{first} \mid x)$.
 
 
 # %%
-# alt: Four panels over time, two energies: early the three gradients are up to a thousand times too long, the one at
-#   D the least; late all errors fall below one tenth, and the cosines with the exact gradient come near 1.
+# alt: Four panels over time, two energies: early the three gradients are up to three thousand times too long, the one
+#   at D the least; late all errors fall below one tenth, and the cosines with the exact gradient come near 1.
 def first(z: Tensor, t: float | Tensor = 1.0, y: Tensor | None = None) -> Tensor:
     """log p_t(first | x), (B,); at t = 1 of clean points."""
     return field.log_prob(z, t, torch.zeros(len(z), dtype=torch.long)) - field.log_prob(z, t)
@@ -247,7 +250,8 @@ assert cosines["the first", "at x"][0] < 0.85
 
 # %% [markdown]
 # Two faults, and it is worth telling them apart. The **size**: early, all three are far too long. At $t = 0.1$ the best
-# of them adds several times what it should. A relative error above 1 is worse than no guidance. The **direction**:
+# of them adds about five times what it should for the first preference, and more than ten times for the second. A
+# relative error above 1 is worse than no guidance. The **direction**:
 # early, the one at $D$ is nearer to it than the one at $x_t$: at $t = 0.1$ its mean cosine is 1.00 against 0.85 for the
 # first preference, and nearly 0.9 against 0.8 for the second. A clean classifier at pure noise is as sure of itself as
 # ever, and what it is sure of has little to do with what will become of the noise. Between, the order is not the same
@@ -353,9 +357,9 @@ assert left < 0.05
 # So a noised CLIP with its own scale, $\ell = \cos / \tau$, is guidance with $w = 1$: the length of the gradient is
 # right too, as far as the CLIP is. The price is a training, and that noised images are harder to read. A cheaper
 # training, in which an encoder of noised images has to *agree* with a clean one (section 5), learns
-# $\mathbb E[f(z) \mid x_t]$ when it agrees in squared error: its energy is then a guess of
-# $\mathbb E[\ell(z) \mid x_t]$, for energies that are linear in the features, which by the sign in proposition 1 is
-# below $\log h_t$.
+# $\mathbb E[f(z) \mid x_t]$ if it agrees in squared error: its energy is then $\mathbb E[\ell(z) \mid x_t]$, for
+# energies that are linear in the features, which by the sign in proposition 1 is at most $\log h_t$. (If it agrees as
+# in section 5, among the pictures of a batch, not even that is proved.)
 #
 # Here is the classifier of the first kind, trained now, and what the ODE samples with each gradient:
 
@@ -433,8 +437,9 @@ if not fast:
 # factor $1 + c_t/\rho^2$ says for a Gaussian. Both have a *higher energy* than the law, and are further from it: **a
 # high score is no sign of success.** The reader of noised points was trained for seconds and is nearly right.
 #
-# For the rest of the lecture keep two things. Early, the predicted clean image has the better direction, at the price
-# of a gradient through the flow. Its size cannot be trusted early, so it should be *bounded*.
+# For the rest of the lecture keep two things. Early, the gradient at the predicted clean image had the better direction
+# in both examples, at the price of a way back through the flow. Its size cannot be trusted early, so it should be
+# *bounded*.
 
 # %% [markdown]
 # ## 2. A distance for directions
@@ -516,21 +521,22 @@ plt.show()
 # invisible as $\epsilon$ is. The energy of a large picture can be raised far by a pattern that nobody sees.
 #
 # **What averaging does.** Show the network not $x$ but many *views* of it, $A x$ with a random $A$: crops, grey ones,
-# slightly turned ones, with a little noise. Take the mean of the energies.
+# slightly turned ones. Or add a little noise. Take the mean of the energies.
 #
 # **Proposition 4.** Let $\bar\ell(x) = \mathbb E_A\, \ell(A x)$ with random linear maps $A$, and assume that derivative
-# and expectation may be exchanged.
+# and expectation may be exchanged and that the gradient of one view has a variance.
 #
 # - $\nabla \bar\ell(x) = \mathbb E_A\, A^\top \nabla \ell(A x)$. So the mean over $N$ independent views is an unbiased
 #   estimate of the gradient of the *averaged* energy, with $1/N$ of the variance of one.
 # - Two such estimates $\hat g, \hat g'$ have $\mathbb E\, \hat g^\top \hat g' = \lVert \nabla\bar\ell \rVert^2$ and
 #   $\mathbb E \lVert \hat g \rVert^2 = \lVert \nabla\bar\ell \rVert^2 (1 + \nu / N)$, where $\nu$ is the variance of
 #   one view's gradient, summed over pixels, over $\lVert \nabla \bar\ell\rVert^2$.
-# - If views are shifts by $\delta \sim k$ and $\ell$ is linear with the gradient $g$, then
-#   $\nabla\bar\ell = \mathbb E\, T_{-\delta}\, g$: the gradient is *blurred* by $k$, and its Fourier coefficients are
-#   multiplied by the complex conjugate of $\hat k(\omega)$, which is at most one in size, and small for waves that are
-#   shorter than the shifts if these are spread smoothly.
-# - If views are $x + \sigma\xi$ with normal $\xi$, and $m \le \ell \le M$, then
+# - If views are shifts $T_\delta$ by $\delta \sim k$, what leaves on one side entering on the other, and $\ell$ is
+#   linear with the gradient $g$, then $\nabla\bar\ell = \mathbb E\, T_{-\delta}\, g$: the gradient is *blurred* by $k$,
+#   and its Fourier coefficients are multiplied by the complex conjugate of $\hat k(\omega) = \mathbb E\, e^{-i \omega
+#   \delta}$, which is at most one in size, and small for waves that are shorter than the shifts if these are spread
+#   smoothly.
+# - If views are $x + \sigma\xi$ with $\xi \sim \mathcal N(0, I)$ instead, and $m \le \ell \le M$, then
 #   $\lVert \nabla \bar\ell(x) \rVert \le (M - m) / (\sigma \sqrt{2\pi})$ everywhere.
 #
 # *Proof.* The first is the chain rule under the expectation. The second: independent estimates have the product of
@@ -700,22 +706,25 @@ plt.show()
 # The guide believes all of its own pictures, with views or without. Alone, it was deceived: the judge finds the new
 # colour in 12 % of them and the new digit in 4 %, and still reads the old scene in half; a CLIP that has not guided is
 # undecided. With 16 views the judge finds the new colour in 42 % and the new digit in 38 %, and the old scene nowhere.
-# So views help the guide, but they are no cure: pictures that please the other CLIP please it alone, with views too,
-# and the judge reads the old scene in three of four. (Of 24 pictures a share has a standard error of up to 10 %.)
+# So views help this guide, but they are no cure: pictures that were made for the other CLIP please it alone, with views
+# too, and the judge reads the old scene in three of four. (Of 24 pictures a share has a standard error of up to 10 %;
+# the views were drawn once.)
 #
 # ## 4. Disco Diffusion
 #
 # Crowson's and Somnai's program (2021–22) puts all of this together, and much that was found by trying. The flow is
 # drawn from by DDIM (lecture 07) with noise $\eta$. In each step the predicted clean picture $D$ is cut out many times,
 # the cut-outs' features are compared with the prompts' on the sphere, and the gradient goes back through CLIP and the
-# flow. What is added to the score is bounded.
+# flow. What is added to the score is bounded. (The program's picture is a mix, $\beta_t D + (1 - \beta_t)\, x_t$; here
+# it is $D$ alone.)
 #
-# **The bound is a budget.** (Disco's "clamp_max", but for the whole picture at once, so that the direction stays.)
+# **The bound is a budget.** (It is Disco's "clamp_max": the root mean square of the gradient is bounded, and the
+# direction stays. Disco takes it over all pictures of a batch together; here each picture has its own.)
 #
-# **Proposition 5.** On the linear path let a vector $\gamma$ be added to the score at $t$. The DDIM step to $t'$
-# without noise then ends at $\gamma\, (t' - t)\, \beta_t / \alpha_t$ from where it would have ended. So if $\gamma$ has
-# a root mean square of at most $B$ in each of $n$ equal steps, of which the first is not guided, the steps move a
-# picture by at most
+# **Proposition 5.** On the linear path let a vector $\gamma$ be added to the score at $t$, $0 < t < t' \le 1$. The DDIM
+# step to $t'$ without noise then ends at $\gamma\, (t' - t)\, \beta_t / \alpha_t$ from where it would have ended. So if
+# $\gamma$ has a root mean square of at most $B$ in each of $n$ equal steps, of which the first is not guided, the steps
+# move a picture by a root mean square of at most
 # $$B \sum_{k=1}^{n-1} \frac1n \cdot \frac{1 - k/n}{k/n} = B\, \Big(H_{n-1} - \frac{n - 1}{n}\Big), \qquad
 # H_m = \sum_{k=1}^m \frac1k, \tag{6}$$
 # in all, besides what the flow makes of it.
@@ -973,9 +982,10 @@ plt.show()
 #
 # **What does a Gram matrix compare?** (Gatys et al. 2016 found it by trying; Li et al. 2017 said why.)
 #
-# **Proposition 6.** Let the features of a picture's places be a sample of a law $P$ of features.
+# **Proposition 6.** Let $P$ be the law of a picture's feature at a place that is drawn at random, each as likely, and
+# $Q$ that of another picture.
 #
-# - $G = \frac1C\, \mathbb E_{f \sim P}[f f^\top]$: the *second moments* of features over places, up to $1/C$. Whoever
+# - $G_P = \frac1C\, \mathbb E_{f \sim P}[f f^\top]$: the *second moments* of features over places, up to $1/C$. Whoever
 #   exchanges places changes nothing.
 # - $\lVert G_P - G_Q \rVert^2 = \frac1{C^2}\, \mathrm{MMD}_k^2(P, Q)$, the maximum mean discrepancy under the kernel
 #   $k(f, f') = (f^\top f')^2$, that is
@@ -1000,8 +1010,9 @@ assert (gram_matrix(a[None] + 1) - gram_matrix(a[None])).abs().max() > 0.1  # no
 # %% [markdown]
 # **The encoder.** The paper trains a clean encoder further, told the time, so that it finds for a noised image the
 # feature that its clean self has of the clean one: contrastively, among the batch. No caption is needed. The zoo's
-# "clip-noised-agree" is that, made of "clip-conv". Does the clean one not do? Its features of noised images, and those
-# of the trained one, beside the clean ones:
+# "clip-noised-agree" is that, made of "clip-conv", with one thing more: its features of places have to agree too, in
+# squared error. Does the clean one not do? Its features of noised images, and those of the trained one, beside the
+# clean ones:
 
 # %%
 agree = load_pretrained("clip-noised-agree").module
@@ -1121,9 +1132,11 @@ plt.show()
 # - *Text and style* together are a compromise: the text is followed as by text alone, and the colours come only a
 #   quarter of the way.
 #
-# Of 32 pictures a share has a standard error of up to 9 %. Three seeds of 64 pictures are in
-# [`tables/12_semantic.md`](tables/12_semantic.md): by text the clean encoder at $D$ is ahead there, $28.6 \pm 2.4$ %
-# against $21.4 \pm 5.0$ %, and by style the captions are kept as often by it as by the trained one.
+# Of 32 pictures a share has a standard error of up to 9 %. Three seeds of 64 pictures, in 50 steps, are in
+# [`tables/12_semantic.md`](tables/12_semantic.md). By text the clean encoder at $D$ is ahead there, $28.6 \pm 2.4$ %
+# against $21.4 \pm 5.0$ %, and by style the captions are kept as often by it as by the trained one. By content the
+# trained one brings the colours as near as by style ($0.14 \pm 0.01$ and $0.18 \pm 0.02$), and text with style brings
+# them no more than a tenth of the way ($0.89 \pm 0.03$).
 
 # %% [markdown]
 # ## 6. What it cannot
@@ -1161,10 +1174,11 @@ print(format_table([
 ]))  # fmt: skip
 
 # %% [markdown]
-# Two things are seldom got. Both digits and both colours are there in 3 of 48 pictures by one CLIP and in 5 by both,
-# where the judge finds them in 83 % of true scenes; in nearly half of the pictures by one CLIP there are not even two
-# digits. Whether each digit has its own colour cannot be said of so few (1 of the 3, 3 of the 5). But a guide that has
-# nearly the same feature for both captions (lecture 11, section 11) cannot ask for one of them.
+# Two things are seldom got. Both digits and both colours are there in 3 of 48 pictures by one CLIP and in 5 by both
+# CLIPs, where the judge finds them in 83 % of true scenes; in nearly half of the pictures by one CLIP there are not two
+# digits. How often each digit has its own colour cannot be said from so few (1 of the 3, 3 of the 5). But a guide that
+# has nearly the same feature for a caption and for the one with its colours exchanged (lecture 11, section 11) cannot
+# ask for one of them.
 #
 # ## 7. Watch it
 #
@@ -1221,7 +1235,7 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 #
 # | what one sees | what happened |
 # |---|---|
-# | the score rises, the pictures do not change | the picture alone was shown: cut-outs and augmentations are missing |
+# | the score rises, the pictures do not change | perhaps the picture alone was shown, without views (section 3) |
 # | pictures are blank, or of one colour | perhaps the first steps are guided too hard (proposition 5): compare bounds |
 # | guidance does nothing at all | a clean encoder at noised images; or the gradient was detached from the flow |
 # | a picture of what was to be avoided | a negative sum of weights was divided by, and not its absolute value |

@@ -11,15 +11,16 @@
 # without being fooled by a score; double the size of a picture; paint in a hole, and compute how wrong it is to replace
 # pixels instead of conditioning on them.
 #
-# **Time:** 90 minutes of reading, 3 to 5 minutes of computing. **Needed before:** lectures 05 (guidance), 10, sections
-# 6 to 9 (a text as a sequence, half an image as a guide), and 11 (CLIP).
+# **Time:** 90 minutes of reading, up to 10 minutes of computing on one core. **Needed before:** lectures 05 (guidance),
+# 10, sections 6 to 9 (a text as a sequence, half an image as a guide), and 11 (CLIP).
 #
 # **Notation.** $x_t = \alpha_t z + \beta_t \varepsilon$ as always, here on the linear path, $\alpha_t = t$ and $\beta_t
 # = 1 - t$. The guide $y$ is a caption, the null guide $\varnothing$ the empty caption, $w$ the scale of guidance. $\bar
 # y_1 \dots \bar y_M$ are the features of the caption's tokens, $h_1 \dots h_N$ those of the picture's patches, $a$ and
-# $b$ logits, $g$ a gate. $f$ is a critic, as in lecture 11, and $s$ the scale of its guidance (with a time, $s_t$ is
-# the score). In section 5 $a$ is a known number, $\rho$ a correlation, $\Sigma$ a covariance, and $z_k$, $z_r$ are the
-# known numbers and the rest.
+# $b$ logits, $g$ a gate and $\sigma(\cdot)$ the logistic function. $f$ is a critic, as in lecture 11, $\tau$ its
+# temperature, and $s$ the scale of its guidance (with a time, $s_t$ is the score). In section 5 $a$ is a known number,
+# $\rho$ a correlation, $\Sigma$ a covariance, $\sigma^2$ a variance, and $z_k$, $z_r$ are the known numbers and the
+# rest.
 
 # %%
 # alt: Eight small pictures in two rows, with their captions: a red seven above a blue two on grey, a yellow three on
@@ -374,8 +375,8 @@ plt.show()
 # quarters listen nearly alike at $t = 0.25$, twice as much as equal logits would make them. In the second and the third
 # the gates open *where the caption speaks of*: with "at the upper left" the upper left quarter gives about half of its
 # attention to the words and the opposite quarter a tenth, and with "at the lower right" it is the other way round. As
-# the picture takes shape, these gates close: what is there by then can be read from the other patches. The empty
-# caption gets between 0.04 and 0.16: little, though more than its two tokens would get with equal logits.
+# the picture takes shape, these gates close, perhaps because what is there by then can be read from the other patches.
+# The empty caption gets between 0.04 and 0.16: little, though more than its two tokens would get with equal logits.
 #
 # ### What a network without places cannot paint
 #
@@ -383,16 +384,17 @@ plt.show()
 # upper left" means nothing. How little it means can be proved, without a word about training.
 #
 # **Proposition 2.** Let $S$ permute the pixels of a picture, and let the velocity commute with it, $u_t(Sx \mid y) =
-# S\, u_t(x \mid y)$ for all $x$ and $t$. Then a sample and the same with its pixels permuted have the same law: $S X_1
-# \sim X_1$.
+# S\, u_t(x \mid y)$ for all $x$ and $t$. Let the ODE have one solution from each start (or be solved by the same steps
+# from each). Then a sample and the same with its pixels permuted have the same law: $S X_1 \sim X_1$.
 #
 # *Proof.* $X_0 \sim \mathcal N(0, I)$, so $S X_0 \sim X_0$. $S X_t$ follows the ODE, as $\frac{d}{dt} S X_t = S u_t(X_t
 # \mid y) = u_t(S X_t \mid y)$, from $S X_0$. The same ODE from the same law has the same law at $t = 1$. $\blacksquare$
 #
 # Take for $S$ a shift of the whole picture, what leaves on one side entering on the other. If the network commutes with
-# shifts, a picture is as likely as its shifts. The events "the one digit is at place $p$" are disjoint, and shifts turn
-# each of them into each other. So *each has a probability of at most $1/9$, whatever the caption says* (up to a pixel,
-# where the places are not whole patches apart). This applies to
+# shifts, a picture is as likely as its shifts. The events "the one digit is at place $p$" are disjoint, and for any two
+# places there is a shift that turns the one event into the other. So all nine are as likely: *each has a probability of
+# at most $1/9$, whatever the caption says* (up to a pixel, where the places are not whole patches apart). This applies
+# to
 #
 # - a transformer without position tables, which commutes with *every* permutation of patches;
 # - a network of convolutions that wrap around, for shifts by multiples of its strides. Those of a U-Net pad with zeros
@@ -518,7 +520,7 @@ if not fast:
 captioned_grid(x[:8], texts[:8])
 
 # %% [markdown]
-# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 18 %, and in 12 % of
+# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 13 %, and in 12 % of
 # pictures that are held against others' captions.
 #
 # ## 3. Who guides better: the painter itself, or CLIP?
@@ -530,7 +532,7 @@ captioned_grid(x[:8], texts[:8])
 # ### When CLIP is exactly Bayes
 #
 # Train a CLIP on *noised* pictures: pairs $(x_t, y)$, each at a random time, of which the image encoder is told. In
-# lecture 11's theorem 2 put $(x_t, t)$ in the place of the image. The time is drawn without regard to the caption, so
+# lecture 11's theorem 2 put $(x_t, t)$ in the place of the image. The time is drawn without regard to the pair, so
 # the density ratio is $r = \frac{p(x, t \mid y)}{p(x, t)} = \frac{p_t(x \mid y)}{p_t(x)} = \frac{p_t(y \mid x)}{p(y)}$.
 # The symmetric loss is smallest exactly for $f(x, t, y) = \log r + \text{const}$, so that
 # $$\nabla_x f(x, t, y) = \nabla_x \log p_t(y \mid x) . \tag{2}$$
@@ -630,16 +632,18 @@ if not fast:
 
 # %% [markdown]
 # The best critic guides exactly. One that is as good for who asks one question, with $c = x_1 - x_2^2$ added, is off by
-# more than all that it should add. The learned ones show that this is no idle worry: one question leaves a $c$ in the
-# network, two take it away. To make a law over the texts of the critic mends that too, whatever $c$ is, but it needs a
-# list of all texts and their probabilities: good for ten labels, not for sentences. That is what CLIP's second question
-# is for.
+# more than all that it should add. The learned ones, one training of each, say the same: to take $c$ away by making a
+# law over the texts halves the error of the one that asked one question, and changes little for the one that asked two.
+# So the first had a $c$, and the second hardly any. To make a law over the texts of the critic mends that, whatever $c$
+# is, but it needs a list of all texts and their probabilities: good for ten labels, not for sentences. That is what
+# CLIP's second question is for.
 #
 # **Two CLIPs of noised pictures.** `flowlib train clip-noised` trains on captions of noised pictures, and (2) is about
 # it. The zoo's is lecture 12's: the image encoder of a finished CLIP, trained on until it sees in $x_t$ what it saw in
-# $z$, while the text encoder is kept. What it sees is then a mean over the pictures that $x_t$ may come from, so that
-# its critic is near $\mathbb E[f(z, y) \mid x_t]$, where Bayes' rule asks for $\log \mathbb E[e^{f(z, y)} \mid x_t]$.
-# By Jensen that is less, and it is flat where $x_t$ says little.
+# $z$, while the text encoder is kept. No text takes part in that, so (2) does not hold for it. If what it sees is near
+# the mean over the pictures that $x_t$ may come from, its critic is near $\mathbb E[f(z, y) \mid x_t]$, where Bayes'
+# rule asks for $\log \mathbb E[e^{f(z, y)} \mid x_t]$. By Jensen that is at most as large, and it is flat where $x_t$
+# says little.
 #
 # **Why neither is exact in practice.** The loss sees $f$ at samples of $p_t$ and never its gradient (lecture 05 found
 # the same of a classifier), and guided samples leave the places where it was trained. Captions that differ only in the
@@ -691,9 +695,10 @@ for row in agreement.values():
 # A step of classifier-free guidance costs two evaluations of the painter. A step of CLIP guidance costs one, a look of
 # CLIP's image encoder, and the way back through it, which costs as much as the look. So CLIP may take more steps. For
 # each way are measured: the judge's share of pictures in which *all* is as the caption asks, and in which the digit is;
-# the mean cosine of picture and caption in the CLIP that guides; the same in a CLIP that has nothing to do with it; and
-# the Fréchet distance to test scenes in the judge's features. CLIP guides the field of the empty caption (where (2)
-# says that $s = 1$ is Bayes' rule) or, as in the paper, that of the caption.
+# the mean cosine of picture and caption in the CLIP that guides; the same in the CLIP of clean pictures that it was
+# made from, which guides nothing (both have the same text encoder, so they are no strangers); and the Fréchet distance
+# to test scenes in the judge's features. CLIP guides the field of the empty caption (where by (2) $s = 1$ is Bayes'
+# rule, for the best critic) or, as in the paper, that of the caption.
 
 
 # %%
@@ -800,12 +805,13 @@ picture_grid(torch.cat([images[n][:12] for n in SHOWN]), columns=12, rows=list(S
 # is decided, its pull is too weak, and where it is strong enough it also pulls elsewhere.) The last column is the
 # likeness to real pictures: even test scenes are 323 from other test scenes, as 224 pictures are few for a covariance,
 # so that only differences count. $w = 1$, $w = 2$ and CLIP at $s = 1$ stay within 13 of that, $w = 3$ is 42 above it,
-# CLIP at $s = 16$ is 85 above it. So in obedience the paper's finding holds at our scale; in likeness it depends on the
-# scales that one compares. Three seeds are in [`tables/13_guidance.md`](tables/13_guidance.md): at $w = 3$, of captions
+# CLIP at $s = 16$ is 85 above it. So in obedience the paper's finding holds at our scale, for this CLIP (one that was
+# trained on captions of noised pictures, as (2) asks, is not compared); in likeness it depends on the scales that one
+# compares. Three seeds are in [`tables/13_guidance.md`](tables/13_guidance.md): at $w = 3$, of captions
 # of one digit nearly all are right, of two 92 %. CLIP adds less there than here: with a weight of 30 on the cosine,
 # which is $s = 0.8$, all is right in 74 %, without guidance in 69 %. There Heun's method makes the steps, with two
-# calls in each, and $w = 8$ does as well as $w = 3$. So what the judge loses at $w = 8$ here is lost by the sampler:
-# strong guidance needs exact steps.
+# calls in each, and $w = 8$ does as well as $w = 3$. The painter is the same, so what the judge loses at $w = 8$ here
+# is most likely lost by the sampler: strong guidance needs exact steps.
 #
 # **Goodhart's trap** is in the table as well. With CLIP at $s = 4$ the CLIP that guides gives a better mark than
 # without guidance, better even than to *test scenes*, while the judge finds all right in no more pictures than without
@@ -851,8 +857,8 @@ picture_grid(torch.cat([images["w = 1"][:12], bought[:12]]), columns=12, rows=["
 # Twenty steps, and the score is far above that of real scenes. The other CLIP finds the pictures worse than they were.
 # The judge does see a gain (perhaps because this CLIP has learned to read through noise, so that its gradient points to
 # digits); and it still finds one in six of the pictures wrong that the score puts above reality. So no method should be
-# judged by the score that it follows; and the other CLIP, trained in the same way, and the judge do not even agree on
-# whether the pictures have become better. This is why the judge here was trained on labels, and guides nothing.
+# judged by the score that it follows; and the other CLIP, from which this one was made, and the judge do not even agree
+# on whether the pictures have become better. This is why the judge here was trained on labels, and guides nothing.
 #
 # **A blind pairing.** The paper showed pairs of pictures to people, who did not know which was which. Here the judge is
 # asked, of the same caption and the same noise, in which picture more is right.
@@ -893,8 +899,8 @@ print(format_table([
 
 # %% [markdown]
 # At $w = 3$ a pair that was never seen is painted nearly as well: the colour in 96 %, where known pairs have 98 %, the
-# digit in 92 %, where they have 97 %. Without guidance the gap is wider. The words are known, and each brings its own
-# part into the linear map of its phrase.
+# digit in 92 %, where they have 97 %. Without guidance the gap is wider. One reading: the words are known, and each
+# brings its own part into the linear map of its phrase.
 #
 # ## 4. Twice the size
 #
@@ -955,7 +961,8 @@ four = [F.interpolate(small, scale_factor=2), drawn["bilinear"], drawn["w = 1"],
 picture_grid(torch.cat([x[:10] for x in four]), columns=10, rows=["small", "bilinear", "w = 1", "truth"])
 
 # %% [markdown]
-# What the flow adds is nearly as large as in the truth (0.92), and mostly right. **What is kept.** Nothing forces the
+# What the flow adds is nearly as large as in the truth (0.92), and more right than wrong: it takes away more than half
+# of the bilinear picture's squared error (3.4 dB). **What is kept.** Nothing forces the
 # large picture to have the small one's averages: the network was shown the small one and learned that they agree. How
 # nearly they do is the table's second column. One can insist:
 #
@@ -967,9 +974,9 @@ picture_grid(torch.cat([x[:10] for x in four]), columns=10, rows=["small", "bili
 # \rVert^2$. $\blacksquare$
 #
 # **Why the small picture is rounded.** In use, the upsampler is given a file: 256 values a channel. The means of four
-# such values are multiples of a quarter: numbers that never occur in use, and whose fraction tells something. It is
-# almost never there where a block is of one colour. A network that was trained on exact means could learn to find edges
-# in a fraction that no file has. So what it is trained on is rounded as files are.
+# such values are multiples of a quarter: they may have a fraction, which no file has, and the fraction tells something.
+# It is never there where a block is of one colour. A network that was trained on exact means could learn to find edges
+# in it, and would miss it in use. So what it is trained on is rounded as files are.
 
 # %%
 near = projected(drawn["w = 1"], small)
@@ -1076,13 +1083,13 @@ assert replaced_law(0.0) == (0.0, 1.0)  # right where the rest does not depend o
 assert replaced_law(0.8)[0] < 0.5 * 0.8
 
 # %% [markdown]
-# At every correlation but 0 the rest follows the known number *too little*. The reason is in the network's question. At
-# time $t$ it is asked for $\mathbb E[z_2 \mid x_1(t), x_2(t)]$, and it is shown $z_1$ through its noise only. Early on,
-# when the rest is being decided, $x_1(t)$ says next to nothing, although $z_1$ is known exactly; when it says
-# something, $x_2$ is where it is. What should be asked for is $\mathbb E[z_2 \mid z_1, x_2(t)]$. To noise the known
-# number in another way does not turn the one into the other in general: it is the question of another network. (Lugmayr
-# et al. 2022 go back and forth in time, so that the rest gets further chances to agree; that costs ten times the steps
-# and helps.)
+# At each correlation of the table but 0 the rest follows the known number *too little*. The reason is in the network's
+# question. At time $t$ it is asked for $\mathbb E[z_2 \mid x_1(t), x_2(t)]$, and it is shown $z_1$ through its noise
+# only. Early on, when the rest is being decided, $x_1(t)$ says next to nothing, although $z_1$ is known exactly; when
+# it says something, $x_2$ is where it is. What should be asked for is $\mathbb E[z_2 \mid z_1, x_2(t)]$. To noise the
+# known number in another way does not turn the one into the other in general: it is the question of another network.
+# (Lugmayr et al. 2022 go back and forth in time, so that the rest gets further chances to agree; that costs ten times
+# the steps and helps.)
 #
 # With two modes the error is one that can be seen. Data lie around $(-1, 2)$ and $(1, -2)$; $z_1$ says which of the
 # two.
@@ -1277,7 +1284,8 @@ picture_grid(torch.cat(strips), columns=10, rows=["truth", "conditioned", "repla
 # %% [markdown]
 # There it is. The conditioned network goes on with the background above, and steps at the edge hardly more than real
 # scenes do. Replaced pixels get the background wrong in one picture of eight, and their step at the edge is more than
-# twice as large: they follow what is known, and too little.
+# twice as large: they follow what is known, and too little. (The conditioned network has also been trained for longer;
+# the table compares the two ways as they are used.)
 #
 # ## 6. What it cannot
 #

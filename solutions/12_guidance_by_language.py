@@ -68,7 +68,7 @@ def refusal_of(function: Callable, *arguments: object) -> str:
 # ## 12.1 The distance on the sphere (2 points, 15 minutes, medium)
 #
 # Write *half the squared angle* between vectors, $\theta^2/2$, which is $2 \arcsin^2(\lVert a - b\rVert / 2)$ for unit
-# vectors. Vectors come in any length but zero, and in any shapes (..., D) that broadcast. Two things are asked of it:
+# vectors. Vectors come in any length but zero, and in any shapes (..., D) that broadcast. Two more things are asked:
 #
 # - it must be right for very small angles in single precision, and for opposite vectors;
 # - its gradient must be finite everywhere, also where the vectors are equal (there it is 0) and where they are
@@ -275,8 +275,8 @@ for prompts in (["a:b:c:1e2", "d:.5", "e"], ["x:0", "y:-3"], ["a large red seven
 #
 # 2. `float("two")` and `float("")` raise a `ValueError` by themselves; `float("nan")` and `float("inf")` do not.
 #
-# 3. Collect texts and weights; `total = abs(sum(weights))`; refuse `total < 1e-3`, which no prompt at all has too;
-#    return the weights divided by `total`.
+# 3. Collect texts and weights; `total = abs(sum(weights))`; refuse `total < 1e-3` (for no prompt at all it is 0, so
+#    that is refused too); return the weights divided by `total`.
 
 # %% [markdown]
 # ## 12.3 The schedule of cut-outs (2 points, 15 minutes, medium)

@@ -399,7 +399,8 @@ assert near(ask(-0.5, t[:1], 1), expected(-0.5, t[:1], 1)), "one sample with w =
 #
 # GLIDE's inpainting network is the trained one with more input channels. Return a new convolution that takes
 # `extra` further channels *behind* those of `layer`, and at first gives what `layer` gave, whatever is in the new
-# channels. All of its weights can be trained, and training it must not change `layer`.
+# channels. Its weights have the layer's type (checks use float64). All of them can be trained, also the new ones from
+# the first step, and training it must not change `layer`.
 
 
 # %% solution="13.4"
@@ -579,7 +580,8 @@ assert near(
 # ## 13.6 What should have come out (1 point, 12 minutes, medium)
 #
 # Replacing is not conditioning. For a normal law $z \sim \mathcal N(m, \Sigma)$ the truth is known: given some of its
-# numbers, the rest is normal again. Write its mean and covariance.
+# numbers, the rest is normal again. Write its mean and covariance. (Lecture 13 has two numbers of variance 1; for more,
+# look for the weights $W$ with which $z_r - W z_k$ is uncorrelated with $z_k$, the known numbers.)
 #
 # **Without:** `MultivariateNormal`.
 
@@ -690,9 +692,10 @@ plt.show()
 #
 # A critic of noised samples was trained on the one question "which of these texts is this sample's?". For each of the
 # $K$ texts that there are it knows $f_k(x, t) = \log \frac{p_t(x \mid k)}{p_t(x)} + c(x, t)$ with a function $c$ that
-# nobody knows. Remove it: texts have known probabilities $p(k)$, so $f$ tells $p_t(k \mid x)$. Then guide: on the
-# linear path the velocity of text $y$ is $u + w\, \frac{1 - t}{t}\, \nabla_x \log p_t(y \mid x)$ at $w = 1$. A sampler
-# calls this under `torch.no_grad()`, hundreds of times: the result carries no graph.
+# nobody knows. Remove it: texts have known probabilities $p(k)$, so $f$ tells $p_t(k \mid x)$. Then guide with the
+# scale $w$: on the linear path the guided velocity is $u + w\, \frac{1 - t}{t}\, \nabla_x \log p_t(y \mid x)$, which at
+# $w = 1$ is the velocity of text $y$. A sampler calls this under `torch.no_grad()`, hundreds of times: the result must
+# carry no graph.
 #
 # **Without:** `EnergyGuidance`.
 
