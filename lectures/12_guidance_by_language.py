@@ -687,6 +687,10 @@ for (who, shown), x in {("none", ""): start, **attacked}.items():
     row = {key: f"{100 * share:.0f} %" for key, share in told[who, shown].items()}
     rows.append({"descended": who, "shown": shown} | row)
 print(format_table(rows))
+if not fast:
+    alone, viewed = told["guide", "the picture alone"], told["guide", "16 views"]
+    assert alone["guide says new"] > 0.9 > 0.4 > alone["judge: new colour"]  # deceived, and nobody else is
+    assert viewed["new digit"] > alone["new digit"] + 0.1
 figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
 lines = {
     "the scenes": start,
@@ -815,6 +819,9 @@ painted = {
 }
 rows = {name: row_of(x, captions) for name, x in painted.items()}
 print(table(rows))
+if not fast:
+    shares_right = {name: row["judge: all"] for name, row in rows.items()}
+    assert shares_right.pop("no guidance") < 0.1 < 0.2 < min(shares_right.values())
 figure, ax = plt.subplots(figsize=(9, 3.4), layout="constrained")
 names, shown = ("no guidance", "no cut-outs", "cut-outs"), range(0, len(captions), EACH)
 ax.imshow(tile(torch.cat([painted[name][i : i + 1] for name in names for i in shown]), len(ASKED)).numpy())
@@ -871,6 +878,9 @@ for name, settings in VARIED.items():
     seconds[name] = (time.perf_counter() - then) / len(few)
     varied[name] = row_of(painted[name], few)
 print(table(varied))
+if not fast:
+    assert varied["no bound"]["lost"] > 0.9
+    assert varied["bound 0.1"]["judge: all"] < varied["both CLIPs"]["judge: all"] - 0.15
 
 # %%
 show_source(parse_prompts, targets_of, EnergyGuidance._gradient)
@@ -1030,6 +1040,7 @@ print(format_table([
     {"t": f"{t}"} | {f"{name} encoder": f"{100 * found_again[t, name]:.0f} %" for name in ("trained", "clean")}
     for t in (0.1, 0.3, 0.5, 0.7, 0.9)
 ]))  # fmt: skip
+assert fast or found_again[0.5, "trained"] > 0.5 > 0.1 > found_again[0.5, "clean"]
 
 # %% [markdown]
 # Early the trained encoder finds scenes that the clean one does not: 70 % against 1 % at $t = 0.5$. At $t = 0.9$ there
@@ -1107,6 +1118,9 @@ print(format_table([
     | {key: f"{value:.2f}" if key in ("edges", "Gram") else f"{100 * value:.0f} %" for key, value in row.items()}
     for (kind, encoder), row in measured.items()
 ]))  # fmt: skip
+if not fast:
+    assert measured["structure", "trained"]["edges"] > 0.5 > 0.25 > measured["structure", "clean, at x"]["edges"]
+    assert measured["style", "trained"]["Gram"] < 0.4 < 0.8 < measured["style", "clean, at x"]["Gram"]
 
 figure, ax = plt.subplots(figsize=(9, 5.2), layout="constrained")
 lines = {
@@ -1172,6 +1186,9 @@ kept = {name: held(x) for name, x in pairs_painted.items()}
 print(format_table([
     {"pictures": name} | {key: f"{100 * value:.0f} %" for key, value in row.items()} for name, row in kept.items()
 ]))  # fmt: skip
+if not fast:
+    pair = "both digits, both colours"
+    assert kept["test scenes"][pair] > 0.7 > 0.35 > kept["both CLIPs"][pair]
 
 # %% [markdown]
 # Two things are seldom got. Both digits and both colours are there in 3 of 48 pictures by one CLIP and in 5 by both

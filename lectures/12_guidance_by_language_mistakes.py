@@ -107,3 +107,21 @@
 -     return float((gram.sum() - gram.trace()) / (len(gram) * (len(gram) - 1))), float(gram.diagonal().mean())
 +     return float(gram.mean()), float(gram.diagonal().mean())
 """
+
+# %% mistake="the last step of a budget is left out"
+"""
+-     return [(1 - k / n) / k for k in range(1, n)]
++     return [(1 - k / n) / k for k in range(1, n - 1)]
+"""
+
+# %% mistake="the move of a bounded step without what it has come from"
+"""
+- assert (step - limit * (s - t) * (1 - t) / t).abs().max() < 1e-9
++ assert (step - limit * (s - t) / t).abs().max() < 1e-9
+"""
+
+# %% mistake="the kernel of moments without its square"
+"""
+- kernels = [(p @ q.T).square().mean() for p, q in ((a, a), (a, b), (b, b))]
++ kernels = [(p @ q.T).mean() for p, q in ((a, a), (a, b), (b, b))]
+"""
