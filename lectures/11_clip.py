@@ -77,10 +77,10 @@ for name in ("caption", "short", "noisy"):
     print(f"{name:8} " + " | ".join(batch[name][:3]))
 
 # %% [markdown]
-# **What is held out.** No image of a digit occurs in both training and test scenes, so that a test asks for other
-# handwriting. And of the 80 pairs of digit and colour eight occur in neither, only in the split "compositions": there,
-# a red one is the first red one that a network sees. Both are checked here, with what would be seen if they were not
-# so.
+# **What is held out.** No image of a digit occurs in both training and test scenes, so that each digit of a test is one
+# that was never seen (its writer may have been). And of the 80 pairs of digit and colour eight occur in neither, only
+# in the split "compositions": there, a red one is the first red one that a network sees. Both are checked here, with
+# what would be seen if they were not so.
 
 # %%
 count = 500 if fast else 4000
@@ -484,7 +484,7 @@ assert abs(contrastive_loss(image, text_feature.flip(0), scale)[0] - by_bound) >
 # The own text is pulled with weight $1 - q_{ii}$, the sum of the weights with which the negatives are pushed. Among
 # negatives the share of $j$ is $\propto e^{c_{ij}/\tau}$: **hard negatives**, those that look most like the own text,
 # get most, and the more the smaller $\tau$ is. Their effective number, $e$ to the entropy of these shares, falls
-# monotonically with the scale: the entropy $H$ of $p \propto e^{\kappa c}$ has
+# monotonically with the scale $\kappa = 1/\tau$: the entropy $H$ of $p \propto e^{\kappa c}$ has
 # $dH/d\kappa = -\kappa \operatorname{Var}_p(c) \le 0$. By the second formula the scale grows as long as the own cosines
 # are, on the mean over the batch, above what the softmax expects, and shrinks when hard negatives beat them.
 
@@ -638,9 +638,10 @@ print(f"{len(large):,} images for training, {len(images):,} for the test")
 # the Bayes classifier for classes of equal weight.
 #
 # **Which sentence?** The model knows sentences like those it was trained on. "A seven" was never one of them. And any
-# one sentence says more than the class: "a red seven" also says red. So take several, which agree in the class and
-# differ in all else, and average their features: an **ensemble of prompts** (Radford et al. 2021, 3.1.4), for the price
-# of one. What they differ in averages out.
+# one sentence says more than the class: "a red seven" also says red. So one may take several, which agree in the class
+# and differ in all else, and average their features, so that what they differ in averages out: an **ensemble of
+# prompts** (Radford et al. 2021, 3.1.4), for the price of one. Does it gain anything here? The table has one sentence
+# of an unknown form, the mean over the sentences of the ensemble when each is asked alone, and the ensemble.
 
 # %%
 # alt: A 10 x 10 table of grey cells whose diagonal is black and everything else nearly white.
@@ -692,12 +693,14 @@ ax.set(title="Digit (row) and the word that was nearest (column)")
 plt.show()
 
 # %% [markdown]
-# For digits, a sentence of a known form ("members alone") does about as well as the ensemble, and the unknown form "a
-# seven" costs points; how many differs from one training to the next. Colours are read in every form.
+# What counts here is the *form*. For digits, a sentence of a known form ("members alone") does about as well as the
+# ensemble. The unknown form "a seven" costs points; how many the table says for this training, and another one has
+# another number: nothing in the loss says what such a sentence should mean. Colours are read in every form, in the
+# unknown "a red digit" too.
 #
 # So this is the answer to the question. A caption of a red seven must be nearer to its image than that of a red two,
-# often enough in batches of 128. No handwriting of the test was in a training scene (section 1), so it was not learned
-# by heart: what is left is what sevens have in common.
+# often enough in batches of 128. No digit of the test was in a training scene (section 1), so it was not learned by
+# heart: what is left is what sevens have in common.
 #
 # ## 10. Retrieval, and the ceiling in practice
 #
@@ -802,17 +805,19 @@ for kind in ("short", "descriptive"):
 assert near > 0.9 > far
 
 # %% [markdown]
-# On the stored weights the result is chance, within two standard errors, for long captions too: the two texts have
-# nearly the same feature. CLIP has become a **bag of words**. The loss asks for little more: to tell the captions of a
-# batch from each other, it is enough to know which words they hold, unless two scenes have the same words in another
-# order, and that is rare. Yuksekgonul et al. (2023) found the same in the published CLIPs, and mended some of it by
-# adding exchanged captions as hard negatives. For us it is a warning: a picture guided by CLIP's features (lecture 12)
-# cannot know whose colour is whose.
+# With the zoo's weights the result is chance, within two standard errors, for long captions too; and two short texts
+# with their colours exchanged have nearly the same feature. As to whose colour is whose, this CLIP is a **bag of
+# words**. The loss asks for little more: to tell the captions of a batch from each other, it is enough to know which
+# words they hold, unless two scenes have the same words in another order, and that is rare. Yuksekgonul et al. (2023)
+# found that published CLIPs are poor at order and relations, and mended some of it by adding captions with exchanged
+# words as hard negatives. For us it is a warning: a picture guided by such features (lecture 12) cannot know whose
+# colour is whose.
 #
 # **Composition.** Here a bag of words may even help. The network of section 8 has never seen one of the eight held-out
-# pairs, in an image or a caption. It reads their colours and digits nearly as well as those of other pairs. Asked for
+# pairs, in an image or a caption. It reads their colours and digits about as well as those of other pairs. Asked for
 # both at once, by one of 80 sentences, it gains a little for pairs that it knows and loses a little for those that it
-# does not: it leans to sentences that it has seen.
+# does not. It leans to sentences that it has seen: where it is wrong about a held-out pair, it mostly names a known
+# one.
 
 # %%
 held = one_large("compositions", 1000 if fast else 4000)
@@ -917,8 +922,9 @@ if not fast:
 #
 # ## 13. Watch it
 #
-# The training of section 8 once more, and shorter: the cosines of sixteen test images with sixteen sentences, while
-# they are learned. First the colours come, as blocks; within a block the digits follow much later.
+# The training of section 8 once more, and shorter: the cosines of sixteen test pairs of digit and colour with their
+# sentences, while they are learned (an image's feature is the mean over at most eight images of a pair). In this
+# training first the colours come, as blocks; within a block the digits follow later.
 
 # %%
 SHOWN_COLOURS, SHOWN_DIGITS, EVERY = (0, 1, 3, 5), (2, 3, 7, 8), 5 if fast else 15
@@ -997,7 +1003,8 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 #   table. Which of the two is as good all the same? What does (5) say of the other, whose bound is far lower although
 #   it finds nearly as many of the 512? (Then the asserts, which speak of $1/0.07$, stop the cell after its table.)
 # - In section 9 put `[f"a {colour} {{}}" for colour in COLOURS[:1]]` in the place of the eight colours. All
-#   ten sentences say "red" then. For which images does it do harm, and why?
+#   ten sentences say "red" then. Does it do harm to images of other colours? And to red ones? The table's second column
+#   lets you predict it.
 # - In section 7 set `N = 1024` and predict the share of duplicates before you run it. (Long captions repeat too then,
 #   and an assert that speaks of 128 stops the cell after its table.)
 # - In section 8 train on `("caption", "noisy")`, which needs `noisy` as a further column of `one_large`: does one

@@ -11,7 +11,7 @@
 #
 # **Without** in a question names functions that solve it already: an answer that calls one of them gets no points.
 #
-# **Needed before:** [lecture 14](../lectures/14_dalle.ipynb). **Time:** about 90 minutes. **Points:** 10.
+# **Needed before:** [lecture 14](../lectures/14_dalle.ipynb). **Time:** about 100 minutes. **Points:** 10.
 
 # %%
 import math
