@@ -730,17 +730,17 @@ for n in (2, 8, 32, 128, 512):
         continue
     logits = clip.scale() * x_feature.reshape(-1, n, 64) @ y_feature.reshape(-1, n, 64).transpose(1, 2)
     said[n] = float(bound(logits.double()).mean())
-    rows.append({"N": str(n), "log N": f"{math.log(n):.2f}", "bound": f"{said[n]:.2f}", "H(Y)": "8.27"})
+    rows.append(
+        {"N": str(n), "log N": f"{math.log(n):.2f}", "bound": f"{said[n]:.2f}", "H(Y)": f"{math.log(3888):.2f}"}
+    )
 print(format_table(rows))
-assert found["recall@1"] > 0.7 > 20 / 256  # the second is far above what guessing finds, 1/256
+assert found["recall@1"] > 0.7  # guessing finds 1/256
 assert alone > 0.75
 assert digit > 0.9  # guessing reads 0.1
 assert said[8] > 0.85 * math.log(8)
 if not fast:
     assert said[512] > said[128] > said[32] > said[8]
-    assert (
-        said[512] < math.log(512) < math.log(3888)
-    )  # no batch of this size could show that it knows the whole caption
+    assert said[512] > 0.95 * math.log(512)  # the ceiling of such a batch, below what a caption says
 
 # %% [markdown]
 # ## 11. What it does not know
@@ -794,15 +794,22 @@ binding = {
 }
 for (kind, change), share in binding.items():
     print(f"{kind:12} {change:20} {100 * share:5.1f} % right, of {len(chosen)}")
-near = (clip.text_features(short_right) * clip.text_features([captions.short(two) for two in swapped])).sum(1).mean()
-far = (clip.text_features(short_right) * clip.text_features([captions.short(two) for two in other])).sum(1).mean()
-print(f"cosine of a short caption with itself, colours exchanged: {near:.3f}; with one colour replaced: {far:.3f}")
+near, far = {}, {}
+for kind, texts, written in (
+    ("short", short_right, lambda pairs: [captions.short(two) for two in pairs]),
+    ("descriptive", long_right, descriptive),
+):
+    features = clip.text_features(texts)
+    near[kind] = float((features * clip.text_features(written(swapped))).sum(1).mean())
+    far[kind] = float((features * clip.text_features(written(other))).sum(1).mean())
+    print(f"cosine of a {kind} caption with itself, colours exchanged: {near[kind]:.3f}", end="; ")
+    print(f"with one colour replaced: {far[kind]:.3f}")
 error = 0.5 / math.sqrt(len(chosen))
 assert binding["short", "one colour replaced"] > 0.9
 assert binding["descriptive", "one colour replaced"] > 0.9
 for kind in ("short", "descriptive"):
     assert binding[kind, "colours exchanged"] < 0.5 + 5 * error < binding[kind, "one colour replaced"]
-assert near > 0.9 > far
+    assert near[kind] > 0.9 > far[kind]
 
 # %% [markdown]
 # With the zoo's weights the result is chance, within two standard errors, for long captions too; and two short texts

@@ -203,3 +203,17 @@
 -         weights[:, :, known] = F.one_hot(index[:, known], gpt.codes).transpose(1, 2).float()
 +         weights[:, :, known] = F.one_hot(index[:, known].flip(1), gpt.codes).transpose(1, 2).float()
 """
+
+# %% mistake="the exact law has the noise of another width"
+"""
+- low = torch.where(value == 0, -99.0, ((value - 0.5) / 255 - base) / 0.04)
+- high = torch.where(value == 255, 99.0, ((value + 0.5) / 255 - base) / 0.04)
++ low = torch.where(value == 0, -99.0, ((value - 0.5) / 255 - base) / 0.01)
++ high = torch.where(value == 255, 99.0, ((value + 0.5) / 255 - base) / 0.01)
+"""
+
+# %% mistake="the exact law of the pictures of other captions"
+"""
+- value, base = ((x[:number] + 1) * 127.5).round().double(), clean(inside_of[:number]).double()
++ value, base = ((x[:number] + 1) * 127.5).round().double(), clean(inside_of[:number].roll(1, 0)).double()
+"""
