@@ -72,10 +72,10 @@
 + flow[m:, :m] = -s * G.T
 """
 
-# %% mistake="A is frozen"
+# %% mistake="the step of A is of the third order"
 """
 -         A, B = A - eta * of_A, B - eta * of_B
-+         A, B = A - 0 * of_A, B - eta * of_B
++         A, B = A - eta**2 * of_A, B - eta * of_B
 """
 
 # %% mistake="the saddle's eigenvalues have one sign"
