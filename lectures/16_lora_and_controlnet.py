@@ -18,7 +18,7 @@
 # of $r \times n$, $B$ of $m \times r$ and $s = \alpha / r$. $G = \partial L / \partial W$ is the gradient of the loss
 # $L$ for a full weight, $\eta$ a learning rate, $\Delta$ the change of $W$ that is wanted, $\sigma_i$ its singular
 # values. From section 7 on, $c$ is a control, an image; $y$ is the caption, $u_t(x \mid y)$ the velocity of the locked
-# flow, and $w$ a strength. Paths are $x_t = \alpha_t z + \beta_t \varepsilon$ as always, and $b_t$ is lecture 01's
+# flow, and $w$ a strength. Paths are $x_t = \alpha_t z + \beta_t \varepsilon$ as always, and $b_t$ is lecture 04's
 # factor in $u_t = a_t x + b_t \nabla \log p_t$.
 
 # %%
@@ -652,7 +652,9 @@ picture_grid(torch.cat([made[:WIDE] for made in pictures.values()]), columns=WID
 # This is lecture 05's classifier guidance, with an image in the place of the label. There a classifier of noised images
 # was trained, and its *gradient* taken; here the gradient itself is learned, as a network's output. A **strength** $w$
 # that multiplies what is added is thus a guidance scale, with all that lecture 05 says of it: at $w = 1$ the law is
-# right, at other values it is the law of no data.
+# right, at another it is in general the law of nothing that was learned. (A ControlNet adds to *features*, which
+# decoders read. There the sum and the strength act on the velocity as they do here as far as the decoders are linear in
+# them.)
 #
 # A world where everything is known: $z \in \mathbb R^2$, normal with covariance $S$; the control is a noisy
 # measurement $c = h \cdot z + \kappa\, n$. Then $z$ given $x_t$ is normal with a covariance $P_t$, and $\log p_t(c \mid

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from flowlib.course.notebook import exercise, unaided
 from flowlib.data import Scenes
 from flowlib.metrics.agreement import edge_f1
+from flowlib.nets import Controlled
 from flowlib.nets.lora import add_lora, load_lora, merge
 from flowlib.plotting.style import ACCENT, GREY
 
@@ -96,7 +97,7 @@ def adapted(x: Tensor, weight: Tensor, bias: Tensor, adapters: Sequence[tuple[Te
 
 # %% check="16.1" points=1
 x, weight, bias = normal(4, 6, seed=1), normal(5, 6, seed=2), normal(5, seed=3)
-first = (normal(2, 6, seed=4), normal(5, 2, seed=5), 6.0, 1.0)
+first = (normal(2, 6, seed=4), normal(5, 2, seed=5), 9.0, 1.0)
 second = (normal(3, 6, seed=6), normal(5, 3, seed=7), 2.0, -0.5)
 
 
@@ -123,9 +124,9 @@ assert near(answered([]), plain), "without adapters it is the plain layer, with 
 out = answered([first])
 update = first[1] @ first[0]
 assert not near(out, plain + x @ update.T), "the update must be scaled by alpha / r"
-assert not near(out, plain + 6 * x @ update.T), "alpha is divided by the rank, the number of rows of A"
-assert not near(out, plain + 6 * 2 * x @ update.T), "alpha is divided by the rank, not multiplied"
-assert not near(out, plain + 6 / 6 * x @ update.T), "r is the number of rows of A, not of its columns"
+assert not near(out, plain + 9 * x @ update.T), "alpha is divided by the rank, the number of rows of A"
+assert not near(out, plain + 9 * 2 * x @ update.T), "alpha is divided by the rank, not multiplied"
+assert not near(out, plain + 9 / 6 * x @ update.T), "r is the number of rows of A, not of its columns"
 assert near(out, layer_of([first])), "one adapter: W x + alpha / r B A x + b"
 out, right = answered([first, second]), layer_of([first, second])
 assert not near(out, layer_of([first, (*second[:3], 1.0)])), "each adapter's update is multiplied by its weight w"
@@ -150,6 +151,8 @@ assert near(answered([second, first, first]), layer_of([second, first, first])),
 # the gradient of the full weight. Return by how much the *weight* $W_0 + \frac{\alpha}{r} B A$ changes, and the cosine
 # of the angle between this change and $-G$, the direction of a full step: $\langle \Delta W, -G \rangle / (\|\Delta W\|
 # \|G\|)$.
+#
+# **Without:** `add_lora`, `load_lora`.
 
 
 # %% solution="16.2"
@@ -182,7 +185,7 @@ def stepped(alpha: float, eta: float) -> tuple[Tensor, float]:
 
 def tried(alpha: float, eta: float) -> tuple[Tensor, float]:
     """The answer."""
-    with untouched(G, A):
+    with untouched(G, A), unaided(add_lora, load_lora):
         back = first_step(G, A, alpha, eta)
     assert isinstance(back, tuple | list), f"return the change and the cosine, got {type(back).__name__}"
     assert len(back) == 2, f"return the change and the cosine, got {len(back)} things"
@@ -371,6 +374,8 @@ for found, known in zip(gradients(*one), by_autograd(*one), strict=True):
 # midcoder. Each control is a function without arguments that returns what it adds, one tensor for each of them. Return
 # the list of sums, each control's parts times its strength. A control of strength 0 must not be called, as it would
 # only cost time.
+#
+# **Without:** `Controlled`.
 
 
 # %% solution="16.5"
@@ -411,7 +416,7 @@ def control_of(number: int) -> Callable[[], list[Tensor]]:
 def controlled(numbers: Sequence[int], strengths: Sequence[float]) -> tuple[Tensor, ...]:
     """The answer."""
     called.clear()
-    with untouched(*own, *(part for one in parts for part in one)):
+    with untouched(*own, *(part for one in parts for part in one)), unaided(Controlled):
         back = under_controls(own, [control_of(i) for i in numbers], strengths)
     return are_tensors(back, shapes, "each sum")
 

@@ -109,6 +109,21 @@ def adapted(x, weight, bias, adapters):
     return out
 
 
+# %% wrong="16.2" hint="write yourself"
+def first_step(G, A, alpha, eta):
+    net = nn.Sequential(nn.Linear(G.shape[1], len(G), bias=False)).double()
+    add_lora(net, len(A), alpha, ["*"])
+    net[0].lora[0].A.data.copy_(A)
+    before = net[0].weight.detach().clone()
+    (G * net[0].weight).sum().backward()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.grad is not None:
+                parameter -= eta * parameter.grad
+        change = net[0].weight - before
+    return change, float(-(change * G).sum() / (change.norm() * G.norm()))
+
+
 # %% wrong="16.2" hint="the sign: descent"
 def first_step(G, A, alpha, eta):
     s = alpha / len(A)
