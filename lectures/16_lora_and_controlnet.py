@@ -561,7 +561,7 @@ houses, new_houses = (styles.load("scenes-glyph", split) for split in ("train", 
 few = Scenes().batch(torch.arange(20))
 sets = {"object": (houses.images, list(houses.captions)),
         "style": (at_dusk(few["x"]), [f"dusk, {text}" for text in few["short"]])}  # fmt: skip
-LORA_STEPS = {"object": 200, "style": 60}
+LORA_STEPS = {"object": 200, "style": 160}
 loras = {name: lora_state(adapted_to(*data, LORA_STEPS[name])) for name, data in sets.items()}
 trained, whole = sum(value.numel() for value in loras["object"].values()) - 1, sum(p.numel() for p in base.parameters())
 print(f"{trained:,} numbers of {whole:,} are trained: {trained / whole:.1%}")

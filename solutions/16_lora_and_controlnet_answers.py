@@ -531,7 +531,7 @@ def addition(x, t, S, h, kappa, c):
     gain = t * torch.linalg.solve(t**2 * S + (1 - t) ** 2 * torch.eye(len(S)).double(), S)
     P = S - t * S @ gain
     score = gain @ h * (c - x @ gain @ h)[:, None] / (h @ P @ h + kappa**2)
-    return score * ((1 - t) / torch.tensor(t).double())
+    return score * ((1 - t) / torch.tensor(t, dtype=torch.float64))
 
 
 # %% right="16.6" name="the two velocities"
@@ -682,7 +682,7 @@ def tolerant_f1(found, wanted, within):
         if not len(a) or not len(b):
             scores.append(float(len(a) == len(b)))
             continue
-        close = torch.cdist(a, b, p=math.inf) <= within
+        close = torch.cdist(a, b, p=float("inf")) <= within
         p, r = float(close.any(1).double().mean()), float(close.any(0).double().mean())
         scores.append(2 / (1 / p + 1 / r) if p and r else 0.0)
     return torch.tensor(scores)
