@@ -475,9 +475,8 @@ for text in (0, 1):
 
 # %% tags=["draw"]
 # alt: Three pictures of a circle. Left, five clusters of points on it, three of one caption and two of another, and
-#   for each caption its mean inside the circle. Middle, what the learned prior draws: the same clusters. Right, with
-#   guidance 4: the clusters of a caption that lie nearest to those of the other have moved or gone, and some points
-#   lie outside the circle.
+#   for each caption its mean inside the circle. Middle, what the learned prior draws: points at the same places and
+#   some between them. Right, with guidance 4: points near the outer clusters only, many of them inside the circle.
 figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.3), layout="constrained")
 strong = sample_ddim(ClassifierFreeGuidance(learned, 4.0), noise, asked, steps=32, order=2)
 round_ = torch.linspace(0, 2 * math.pi, 200)
@@ -808,8 +807,8 @@ picture_grid(framed(torch.cat([x[:8], *(pictures[:8] for pictures in varied.valu
              rows=["test", "η = 0", "η = 0.5", "η = 1", "new draw"])  # fmt: skip
 
 # %% [markdown]
-# **Text differences.** Each picture is turned to another colour: from "a red square" to "a blue square", half of a
-# right angle at most. The control is the same turn by the *text* alone, without taking the old one away.
+# **Text differences.** Each picture is turned to another colour, from "a red square" to "a blue square", by at most 0.6
+# of the way. The control is the same turn by the new *text* alone, without taking the old one away.
 
 # %%
 # alt: Two plots against the share of the turn from 0 to 0.6: with the difference of texts, the share of pictures in
@@ -1210,7 +1209,8 @@ assert min(break_even["digit"], break_even["colour"]) > 0.25
 # as in the paper.)
 
 # %%
-# alt: Eight small scenes, under each a caption by the captioner that was trained on with descriptive captions.
+# alt: Eight small scenes, under each a caption by the captioner that was trained on with descriptive captions: digits,
+#   colours and backgrounds are right or nearly, the place is "upper right" in all of them.
 show_source(caption_loss, Captioner.prefix)
 pictures = load("scenes", "train").first(200 if fast else 1500)
 SMALL = {"places": False, "tuned": False, "contrastive": 0.0, "width": 64, "depth": 2, "batch_size": 64, "ema": 0.98}
@@ -1278,8 +1278,9 @@ captioned_grid(shown["x"][:8], [text.replace(" at ", "\nat ", 1).replace(", ", "
 # **How to read it.** The loss lies between the two entropies, and cannot come below the second. What the first
 # captioner writes is as silent as what it has read; 160 steps later it has the other style, though not every sentence
 # is whole. And the captions of the second are right far more often than the noisy ones from which it learned to see:
-# errors that are noise average out in training, and silence does too. (By the most probable tokens, and silence counted
-# as wrong. The bits of noisy captions are those of all scenes.)
+# errors that are noise average out in training, and silence does too. Of *places* it has learned nothing yet but that
+# one is named: it says "upper right" of every scene below. That is an error of the kind that proposition 8 counts: no
+# bits. (By the most probable tokens, and silence counted as wrong. The bits of noisy captions are those of all scenes.)
 #
 # ## 11. Ninety-five per cent
 #
@@ -1413,7 +1414,8 @@ plt.show()
 #
 # ## 12. Watch it
 #
-# From one picture to another, embedding and latent both on the sphere.
+# From one picture to another, embedding and latent both on the sphere. Halfway there are two faint squares, or none:
+# the embedding between those of two places is not that of a place between them.
 
 # %%
 if not fast:
