@@ -1127,4 +1127,5 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # - Esser, Rombach, Ommer. *Taming transformers for high-resolution image synthesis.* 2021, arXiv:2012.09841: tokens
 #   from a first stage with an adversarial loss.
 #
-# **Now build it:** [exercise 14](../exercises/14_dalle.ipynb).
+# **Now build it:** [exercise 14](../exercises/14_dalle.ipynb). **Next:** lecture 15, DALL·E 2 and DALL·E 3, where one
+# vector stands between a caption and its picture, and where the captions themselves get better.
