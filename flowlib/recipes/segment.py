@@ -1,6 +1,6 @@
 """Segmentation of scenes: a masked autoencoder, and SAM, which begins with one.
 
-Its numbers are a start: no training of these recipes to its end has been measured yet.
+`flowlib zoo sam` says how well masks fit, by kind of prompt.
 """
 
 from flowlib.recipes.recipe import Recipe

@@ -132,6 +132,9 @@ def needs(name: str) -> Any:
         ("captioner-descriptive", {}, "written, top 1", "complete", 0.1),
         ("unclip-prior", {"scales": (2.0,)}, "w = 2", "picture", 0.01),
         ("control-edges", {"strengths": (1.0,), "samples": 64}, "strength 1", "edge F1", 0.04),
+        ("sam", {"everything": 2}, "three points", "mIoU", 0.03),
+        ("lora-striped", {"samples": 100}, "adapted, w = 3", "style", 0.1),
+        ("lora-glyph", {"samples": 100}, "adapted, w = 3", "style", 0.1),
     ],
 )
 def test_shipped_figures_are_measured_again_on_fewer_samples(
