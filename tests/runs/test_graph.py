@@ -1,4 +1,4 @@
-"""A flow's network as an ONNX graph: it computes what torch does, for any batch, and what cannot be exported is named."""
+"""A flow as an ONNX graph: it computes what torch does, for any batch, and what cannot be exported is named."""
 
 import json
 from pathlib import Path
