@@ -3,6 +3,8 @@
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -62,9 +64,7 @@ def export_onnx(run: Run, path: Path) -> float:
     net = _Called(model.net, guided).to("cpu").eval()
     free = torch.export.Dim("batch", min=1, max=4096)
     shapes = {name: {0: free} for name in ("x", "t", *(["y"] if guided else []))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with _silence():
         torch.onnx.export(
             net, _inputs(run, 2, guided), str(path), input_names=list(shapes), output_names=["prediction"],
             opset_version=OPSET, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False,
@@ -91,6 +91,19 @@ def export_onnx(run: Run, path: Path) -> float:
     if not worst <= CLOSE:
         raise ValueError(f"the graph in {path} differs from torch by {worst:.1e}, more than {CLOSE:g}")
     return worst
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what the exporter says of each of its passes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _inputs(run: Run, batch: int, guided: bool) -> tuple[Tensor, ...]:
