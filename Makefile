@@ -5,6 +5,8 @@
 # make notebooks  build the notebooks whose sources have changed; lectures are executed
 # make mutants    try wrong and right answers on the exercises' checks, and planted mistakes on the lectures' asserts
 # make bench  install published libraries and compare with them: errors, speed, overhead
+# make site   build the site, which needs no network, in site/; REPOSITORY=https://... adds launch buttons
+# make test-site  look at the site in a real browser, chromium, where one is installed
 #
 # PYTHON picks the interpreter (3.11 or newer), VENV the place of the environment.
 
@@ -14,7 +16,7 @@ BIN = $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint types check drift full lab notebooks mutants peers bench clean
+.PHONY: help demo test test-full lint types check drift full lab notebooks mutants peers bench site test-site clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -77,5 +79,25 @@ bench: peers
 	$(BIN)/python benchmarks/unet_speed.py
 	$(BIN)/python benchmarks/overhead.py
 
+# Sphinx and what the site's pages load: pinned by constraints.txt and package-lock.json, fetched once.
+$(VENV)/site-ready: $(VENV)/ready docs/play/package-lock.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,test,site]'
+	if command -v npm >/dev/null; then npm ci --prefix docs/play --ignore-scripts --silent; fi
+	@touch $@
+
+# The address of the repository, for launch buttons and links to the source; none without one.
+REPOSITORY ?=
+SPHINX = REPOSITORY=$(REPOSITORY) $(BIN)/python -m sphinx -W --keep-going -q -c docs/sphinx -d docs/_build/doctrees
+
+site: $(VENV)/site-ready
+	$(BIN)/python docs/sphinx/stage.py docs/_build/source
+	$(SPHINX) docs/_build/source docs/_build/html
+	rm -rf site
+	cp -r docs/_build/html site
+	$(BIN)/python docs/sphinx/links.py site
+
+test-site: site
+	$(PYTEST) tests/site -m '' -n 0
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site docs/_build docs/play/node_modules $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

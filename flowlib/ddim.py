@@ -1,4 +1,15 @@
-"""Steps that need only D and eps_hat, finite where the velocity may not be; and DDIM, which is made of them."""
+"""Steps that need only D and eps_hat, finite where the velocity may not be; and DDIM, which is made of them.
+
+Example:
+    >>> import torch
+    >>> from flowlib import MixtureField
+    >>> from flowlib.ddim import ddim_step, langevin_step
+    >>> field, t = MixtureField(torch.zeros(1, 2), std=0.0), torch.tensor([0.0, 0.5, 1.0])
+    >>> ddim_step(field, torch.randn(3, 2), None, t[0], t[2]).abs().max()  # one point of data: exact in one step
+    tensor(0.)
+    >>> langevin_step(field, torch.randn(3, 2), None, t[1], snr=0.1, noise=torch.randn(3, 2)).shape
+    torch.Size([3, 2])
+"""
 
 import torch
 from torch import Tensor
@@ -14,6 +25,13 @@ def ddim_weights(schedule: Schedule, t: Tensor, s: Tensor, eta: float = 0.0) -> 
     """What a step from t to s multiplies D, eps_hat and new noise by: alpha_s, sqrt(beta_s^2 - sigma^2) and sigma.
 
     sigma is `eta` times the standard deviation of the Gaussian posterior q(x_s | x_t, D) (Song et al. 2021, eq. 16).
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Linear
+        >>> from flowlib.ddim import ddim_weights
+        >>> ddim_weights(Linear(), torch.tensor(0.5), torch.tensor(0.75))
+        (tensor(0.7500), tensor(0.2500), tensor(0.))
     """
     alpha_s, beta_s = schedule.alpha(s), schedule.beta(s)
     if not eta:
@@ -129,7 +147,15 @@ def sample_ddim(
 
 
 def multistep_weights(schedule: Schedule, times: Tensor, order: int) -> list[list[tuple[Tensor, Tensor]]]:
-    """For each step, what it multiplies D and eps_hat by: its own, then those of the steps before, `order` in all."""
+    """For each step, what it multiplies D and eps_hat by: its own, then those of the steps before, `order` in all.
+
+    Example:
+        >>> from flowlib import Linear
+        >>> from flowlib.ddim import multistep_weights
+        >>> from flowlib.solvers import time_grid
+        >>> [len(pairs) for pairs in multistep_weights(Linear(), time_grid(4), order=2)]
+        [1, 2, 2, 2]
+    """
     alphas, betas = schedule.alpha(times), schedule.beta(times)
     angles = torch.atan2(alphas, betas)
     steps = list[list[tuple[Tensor, Tensor]]]()

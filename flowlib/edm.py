@@ -34,6 +34,11 @@ def edm_times(steps: int, schedule: VE | None = None, rho: float = 7.0) -> Tenso
 
     Raises:
         ValueError: naming the argument that does not fit.
+
+    Example:
+        >>> from flowlib.edm import edm_times
+        >>> edm_times(3).tolist()[::2]
+        [0.0, 1.0]
     """
     check_count("steps", steps, 2)
     check_number("rho", rho, 1)

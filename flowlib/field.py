@@ -19,6 +19,16 @@ class Field:
     Arguments of all methods: `x` (B, ...) float; `t` a number or a tensor () or (B,) in [0, 1]; `y` (B,) integer labels
     (or what the network takes as its guide); `y = None` is the null guide: no condition. A sample that has become NaN
     or infinite stays so, and disturbs no other.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Field, GaussianPath
+        >>> class Point(Field):  # the data are one point, 0
+        ...     path, predicts = GaussianPath(), "data"
+        ...     def predict(self, x, t, y=None):
+        ...         return torch.zeros_like(x)
+        >>> Point().u(torch.ones(1, 2), 0.5)
+        tensor([[-2., -2.]])
     """
 
     path: GaussianPath

@@ -28,6 +28,14 @@ class Model(nn.Module, Field):
 
     Raises:
         ValueError: for an unknown prediction, and in its methods for inputs that do not fit, naming the argument.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Model
+        >>> from flowlib.nets import MLP
+        >>> model = Model(MLP(dim_in=2, classes=3), predicts="velocity")
+        >>> model.s(torch.randn(5, 2), 0.5, torch.tensor([0, 1, 2, 0, 1])).shape
+        torch.Size([5, 2])
     """
 
     def __init__(self, net: nn.Module, path: GaussianPath | None = None, predicts: str = "velocity") -> None:
@@ -86,6 +94,15 @@ class MixtureField(Field):
 
     Raises:
         ValueError: naming the argument that does not fit; in methods, where a density of std 0 is asked for at t = 1.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField
+        >>> field = MixtureField(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), std=0.1)
+        >>> field.u(torch.zeros(1, 2), 0.5), field.null
+        (tensor([[0., 0.]]), 2)
+        >>> field.data(torch.zeros(1, 2), 0.5, torch.tensor([1]))[:, 0] > 0  # towards the mean of component 1
+        tensor([True])
     """
 
     predicts = "v"  # the one kind that is finite and informative at both ends on every schedule

@@ -3,6 +3,12 @@
 A prediction is `p = a D + b eps_hat` with `D = E[z|x]`, `eps_hat = E[eps|x]` and a row `(a, b)` that depends on time
 alone. Together with `x = alpha D + beta eps_hat` that is two equations in two unknowns. Their determinant
 `delta = alpha b - beta a` tells everything: how to convert, what each loss weighs, and where a prediction says nothing.
+
+Example:
+    >>> import torch
+    >>> from flowlib.paths import expand_time
+    >>> expand_time(torch.tensor([0.1, 0.9]), torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 1, 1])
 """
 
 from collections.abc import Callable
@@ -29,7 +35,14 @@ PREDICTIONS: dict[str, Callable[[Schedule, Tensor], Row]] = {
 
 
 def in_range(t: Tensor) -> bool:
-    """Whether all times lie in [0, 1]."""
+    """Whether all times lie in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from flowlib.paths import in_range
+        >>> in_range(torch.tensor([0.0, 1.5]))
+        False
+    """
     return is_so(t, None, "in [0, 1]", lambda: bool(((t >= 0) & (t <= 1)).all()))
 
 
@@ -67,6 +80,15 @@ class GaussianPath:
 
     Raises:
         ValueError: for a schedule whose derivatives are not its levels'; in methods, for a wrong shape, dtype or range.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import GaussianPath, Linear
+        >>> path, z, noise = GaussianPath(Linear()), torch.ones(1, 2), torch.zeros(1, 2)
+        >>> path.sample(z, 0.25, noise)
+        tensor([[0.2500, 0.2500]])
+        >>> path.convert(z - noise, path.sample(z, 0.25, noise), 0.25, "velocity", "data")
+        tensor([[1., 1.]])
     """
 
     def __init__(self, schedule: Schedule | None = None) -> None:

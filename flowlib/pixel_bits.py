@@ -15,6 +15,13 @@ def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tens
 
     Raises:
         ValueError: unless the pixels are uint8.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import dequantise
+        >>> pixels = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
+        >>> bool((dequantise(pixels) - 1).abs().max() <= 1 / 255)
+        True
     """
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         raise ValueError(f"pixels must be uint8 in 0 ... 255, got {getattr(pixels, 'dtype', type(pixels))}")
@@ -27,6 +34,13 @@ def bits_per_dim(log_density: Tensor, dims: int, levels: int = 256) -> Tensor:
 
     Pixels have `levels` values in [-1, 1]. A bin is 2 / (levels - 1) wide, so a pixel's probability is its density
     times that; of 8-bit pixels a uniform model costs 8 bits.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import bits_per_dim
+        >>> uniform = torch.tensor([4 * math.log(255 / 512)])  # 256 bins of 2/255, all as likely
+        >>> bits_per_dim(uniform, dims=4)
+        tensor([8.])
     """
     check_count("dims", dims)
     width = 2 / (check_count("levels", levels, 2) - 1)

@@ -1,4 +1,16 @@
-"""What the losses are made of: a prediction's error at given times and noise, and how noise and guides are drawn."""
+"""What the losses are made of: a prediction's error at given times and noise, and how noise and guides are drawn.
+
+Example:
+    >>> import torch
+    >>> from flowlib import Model
+    >>> from flowlib.nets import MLP
+    >>> from flowlib.regression import drop_guide, prediction_error
+    >>> model, z, y = Model(MLP(2, classes=3)), torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
+    >>> drop_guide(model, y, rate=1.0)
+    tensor([3, 3, 3, 3])
+    >>> prediction_error(model, z, y, torch.full((4,), 0.5), torch.randn(4, 2)).shape
+    torch.Size([4])
+"""
 
 from collections.abc import Callable
 

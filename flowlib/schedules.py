@@ -18,6 +18,12 @@ class Schedule:
     """Signal level alpha and noise level beta as functions of time.
 
     Every method takes a float tensor `t` of any shape with values in [0, 1] and returns a tensor of that shape.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Linear
+        >>> Linear().snr(torch.tensor([0.25, 0.5]))
+        tensor([0.1111, 1.0000])
     """
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -43,7 +49,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """alpha = t, beta = 1 - t: straight conditional paths (Lipman et al. 2023, section 4.1, "CondOT")."""
+    """alpha = t, beta = 1 - t: straight conditional paths (Lipman et al. 2023, section 4.1, "CondOT").
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Linear
+        >>> Linear().alpha(torch.tensor(0.25)), Linear().beta(torch.tensor(0.25))
+        (tensor(0.2500), tensor(0.7500))
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return t.clone()
@@ -60,7 +73,14 @@ class Linear(Schedule):
 
 @dataclass(frozen=True)
 class Trigonometric(Schedule):
-    """alpha = sin(pi t / 2), beta = cos(pi t / 2): a quarter of a circle (Albergo et al. 2023, section 4)."""
+    """alpha = sin(pi t / 2), beta = cos(pi t / 2): a quarter of a circle (Albergo et al. 2023, section 4).
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Trigonometric
+        >>> Trigonometric().beta(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([1.0000, 0.7071, 0.0000])
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.sin(t * (math.pi / 2))
@@ -82,6 +102,12 @@ class SquareRoot(Schedule):
 
     The velocity target alpha' z + beta' eps has infinite variance under uniform times; the v-prediction
     (Salimans & Ho 2022) has not.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import SquareRoot
+        >>> SquareRoot().dalpha(torch.tensor([0.0, 0.25]))
+        tensor([inf, 1.])
     """
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -103,6 +129,12 @@ class VP(Schedule):
 
     With s = 1 - t: log alpha = -s^2 (rate_max - rate_min) / 4 - s rate_min / 2 and beta^2 = 1 - alpha^2.
     alpha(0) = 6.6e-3, not 0, as in DDPM; beta' is infinite at t = 1.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VP
+        >>> VP().alpha(torch.tensor([0.0, 1.0]))
+        tensor([0.0066, 1.0000])
     """
 
     rate_min: float = 0.1
@@ -136,6 +168,12 @@ class Cosine(Schedule):
 
     With theta = (1 - t + s) / (1 + s) pi / 2: alpha = cos(theta) / cos(theta at t = 1) and beta^2 = 1 - alpha^2,
     written as a product of sines because 1 - alpha^2 would cancel near t = 1. beta' is infinite at t = 1.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Cosine
+        >>> Cosine().alpha(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.0000, 0.7027, 1.0000])
     """
 
     offset: float = 0.008
@@ -170,6 +208,12 @@ class VE(Schedule):
     alpha = 0 and beta = 1: a sampler starts from `sigma_max` times standard noise. Noise of `sigma_min` is left at
     t = 1: only `sample_sde`, and `sample_ode` with `denoise_last`, land on E[z|x]. EDM's sampler is Heun's method on
     VE(rho=1) at the times of `flowlib.edm`; VE() at uniform times, with the same levels, is another one.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VE
+        >>> VE().beta(torch.tensor([0.0, 1.0]))
+        tensor([8.0000e+01, 2.0000e-03])
     """
 
     sigma_min: float = 0.002

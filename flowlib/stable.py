@@ -5,6 +5,14 @@ noise, and most of the gradient too. Let z and some other data of its label be a
 made x. The mean under the posterior over the set has the same expectation given x as z itself, because before x is
 seen no member differs from another: E[mean | x] = E[E[z | x, set] | x] = E[z | x]. So what the network is asked to
 learn stays, and the noise shrinks.
+
+Example:
+    >>> import torch
+    >>> from flowlib import GaussianPath
+    >>> from flowlib.stable import stable_target
+    >>> z, other = torch.tensor([[1.0]]), torch.tensor([[-1.0]])  # x = 0 may have come from both
+    >>> stable_target(GaussianPath(), torch.zeros(1, 1), torch.tensor([0.5]), z, other)
+    tensor([[0.]])
 """
 
 import torch
@@ -65,6 +73,16 @@ class StableTargets:
 
     Raises:
         ValueError: for an argument that does not fit, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import GaussianPath
+        >>> from flowlib.stable import StableTargets
+        >>> z, index, noise = torch.randn(100, 2), torch.arange(8), torch.randn(8, 2)
+        >>> targets = StableTargets(z)
+        >>> data, _ = targets(GaussianPath(), index, z[:8], None, torch.full((8,), 0.1), noise, start=0.0)
+        >>> data.shape
+        torch.Size([8, 2])
     """
 
     def __init__(

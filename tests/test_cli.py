@@ -70,7 +70,7 @@ def test_help_has_examples_and_explains_every_option(capsys, command):
 def test_the_first_help_lists_the_commands_and_completion_is_on(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    commands = {"demo", "train", "sample", "evaluate", "zoo", "start", "grade", "recipes", "data", "course"}
+    commands = {"demo", "train", "sample", "evaluate", "export", "zoo", "start", "grade", "recipes", "data", "course"}
     for name in (*commands, "--install-completion"):
         assert f"  {name}" in text
     assert len(app.registered_commands) + len(app.registered_groups) == len(commands)

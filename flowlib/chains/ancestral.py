@@ -4,6 +4,17 @@ The DDPM family counts the other way: k = T is noise, k = 0 data, and `t = 1 - k
 on a chain is a `Model(net, GaussianPath(Chain.linear()), "noise")`, so every sampler and guidance of the core works on
 it. What is here is DDPM in its own words: the Gaussians of the chain, its loss, and its ancestral sampler, which on a
 grid is `sample_ddim(eta=1)`. All of it works on any field whose path preserves variance, learned or exact.
+
+Example:
+    >>> import torch
+    >>> from flowlib import GaussianPath, Model, VP
+    >>> from flowlib.chains import Chain, reverse, sample_ancestral, simple_loss
+    >>> from flowlib.nets import MLP
+    >>> chain = Chain.linear(100)
+    >>> model, z = Model(MLP(2), GaussianPath(chain), predicts="noise"), torch.randn(8, 2)
+    >>> simple_loss(model, z).shape, sample_ancestral(model, z, steps=10).shape
+    (torch.Size([]), torch.Size([8, 2]))
+    >>> mean, variance = reverse(model, chain, z, None, 50, 49)
 """
 
 from collections.abc import Callable
@@ -139,6 +150,13 @@ def chain_of(field: Field, steps: int | None = None) -> Chain:
 
     Raises:
         ValueError: for a path that does not preserve variance, on which x_t is not the chain's state.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VP, GaussianPath, MixtureField
+        >>> from flowlib.chains import chain_of
+        >>> chain_of(MixtureField(torch.eye(2), std=0.1, path=GaussianPath(VP())), steps=50).steps
+        50
     """
     schedule = field.path.schedule
     if isinstance(schedule, Chain):

@@ -38,6 +38,12 @@ class Chain(Schedule):
 
     Raises:
         ValueError: for variances of another shape or outside (0, 1).
+
+    Example:
+        >>> from flowlib.chains import Chain
+        >>> chain = Chain.linear(1000)  # DDPM's
+        >>> round(chain.levels[1000], 2)  # log abar_T: nearly nothing of the data is left
+        -10.12
     """
 
     def __init__(self, var: Tensor) -> None:
@@ -179,6 +185,11 @@ def named_chain(name: str, steps: int) -> Chain:
 
     Raises:
         ValueError: for a T that does not fit.
+
+    Example:
+        >>> from flowlib.chains import named_chain
+        >>> named_chain("cosine", 100).steps
+        100
     """
     return Chain.linear(steps) if name == "vp" else Chain.of(SCHEDULES[name](), steps)
 
@@ -188,6 +199,11 @@ def grid_time(steps: int) -> TimeSampler:
 
     Raises:
         ValueError: unless steps >= 1.
+
+    Example:
+        >>> from flowlib.chains import grid_time
+        >>> sorted(set(grid_time(4)(100, None).tolist()))
+        [0.0, 0.25, 0.5, 0.75]
     """
     check_count("steps", steps)
 

@@ -66,6 +66,14 @@ class Clipped(Field):
 
     Raises:
         ValueError: for something that is no field, or a limit that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VP, GaussianPath, MixtureField
+        >>> from flowlib.chains import Clipped
+        >>> field = MixtureField(torch.full((1, 2), 3.0), std=0.1, path=GaussianPath(VP()))
+        >>> Clipped(field).data(torch.zeros(1, 2), 0.5)
+        tensor([[1., 1.]])
     """
 
     predicts = "data"

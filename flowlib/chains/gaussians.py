@@ -1,6 +1,16 @@
 """The Gaussians of a chain: a jump of it forwards, and where it came from once its end is known (Ho et al. 2020).
 
 The DDPM family counts the other way: k = T is noise, k = 0 data, and `t = 1 - k/T`.
+
+Example:
+    >>> import torch
+    >>> from flowlib.chains import forward, named_chain, posterior
+    >>> chain, x = named_chain("vp", 1000), torch.ones(1, 2)
+    >>> mean, variance = forward(chain, x, 1000)  # nearly nothing is left of x
+    >>> bool(mean.abs().max() < 0.01), bool((variance > 0.999).all())
+    (True, True)
+    >>> posterior(chain, torch.zeros(1, 2), x, 500)[0].shape
+    torch.Size([1, 2])
 """
 
 from numbers import Integral

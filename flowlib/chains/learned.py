@@ -3,6 +3,15 @@
 k = T is noise, k = 0 data, `t = 1 - k/T`. The network has twice the data's channels: the noise, so that it is a `Model`
 like any other, and a share v for each component, which says where between both fixed variances the logarithm of the
 step's variance lies.
+
+Example:
+    >>> import torch
+    >>> from flowlib import GaussianPath
+    >>> from flowlib.chains import Chain, LearnedVariance, TwoOutputs, sample_ancestral
+    >>> from flowlib.nets import UNet
+    >>> model = LearnedVariance(TwoOutputs(UNet(2, (8, 16), 1)), GaussianPath(Chain.linear(100)))
+    >>> sample_ancestral(model, torch.randn(2, 1, 8, 8), steps=2, variance=model.reverse).shape
+    torch.Size([2, 1, 8, 8])
 """
 
 import torch

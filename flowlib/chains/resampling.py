@@ -27,6 +27,11 @@ class LossSecondMoment(nn.Module):
 
     Raises:
         ValueError: for a number that does not fit.
+
+    Example:
+        >>> from flowlib.chains import LossSecondMoment
+        >>> LossSecondMoment(4).probabilities()  # uniform, until every step has its losses
+        tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
     """
 
     training_only: ClassVar[bool] = True  # an average of the model needs no losses

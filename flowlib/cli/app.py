@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from flowlib import __version__
-from flowlib.cli.commands import evaluate, sample, zoo
+from flowlib.cli.commands import evaluate, export, sample, zoo
 from flowlib.cli.course import course_app
 from flowlib.cli.options import complete_recipe
 from flowlib.cli.start import start
@@ -55,7 +55,7 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (demo, train, sample, evaluate, zoo, start, grade):
+for command in (demo, train, sample, evaluate, export, zoo, start, grade):
     app.command()(command)
 
 

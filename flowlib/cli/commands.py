@@ -1,4 +1,4 @@
-"""The commands that use runs: sample, evaluate."""
+"""The commands that use runs: sample, evaluate, export, zoo."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +102,26 @@ def evaluate(
     typer.echo(format_table(rows))
     if out is not None:
         out.write_text(json.dumps(list(rows), indent=2), "utf-8")
+
+
+def export(
+    run: RunFolder,
+    onnx: Annotated[Path, typer.Option(metavar="FILE", help="The graph to write, such as digits.onnx.")],
+) -> None:
+    """Write the network of a flow as an ONNX graph, which runs without Python, and compare it with torch.
+
+    Inputs are x, t and, with labels, y; a batch has any size. The metadata say what is predicted, and on which path.
+
+    \b
+    Examples:
+      flowlib export runs/digits --onnx digits.onnx
+    """
+    from flowlib.runs import export_onnx, load_run
+
+    if onnx.suffix.lower() != ".onnx":
+        raise ValueError(f"--onnx must be a file that ends in .onnx, got {str(onnx)!r}")
+    worst = export_onnx(load_run(run, "cpu"), onnx)
+    typer.echo(f"{onnx}: {onnx.stat().st_size / 2**20:.2f} MiB, within {worst:.0e} of torch")
 
 
 def zoo(

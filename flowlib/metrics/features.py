@@ -27,6 +27,13 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
             devices; for too few samples.
 
     Source: Heusel et al., "GANs trained by a two time-scale update rule" (2017, arXiv:1706.08500), eq. 6.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import frechet_distance
+        >>> features = torch.randn(100, 3)
+        >>> round(frechet_distance(features, features + 2.0), 3)  # the same shape, moved by 2 in each of 3 directions
+        12.0
     """
     dimension = check_points("features_a", features_a).shape[1]
     a, b = check_pair("features_a", features_a, "features_b", features_b, minimum=dimension + 1)
@@ -42,6 +49,13 @@ def frechet_distance_of_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, c
             covariance that is not symmetric and positive semi-definite (up to 1e-5 of its largest entry).
 
     Source: Dowson, Landau, "The Fréchet distance between multivariate normal distributions" (1982), eq. 4.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import frechet_distance_of_moments
+        >>> one = torch.eye(2)
+        >>> round(frechet_distance_of_moments(torch.zeros(2), one, torch.ones(2), 4 * one), 6)  # 2 + 2 (2 - 1)^2
+        4.0
     """
     for name, mean in (("mean_a", mean_a), ("mean_b", mean_b)):
         if check_tensor(name, mean, batch=False).ndim != 1:
@@ -87,6 +101,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
             devices; for k < 1 or too few samples for it.
 
     Source: Kynkäänniemi et al., "Improved precision and recall metric" (2019, arXiv:1904.06991), eqs. 1, 2.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import precision_recall
+        >>> real = torch.randn(50, 2)
+        >>> precision_recall(real, real), precision_recall(real, real + 100)
+        ((1.0, 1.0), (0.0, 0.0))
     """
     check_count("k", k)
     real, fake = check_pair("real", real, "fake", fake, minimum=k + 1)

@@ -24,6 +24,12 @@ def label_accuracy(logits: Tensor, labels: Tensor) -> float:
 
     Raises:
         ValueError: for logits or labels of another shape or dtype, empty, not finite or out of range.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import label_accuracy
+        >>> label_accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+        0.5
     """
     classes = check_points("logits", logits).shape[1]
     check_labels("labels", labels, len(logits), classes, logits.device)
@@ -48,6 +54,12 @@ def inception_score(logits: Tensor) -> float:
         ValueError: for logits of another shape or dtype, empty or not finite.
 
     Source: Salimans et al., "Improved techniques for training GANs" (2016, arXiv:1606.03498), section 4.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import inception_score
+        >>> round(inception_score(100 * torch.eye(10)), 3)  # ten sure images, one of each class
+        10.0
     """
     log_p = check_points("logits", logits).log_softmax(dim=1)  # (N, K)
     log_marginal = log_p.logsumexp(dim=0) - math.log(len(log_p))  # (K,)

@@ -1,0 +1,101 @@
+"""Lectures for the site: the notebooks as they are stored, with their pictures' texts, links and downloads."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import api
+
+Cell = dict[str, Any]
+
+
+def copy(root: Path, target: Path, uses: Mapping[str, Sequence[str]]) -> list[str]:
+    """Copy all lectures, their images, tables and exercises to `target`; the lectures' names in order.
+
+    Args:
+        root: the repository.
+        target: the source folder of the site.
+        uses: for each lecture the paths of the names in the API reference that it uses.
+    """
+    names = sorted(path.stem for path in (root / "lectures").glob("*.ipynb"))
+    (target / "lectures").mkdir(parents=True)
+    for name in names:
+        book = json.loads((root / "lectures" / f"{name}.ipynb").read_text("utf-8"))
+        book["cells"] = [part for cell in book["cells"] for part in dressed(cell)]
+        book["cells"].append(markdown("code-of-this-lecture", end_of_page(name, uses.get(name, []))))
+        (target / "lectures" / f"{name}.ipynb").write_text(json.dumps(book), "utf-8")
+    shutil.copytree(root / "lectures" / "images", target / "lectures" / "images")
+    shutil.copytree(root / "exercises", target / "exercises")
+    for table in sorted((root / "lectures" / "tables").glob("*.md")):
+        text = table.read_text("utf-8")
+        title = "" if text.startswith("# ") else f"# {table.stem[:2]}: {table.stem[3:]}\n\n"
+        place = target / "lectures" / "tables" / table.name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(title + text, "utf-8")
+    return names
+
+
+def dressed(cell: Cell) -> list[Cell]:
+    """A cell with myst-nb's tags, in as many cells as it has pictures, since each picture's text is a cell's there."""
+    if cell["cell_type"] == "markdown":
+        return [cell | {"source": linked("".join(cell["source"]))}]
+    outputs = cell["outputs"]
+    pictures = [i for i, output in enumerate(outputs) if "image/png" in output.get("data", {})]
+    tags = ["hide-input"] if "draw" in cell["metadata"].get("tags", []) else []
+    bounds = [0, *(i + 1 for i in pictures[:-1]), len(outputs)]
+    parts = []
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        shown = outputs[begin:end]
+        alt = [text for output in shown if (text := output.get("metadata", {}).get("image/png", {}).get("alt"))]
+        metadata = {"tags": tags if number == 0 else ["remove-input"]}
+        metadata |= {"mystnb": {"image": {"alt": alt[0]}}} if alt else {}
+        name = cell["id"] + (f"-{number}" if number else "")
+        parts.append(cell | {"id": name, "metadata": metadata, "outputs": [shorn(output) for output in shown]})
+        if number:
+            parts[-1]["source"] = ""
+    return parts
+
+
+def shorn(output: Cell) -> Cell:
+    """An output without the text of a picture, which readers get as its `alt`, and with links into the site."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return output | {"data": {"image/png": data["image/png"]}}
+    if "text/markdown" in data:
+        text = linked("".join(data["text/markdown"])).replace(".rst)", ".html)")
+        return output | {"data": {"text/markdown": text}}
+    return output
+
+
+def linked(text: str) -> str:
+    """Prose whose links to the library's code lead to its page in the reference, and to exercises to the file."""
+    text = text.replace("](../exercises/", "](path:../exercises/")
+    return re.sub(r"\]\(\.\./flowlib/(\w+)(?:/\w+)?(?:\.py|/)?\)", reference, text)
+
+
+def reference(link: re.Match[str]) -> str:
+    """The page of a file or folder of the library; the start of the reference for what has none."""
+    known = link[1] in api.MATHEMATICS or link[1] in api.FOLDERS
+    return f"](../api/{link[1] if known else 'index'}.rst)"
+
+
+def markdown(name: str, text: str) -> Cell:
+    """A cell of prose."""
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
+
+
+def end_of_page(name: str, paths: Sequence[str]) -> str:
+    """What stands below a lecture: its exercise, and where the names that it uses are explained."""
+    names = ", ".join(f"{{any}}`{path.rpartition('.')[2]} <{path}>`" for path in sorted(paths))
+    lines = [
+        "---",
+        f"**The exercise of this lecture:** {{download}}`{name}.ipynb <../exercises/{name}.ipynb>`; or, in a clone, "
+        f"`flowlib start {name[:2]}`. [How it is graded](../grading.md).",
+        "",
+        f"**In the reference:** {names}." if names else "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""Check a built site: python docs/sphinx/links.py site
+
+Every link inside it leads to a file, and to a place that is there; no page loads anything from elsewhere; every picture
+has a text for readers who cannot see it; and no page is heavier, with what it loads and as a server sends it (text
+packed by gzip), than 5 MB, or 20 MB to play with.
+"""
+
+import gzip
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+TEXT, PLAY = 5 * 10**6, 20 * 10**6
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and which places can be linked to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.places: set[str] = set()
+        self.silent: list[str] = []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.places |= {value for key in ("id", "name") if (value := found.get(key))}
+        if tag == "a" and (href := found.get("href")):
+            self.links.append(href)
+        elif tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload", "shortcut icon"):
+            self.loads.append(found.get("href") or "")
+        elif tag in ("script", "img", "iframe", "source") and (src := found.get("src")):
+            self.loads.append(src)
+            if tag == "img" and not found.get("alt") and not src.startswith("data:"):
+                self.silent.append(src)
+
+
+@cache
+def sent(path: Path) -> int:
+    """The bytes of a file as a server sends it."""
+    content = path.read_bytes()
+    return len(gzip.compress(content, 6) if path.suffix in (".html", ".js", ".css", ".svg") else content)
+
+
+def check(site: Path) -> list[str]:
+    """What is wrong, a line each."""
+    pages = {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
+    wrong = []
+    for path, page in pages.items():
+        name, weight = path.relative_to(site), sent(path)
+        for link in dict.fromkeys(page.links + page.loads):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if link in page.loads and parts.scheme != "data":
+                    wrong.append(f"{name} loads {link}")
+                continue
+            found = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not found.is_file():
+                wrong.append(f"{name} links to {link}, which is not there")
+            elif parts.fragment and found in pages and unquote(parts.fragment) not in pages[found].places:
+                wrong.append(f"{name} links to {link}, and there is no such place")
+            elif link in page.loads:
+                weight += sent(found)
+        if weight > (PLAY if "play" in name.parts else TEXT):
+            wrong.append(f"{name} weighs {weight / 10**6:.1f} MB with what it loads")
+        wrong += [f"{name} shows {source} without a text" for source in page.silent]
+    return wrong
+
+
+if __name__ == "__main__":
+    problems = check(Path(sys.argv[1]).resolve())
+    print("\n".join(problems) or "all links lead somewhere, nothing is loaded from elsewhere")
+    sys.exit(bool(problems))

@@ -1,0 +1,55 @@
+"""A flow as an ONNX graph: it computes what torch does, for any batch, and what cannot be exported is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowlib.cli import main
+from flowlib.recipes import change, find_recipe
+from flowlib.runs import export_onnx, graph, load_run, train
+
+TINY = {"steps": 2, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graphs")
+    for name in ("digits", "moons", "gan"):
+        small = {"channels": 8} if name == "gan" else {}
+        train(change(find_recipe(name), **TINY, **small, data="moons" if name == "moons" else "digits"), folder / name,
+              pictures=False, progress=False)  # fmt: skip
+    return folder
+
+
+def test_what_is_no_flow_with_labels_is_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(runs / "gan"), "--onnx", str(tmp_path / "gan.onnx")]) == 2
+    assert "a run of 'gan' cannot be exported" in capsys.readouterr().err
+    assert main(["export", str(runs / "digits"), "--onnx", str(tmp_path / "digits.pt")]) == 2
+    assert "--onnx must be a file that ends in .onnx" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["digits", "moons"])
+def test_the_graph_computes_what_the_network_does(runs: Path, tmp_path: Path, name: str) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra 'onnx'")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra 'onnx'")
+    run, path = load_run(runs / name, "cpu"), tmp_path / f"{name}.onnx"
+    assert export_onnx(run, path) <= graph.CLOSE
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x, t = torch.randn(7, *run.shape, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 0.9, 7)
+    y = torch.arange(7) % (run.field.null + 1)
+    (found,) = session.run(None, {"x": x.numpy(), "t": t.numpy(), "y": y.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), run.field.predict(x, t, y), rtol=0, atol=graph.CLOSE)
+    said = session.get_modelmeta().custom_metadata_map
+    assert said["predicts"] == run.field.predicts
+    assert json.loads(said["null"]) == run.field.null
+
+
+def test_a_graph_that_differs_is_refused(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason=f"{name} is not installed: the extra 'onnx'")
+    monkeypatch.setattr(graph, "CLOSE", -1.0)
+    with pytest.raises(ValueError, match="differs from torch by"):
+        export_onnx(load_run(runs / "moons", "cpu"), tmp_path / "moons.onnx")

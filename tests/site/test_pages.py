@@ -1,0 +1,174 @@
+"""The built site in a real browser, without any network: `make test-site`.
+
+Pages load from disk and from a server on this machine, say nothing on the console, and compute what Python computes.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowlib import ClassifierFreeGuidance, sample_ode
+
+SITE = Path(__file__).parents[2] / "site"
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the extra 'site'")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium is installed: its package of the system brings it"),
+    pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="the site is not built: make site"),
+]
+TEXTS = ["index", "install", "own", "choose", "zoo", "bugs", "glossary", "lectures/04_scores_and_sdes", "api/schedules"]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(SITE))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page, what it said on its console, and what it asked of the network beyond this machine."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.page = browser.new_page()
+        self.page.set_default_timeout(120_000)
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda line: self.said.append(line.text) if line.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.route("**/*", self._only_here)
+        self.page.goto(address)
+
+    def _only_here(self, route: Any) -> None:
+        here = route.request.url.startswith(("file:", "http://127.0.0.1", "data:", "blob:"))
+        if not here:
+            self.asked.append(route.request.url)
+        route.continue_() if here else route.abort()
+
+    def close(self) -> None:
+        self.page.close()
+        assert self.said == []
+        assert self.asked == []
+
+
+@pytest.fixture(params=["disk", "server"])
+def visit(request: pytest.FixtureRequest, browser: Any, served: str) -> Iterator[Any]:
+    opened: list[Visit] = []
+
+    def go(name: str) -> Any:
+        root = SITE.as_uri() if request.param == "disk" else served
+        opened.append(Visit(browser, f"{root}/{name}.html"))
+        return opened[-1].page
+
+    yield go
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_page_of_text_loads_and_its_formulas_are_set(visit: Any, name: str) -> None:
+    page = visit(name)
+    assert page.locator("h1").count() == 1
+    if page.locator(".math").count():
+        page.wait_for_selector("mjx-container svg")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def test_words_are_found(visit: Any) -> None:
+    page = visit("search")
+    page.goto(page.url + "?q=heun")
+    page.wait_for_selector("#search-results li a")
+
+
+def test_a_phone_needs_no_sideways_scrolling(browser: Any) -> None:
+    for name in ("index", "choose", "play/plane", "lectures/04_scores_and_sdes", "zoo"):
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(f"{SITE.as_uri()}/{name}.html")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 391, name
+        page.close()
+
+
+def test_the_plane_samples_and_a_slider_changes_the_samples(visit: Any) -> None:
+    page = visit("play/plane")
+    before = page.evaluate("plane.result().ends")
+    assert len(before) == 300
+    page.locator("#control-steps").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("plane.result().calls === 34")  # 17 steps of Heun's method
+    assert page.evaluate("plane.result().ends") != before
+    assert "Evaluations a sample: 34" in page.locator(".play-numbers").text_content()
+
+
+def test_a_gaussian_is_moved_by_the_keyboard(visit: Any) -> None:
+    page = visit("play/plane")
+    before = page.evaluate("plane.state.means[0]")
+    page.locator(".play-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    after = page.evaluate("plane.state.means[0]")
+    assert after[0] == pytest.approx(before[0] + 0.1)
+
+
+def test_the_plane_shows_what_the_lectures_claim(visit: Any) -> None:
+    page = visit("play/plane")
+
+    def at(name: str, **changes: object) -> dict[str, Any]:
+        page.get_by_role("button", name=name).click()
+        page.evaluate(f"plane.renew({json.dumps(changes)})")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return page.evaluate("plane.result()")
+
+    coarse, fine = (at("01 steps", steps=steps)["apart"] for steps in (20, 40))
+    assert 1.7 < coarse / fine < 2.4
+    coarse, fine = (at("01 steps", method="heun", steps=steps)["apart"] for steps in (20, 40))
+    assert coarse / fine > 3
+    assert at("03 straight")["apart"] < 1e-9
+    assert at("04 constant g", steps=200)["distance"] > 10 * at("04 constant g", steps=50)["distance"] > 10
+    guided = at("05 guidance")
+    assert guided["distance"] > 3 * guided["floor"]
+    plain = at("05 guidance", w=1)
+    assert plain["distance"] < 2 * plain["floor"]
+
+
+def test_digits_are_pythons_from_the_same_noise_and_follow_the_label(visit: Any) -> None:
+    from flowlib.runs import load_pretrained
+
+    page = visit("play/digits")
+    page.evaluate("digits.ready")
+    field = load_pretrained("digits", "cpu").field
+    noise = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 3, 3, 10])
+    for method in ("euler", "heun"):
+        options = json.dumps({"w": 2.0, "steps": 6, "method": method})
+        given = f"digits.follow(Float32Array.from({noise.flatten().tolist()}), {y.tolist()}, {options})"
+        found = page.evaluate(f"{given}.then(way => Array.from(way.at(-1)))")
+        expected = sample_ode(ClassifierFreeGuidance(field, 2.0), noise, y, steps=6, method=method)
+        torch.testing.assert_close(torch.tensor(found).view_as(expected), expected, rtol=0, atol=1e-3)
+    before = page.evaluate("Array.from(digits.states().at(-1))")
+    page.locator("#control-label").select_option("3")
+    page.wait_for_function("before => digits.states().at(-1).some((v, i) => v !== before[i])", arg=before)
