@@ -42,7 +42,7 @@ from flowlib.nets.mask_decoder import MaskDecoder
 from flowlib.nets.prompts import FourierFeatures, PromptEncoder
 from flowlib.nets.two_way import TwoWayBlock
 from flowlib.plotting import format_table, picture_grid, png_of
-from flowlib.plotting.style import ACCENT, BLUE, GREY, INK, SKY
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK
 from flowlib.runs import load_pretrained
 from flowlib.systems.automatic_masks import automatic_masks, stability_score, suppress
 from flowlib.systems.clicks import error_click, pick_pixel
@@ -52,7 +52,7 @@ from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.mae import hidden_error
 from flowlib.systems.mask_losses import dice_loss, focal_loss, iou_of, mask_loss
 from flowlib.systems.prompting import Chances, called, converse, crops_of, first_prompt
-from flowlib.systems.regions import KINDS, boxes_around, convex_hull, drawn_targets, regions_of
+from flowlib.systems.regions import boxes_around, convex_hull, drawn_targets, regions_of
 from flowlib.systems.sam_report import milliseconds
 
 torch.set_grad_enabled(False)  # turned on where something is descended
@@ -81,7 +81,7 @@ def crossed(image: Tensor, x: int, y: int) -> Tensor:
 
 def gallery(rows: Sequence[Sequence[Tensor]], titles: Sequence[str], side: float = 1.35) -> None:
     """Draw rows of images (3, H, W) below titles; rows may be shorter than the list of titles."""
-    figure, axes = plt.subplots(len(rows), len(titles), squeeze=False, layout="constrained",
+    _, axes = plt.subplots(len(rows), len(titles), squeeze=False, layout="constrained",
                                 figsize=(side * len(titles), side * len(rows) + 0.25))  # fmt: skip
     for ax in axes.flat:
         ax.set_axis_off()
@@ -106,8 +106,8 @@ def gallery(rows: Sequence[Sequence[Tensor]], titles: Sequence[str], side: float
 # computed from a scene, so the truth is exact.
 
 # %%
-# alt: Three rows, in each a scene of two coloured digits with a black and white cross on one of them, and three parts of
-#   it cut out: the stroke, the filled hull around it, and the hull around both digits.
+# alt: Three rows, in each a scene of two coloured digits with one pixel marked, and three parts of it cut out: the
+#   stroke of the digit that was clicked, the filled hull around it, and the hull around both digits.
 show_source(regions_of)
 both = regions.valid.all(1)  # two digits that can be seen
 stroke, hull, pair = regions.masks[both][:, 0], regions.masks[both][:, 2], regions.masks[both][:, 4]
@@ -123,7 +123,10 @@ assert int(meant.min()) >= 3
 print(f"a click on a stroke lies in {float(meant.double().mean()):.2f} regions on average")
 large = (hull & ~stroke).sum((1, 2)).argsort(descending=True)[:3].tolist()  # scenes in which the hull is much more
 rows = [
-    [crossed(images[both][i], int(column[i]), int(row[i])), *(cut_out(images[both][i], m[i]) for m in (stroke, hull, pair))]
+    [
+        crossed(images[both][i], int(column[i]), int(row[i])),
+        *(cut_out(images[both][i], m[i]) for m in (stroke, hull, pair)),
+    ]
     for i in large
 ]
 gallery(rows, ["click", "stroke", "hull", "pair"])
@@ -145,15 +148,15 @@ gallery(rows, ["click", "stroke", "hull", "pair"])
 # Each pixel has the right answer to *its own* question, and together they answer none. Cut off at $\frac12$, (1) is a
 # **majority vote** of pixels. When is that one of the masks? If they are nested, $m_1 \subset m_2 \subset \dots$, then
 # $q$ falls from one to the next, and those pixels with $q_i > \frac12$ are exactly one mask of the chain, its median:
-# valid, and always the same size of answer. If they are not nested, it may be none. Take a pixel where the hulls of both
-# digits overlap, and let "this hull", "that hull" and "the pair" be equally probable. Pixels in both hulls have $q =
-# 1$, those in one of them $\frac23$, the rest of the pair's hull $\frac13$. What is cut off is the *union of two hulls*,
-# with a dent between them, and nobody has ever asked for that.
+# valid, and always the same size of answer. If they are not nested, it may be none. Take a pixel where the hulls of
+# both digits overlap, and let "this hull", "that hull" and "the pair" be equally probable. Pixels in both hulls have $q
+# = 1$, those in one of them $\frac23$, the rest of the pair's hull $\frac13$. What is cut off is the *union of two
+# hulls*, with a dent between them, and nobody has ever asked for that.
 
 # %%
 # alt: Six pictures of one scene with two digits that overlap: the scene; cut out of it the first hull, the second, and
-#   the pair's; the probability of each pixel as shades of grey, dark in the middle and paler outside; and the majority,
-#   a region with two dents that is none of the three.
+#   the pair's; the probability of each pixel, black in two pixels, dark in both hulls, paler in the rest of the pair's;
+#   and the majority, a region with dents that is none of the three.
 masks_of = regions.masks[:, 2:]  # both hulls and the pair's, (COUNT, 3, 16, 16)
 union = masks_of[:, 0] | masks_of[:, 1]
 crossing = (masks_of[:, 0] & masks_of[:, 1]).any(2).any(1) & regions.valid.all(1)
@@ -233,15 +236,16 @@ gallery([pictures], ["scene", "one hull", "the other", "the pair's", "probabilit
 # e^{-L_{k'}}$. $\blacksquare$
 #
 # Responsibilities and a step with them are the EM algorithm; with 0 and 1 it is **hard EM**, as K-means is to a mixture
-# of Gaussians. A mask's cross-entropy is a sum of hundreds of pixels, so that losses differ by many nats, responsibilities
-# are 0 or 1 in any case, and $\log 3 = 1.1$ nats are nothing. (SAM's own loss is no log-likelihood, but the argument
-# that the minimum trains one answer at a time is the same.)
+# of Gaussians. A mask's cross-entropy is a sum of hundreds of pixels, so that losses differ by many nats,
+# responsibilities are 0 or 1 in any case, and $\log 3 = 1.1$ nats are nothing. (SAM's own loss is no log-likelihood,
+# but the argument that the minimum trains one answer at a time is the same.)
 #
 # **What can go wrong.** A mask that is not the best for any truth gets a gradient of *zero*, and so stays where it is:
 # a **dead** mask. One that is a little ahead at the start wins every truth, becomes the mush of proposition 1, is then
 # better than the others by still more, and nothing ever changes. The system here has a setting against it: over the
 # first `shared` of the training the *mean* of all losses gives way to the smallest one. So all masks first learn what
-# masks are, and part from there. (The paper goes without; with a billion masks and large batches, starts are forgiving.)
+# masks are, and part from there. (The paper goes without; with a billion masks and large batches, starts are
+# forgiving.)
 #
 # Below, the three truths from above, and three masks that are logits without a network. As in a training, each step is
 # told one of the truths. Either all masks are alike at the start, up to noise, or masks 2 and 3 begin behind.
@@ -433,7 +437,9 @@ wrong = {name: float(hidden_error(guess, patches, keep)) for name, guess in gues
 print(format_table([{"filled in by": name, "error of hidden pixels": f"{error:.3f}"} for name, error in wrong.items()]))
 other = x.clone()
 gone = torch.ones(len(x), 16).scatter(1, keep, 0)
-other = unpatchify(torch.where(gone[..., None] > 0, torch.randn(patches.shape, generator=seeded(4)), patches), 4, 16, 16)
+other = unpatchify(
+    torch.where(gone[..., None] > 0, torch.randn(patches.shape, generator=seeded(4)), patches), 4, 16, 16
+)
 assert torch.allclose(mae(other, keep), filled, atol=1e-5)  # what is hidden is not seen
 everything = torch.arange(16).expand(len(x), 16)
 cost = []
@@ -466,8 +472,8 @@ picture_grid(shown, columns=10, rows=["image", "seen", "linear", "network"])
 # 2020): frequencies $b_1 \dots b_m$ are drawn once from $\mathcal N(0, \sigma^2 I)$, and a point $c$ becomes
 # $$\varphi(c) = \big(\sin 2\pi b_j^\top c,\; \cos 2\pi b_j^\top c\big)_{j = 1 \dots m} .$$
 #
-# > **Proposition 4.** $\frac1m \varphi(c)^\top \varphi(c')$ is an unbiased estimate of $$k(c - c') = \mathbb E \cos 2\pi
-# > b^\top (c - c') = e^{-2 \pi^2 \sigma^2 \lVert c - c' \rVert^2} \tag{5}$$ with variance $\frac1m \big(\frac{1 +
+# > **Proposition 4.** $\frac1m \varphi(c)^\top \varphi(c')$ is an unbiased estimate of $$k(c - c') = \mathbb E \cos
+# > 2\pi b^\top (c - c') = e^{-2 \pi^2 \sigma^2 \lVert c - c' \rVert^2} \tag{5}$$ with variance $\frac1m \big(\frac{1 +
 # > k^4}{2} - k^2\big) \le \frac{1}{2m}$.
 #
 # **Proof.** $\sin\alpha \sin\beta + \cos\alpha \cos\beta = \cos(\alpha - \beta)$, so that the product is the mean of
@@ -477,9 +483,9 @@ picture_grid(shown, columns=10, rows=["image", "seen", "linear", "network"])
 # k(d)^4$. $\blacksquare$
 #
 # So the products that attention computes see a Gaussian bump around the place, as wide as $\frac{1}{2 \pi \sigma}$.
-# And a shift is linear: $\varphi(c + d) = R_d\, \varphi(c)$, where $R_d$ turns each pair by the angle $2\pi b_j^\top d$.
-# One matrix in a layer can mean "a little to the right of", wherever that is. Both points and the cells of the image
-# embedding get these features, so that a point can find its cell.
+# And a shift is linear: $\varphi(c + d) = R_d\, \varphi(c)$, where $R_d$ turns each pair by the angle $2\pi b_j^\top
+# d$. One matrix in a layer can mean "a little to the right of", wherever that is. Both points and the cells of the
+# image embedding get these features, so that a point can find its cell.
 
 # %%
 show_source(FourierFeatures)
@@ -573,16 +579,16 @@ show_source(TwoWayBlock.forward, MaskDecoder.forward)
 # **Focal loss** (Lin et al. 2017) is $-\alpha_T (1 - p_T)^\gamma \log p_T$, with $p_T$ the probability of what is true,
 # $\alpha_T = \alpha$ inside and $1 - \alpha$ outside. Its derivative by the logit of the truth is $\alpha_T (1 -
 # p_T)^\gamma \big(\gamma\, p_T \log p_T - (1 - p_T)\big)$. For $p_T \to 1$ that vanishes like $(1 - p_T)^{\gamma +
-# 1}$, and not like $1 - p_T$: **a background that is known already is silent.** At the start, when nothing is known, the
-# share is no larger than with cross-entropy; with $\alpha = \frac14$ even smaller.
+# 1}$, and not like $1 - p_T$: **a background that is known already is silent.** At the start, when nothing is known,
+# the share is no larger than with cross-entropy; with $\alpha = \frac14$ even smaller.
 #
 # **Dice** (after Milletari et al. 2016) is $1 - \frac{2 I}{S}$ with $I = \sum_i p_i T_i$ and $S = \sum_i p_i + \sum_i
 # T_i$:
 # $$\frac{\partial}{\partial p_i} = \frac2S \Big(\frac IS - T_i\Big), \qquad \frac{\partial}{\partial \ell_i} = p_i (1 -
 # p_i)\, \frac2S \Big(\frac IS - T_i\Big) . \tag{6}$$
 #
-# > **Proposition 5.** Where all $p_i = p$, the object's share of the gradient of dice is $$\frac12 + \frac{a}{2 \big(a +
-# > 2 (N - a) p\big)} > \frac12, \tag{7}$$ however small the object is.
+# > **Proposition 5.** Where all $p_i = p$, the object's share of the gradient of dice is $$\frac12 + \frac{a}{2 \big(a
+# > + 2 (N - a) p\big)} > \frac12, \tag{7}$$ however small the object is.
 #
 # **Proof.** $I = a p$, $S = N p + a$. By (6) the object's share is $\frac{a (S - I)}{a (S - I) + (N - a) I} = \frac{S -
 # I}{S - I + (N - a) p}$, and $S - I = (N - a) p + a$. $\blacksquare$
@@ -648,7 +654,14 @@ print(format_table([
     for known in (0.5, 0.2, 0.05, 0.01)
 ]))  # fmt: skip
 late = shares_of(0.5, 20, 0.01)
-assert late["focal"] > 0.99 > late["cross-entropy"] > 0.5 > shares_of(0.5, 20)["cross-entropy"] > shares_of(0.5, 20)["focal"]
+assert (
+    late["focal"]
+    > 0.99
+    > late["cross-entropy"]
+    > 0.5
+    > shares_of(0.5, 20)["cross-entropy"]
+    > shares_of(0.5, 20)["focal"]
+)
 
 grid = torch.linspace(0.001, 0.999, 999).double()
 
@@ -675,7 +688,9 @@ inter, sizes = torch.tensor([3.0, 10.0, 20.0]), torch.tensor([30.0, 40.0, 41.0])
 iou = inter / (sizes - inter)
 assert torch.allclose(2 * inter / sizes, 2 * iou / (1 + iou))
 hard = 40 * (2 * stroke[:5].double() - 1), hull[:5].double()
-assert torch.allclose(1 - dice_loss(*hard), 2 * iou_of(stroke[:5], hull[:5]) / (1 + iou_of(stroke[:5], hull[:5])).double())
+assert torch.allclose(
+    1 - dice_loss(*hard), 2 * iou_of(stroke[:5], hull[:5]) / (1 + iou_of(stroke[:5], hull[:5])).double()
+)
 
 # %% tags=["draw"]
 # alt: Left, the object's share of the gradient against its share of the pixels: dice begins at one half and rises;
@@ -694,7 +709,7 @@ left.set(xlabel="object's share of the pixels", ylabel="its share of the gradien
 left.legend()
 right_ax.axvline(0.65, color=GREY, linestyle="--")
 right_ax.text(0.66, 3.7, "q = 0.65", color=GREY)
-right_ax.set(xlabel="p", ylabel="expected loss, 0 at its least, 1 at p = 1/2", ylim=(0, 4), title="one pixel in doubt")
+right_ax.set(xlabel="p", ylabel="expected loss, scaled", ylim=(0, 4), title="one pixel in doubt")
 right_ax.legend(loc="lower left", bbox_to_anchor=(0, 0.55))
 plt.show()
 
@@ -721,8 +736,8 @@ plt.show()
 # drawn from the *region of error*, where the mask that is rated highest differs from the truth; where something is
 # missing the click says "here", where there is too much it says "not here". The mask goes back in as logits with it.
 # From the second round on things are clear, so that a *single* mask answers, from a token of its own. Two more rounds
-# have no new click: the network shall also gain from its own mask alone. The paper has eight clicks; here there are two.
-# The image is embedded once for all rounds.
+# have no new click: the network shall also gain from its own mask alone. The paper has eight clicks; here there are
+# two. The image is embedded once for all rounds.
 
 # %%
 show_source(error_click, converse, mask_loss)
@@ -780,8 +795,10 @@ for mask, (x0, y0, x1, y1) in zip(filled_box, boxes.tolist(), strict=True):
 print(format_table(table))
 print(f"everything as the mask: IoU {percent(float(nothing.mean()))}; "
       f"the whole of the true box: {percent(float(iou_of(filled_box, truth).mean()))}")  # fmt: skip
-others = iou_of(list(converse(sam, seen_by.roll(1, 0), truth, first_prompt("point", truth, lots), lots, ()))[0][0] > 0,
-                truth[:, None]).amax(1)  # fmt: skip
+elsewhere, _ = next(
+    converse(sam, seen_by.roll(1, 0), truth, first_prompt("point", truth, lots), lots, ())
+)  # the first round
+others = iou_of(elsewhere > 0, truth[:, None]).amax(1)
 print(f"the same clicks on another image: best of three {percent(float(others.mean()))}")
 if not fast:
     best = {kind: float(true.amax(1).mean()) for kind, (true, _) in rated.items()}
@@ -851,7 +868,9 @@ total = float((score - true).square().mean())
 around = float(true.var(correction=0))
 print(f"squared error {total:.4f} = miscalibration {off:.4f} + spread in the bins {inner:.4f} (and what bins blur); "
       f"always the mean: {around:.4f}")  # fmt: skip
-mixed = torch.tensor([float(true[torch.randperm(len(true), generator=seeded(10))][part].mean()) for part in order.chunk(10)])
+mixed = torch.tensor(
+    [float(true[torch.randperm(len(true), generator=seeded(10))][part].mean()) for part in order.chunk(10)]
+)
 assert abs(off + inner - total) < 0.25 * total  # (8), up to the width of the bins
 strangers = float((means[:, 0] - mixed).square().mean())
 print(f"control: against the IoU of other masks {strangers:.4f}")
@@ -884,7 +903,9 @@ one = sam.embed(images[:1])
 asked = torch.tensor([[[3.0, 4.0]], [[9.0, 9.0]], [[12.0, 5.0]]])
 foreground = torch.ones(3, 1, dtype=torch.long)
 together = sam.masks(one, asked, foreground)[0]
-assert all(torch.allclose(together[i], sam.masks(one, asked[i : i + 1], foreground[:1])[0][0], atol=1e-4) for i in range(3))
+assert all(
+    torch.allclose(together[i], sam.masks(one, asked[i : i + 1], foreground[:1])[0][0], atol=1e-4) for i in range(3)
+)
 assert torch.allclose(together, sam(images[:1].expand(3, -1, -1, -1), asked, foreground)[0], atol=1e-4)
 line, marks = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), torch.tensor([[1, 0]])
 swapped = sam.masks(one, line.flip(1), marks.flip(1))[0]
@@ -1043,8 +1064,8 @@ rows = [[images[i], *(cut_out(images[i], mask) for mask in found_in[i].masks)] f
 gallery(rows, ["scene", *(f"found {k + 1}" for k in range(shown))])
 
 # %% [markdown]
-# The small network finds large parts of what there is, and misses others: its limits had to be lowered to 0.6, where the
-# paper has 0.88 and 0.95. A pair of digits is not found by itself where its mask is never rated high enough.
+# The small network finds large parts of what there is, and misses others: its limits had to be lowered to 0.6, where
+# the paper has 0.88 and 0.95. A pair of digits is not found by itself where its mask is never rated high enough.
 #
 # ### Who draws a billion masks?
 #
@@ -1069,7 +1090,7 @@ print(format_table([
      "IoU of what is proposed": "" if math.isnan(one.iou) else f"{one.iou:.2f}"}
     for name, one in (("by hand", drawn_by_hand), ("assisted", assisted), ("automatic", automatic))
 ]))  # fmt: skip
-assert drawn_by_hand.by_person == 1 and automatic.by_person == 0
+assert (drawn_by_hand.by_person, automatic.by_person) == (1, 0)
 covered = [bool((iou_of(t[None], f) >= 0.5).any()) for m, v, f in
            zip(*regions, (one.masks[:12] for one in found_in), strict=False) for t in m[v]]  # fmt: skip
 assert assisted.drawn == len(covered) - sum(covered)  # a person draws what no mask covers
@@ -1093,7 +1114,9 @@ inpainter = load_pretrained("scenes-inpainter")
 MADE = 12 if fast else 60
 edits = edits_of(Scenes(split="test"), MADE)
 clickable = regions.valid[:MADE, 0]
-target = torch.where(clickable[:, None, None], regions.masks[:MADE, 2], edits.known[:, 0] == 0)  # the first digit's hull
+target = torch.where(
+    clickable[:, None, None], regions.masks[:MADE, 2], edits.known[:, 0] == 0
+)  # the first digit's hull
 lots = chances(MADE, 3)
 mask = list(converse(sam, embedding[:MADE], target, first_prompt("box", target, lots), lots, ()))[-1][0][:, 0] > 0
 hole = F.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)
@@ -1104,17 +1127,26 @@ painted = inpainter.sample(guide, scale=2.0, steps=4 if fast else 10, method="dd
 assert torch.equal(painted * known, edits.images * known)  # outside of the hole nothing has moved
 print(f"IoU of the mask with the hull: {float(iou_of(mask, target).mean()):.2f}")
 told = {name: score_captions(x, edits.texts) for name, x in (("before", edits.images), ("after", painted))}
-print(format_table([{"pictures": n} | {k: percent(row[k]) for k in ("digit", "colour", "all")} for n, row in told.items()]))
+print(
+    format_table(
+        [{"pictures": n} | {k: percent(row[k]) for k in ("digit", "colour", "all")} for n, row in told.items()]
+    )
+)
 if not fast:
     assert told["after"]["all"] > 0.8 > 0.1 > max(told["before"]["digit"], told["before"]["colour"])
 checks = CHECKS.expand_as(edits.images)
-strip = [edits.images[:10], cut_out(edits.images, mask)[:10], torch.where(hole > 0, checks, edits.images)[:10], painted[:10]]
+strip = [
+    edits.images[:10],
+    cut_out(edits.images, mask)[:10],
+    torch.where(hole > 0, checks, edits.images)[:10],
+    painted[:10],
+]
 picture_grid(torch.cat(strip), columns=10, rows=["scene", "mask", "hole", "edited"])
 
 # %% [markdown]
-# The small network's masks are rough, but a hole may be rough: a pixel more on each side hides what they miss. The judge
-# reads the new digit in its new colour in nearly all pictures, and all pixels outside of the hole are what they were.
-# Neither system was trained for the other. The mask is the interface.
+# The small network's masks are rough, but a hole may be rough: a pixel more on each side hides what they miss. The
+# judge reads the new digit in its new colour in nearly all pictures, and all pixels outside of the hole are what they
+# were. Neither system was trained for the other. The mask is the interface.
 #
 # ## 10. Watch it
 #
@@ -1131,7 +1163,6 @@ if not fast:
         best = lines[shown, rating.argmax(1)] > 0
         figure, axes = plt.subplots(3, 8, figsize=(8, 3.4), dpi=80, layout="constrained")
         for i in range(8):
-            wrong_here = (best[i] != truth[i]).float()
             scene = images[row_of[i]]
             for ax, picture in zip(axes[:, i], (scene, cut_out(scene, best[i]), cut_out(scene, truth[i])), strict=True):
                 ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
@@ -1147,11 +1178,13 @@ if not fast:
     frames[0].save("images/17_clicks.gif", save_all=True, append_images=frames[1:], loop=0,
                    duration=[900] * (len(frames) - 1) + [2500])  # fmt: skip
     thumbnail, axes = plt.subplots(2, 4, figsize=(6.4, 4), layout="constrained")
-    for i, ax in enumerate(axes.flat):
-        scene = images[row_of[i // 2]]
-        picture = scene if i % 2 == 0 else cut_out(scene, truth[i // 2])
-        ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
-        ax.set_axis_off()
+    for line, i in zip(axes, large, strict=False):
+        marked = crossed(images[both][i], int(click[i, 0]), int(click[i, 1]))
+        for ax, picture in zip(
+            line, (marked, *(cut_out(images[both][i], m[i]) for m in (stroke, hull, pair))), strict=True
+        ):
+            ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy())
+            ax.set_axis_off()
     thumbnail.savefig("images/17.png", dpi=50)
     plt.close(thumbnail)
 print(f"{time.perf_counter() - begun:.0f} s from the first cell")
@@ -1208,8 +1241,8 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # | | and if an image is a sentence? | 14 (DALL·E) |
 # | control | how is a picture asked what is in it? | 17 (SAM) |
 #
-# One idea has come back in nearly all of them: **a squared error is smallest at a conditional mean.** It is the velocity
-# of a flow, the score, the prediction of a denoiser, the filling of a masked autoencoder, and the score of a mask. And
-# where a mean is not what one wants, as between three meanings of a click or among the digits that a caption may ask
-# for, there are two ways out, and both are in this course: say *which* (a guide, a token, one of three masks), or
-# *draw* (a flow, a chain, a transformer) instead of predicting.
+# One idea has come back in nearly all of them: **a squared error is smallest at a conditional mean.** It is the
+# velocity of a flow, the score, the prediction of a denoiser, the filling of a masked autoencoder, and the score of a
+# mask. And where a mean is not what one wants, as between three meanings of a click or among the digits that a caption
+# may ask for, there are two ways out, and both are in this course: say *which* (a guide, a token, one of three masks),
+# or *draw* (a flow, a chain, a transformer) instead of predicting.

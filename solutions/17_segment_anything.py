@@ -101,7 +101,7 @@ def seen(batch: int, patches: int, hidden: float, kept: int, seed: int = 0) -> T
         out = seen_patches(batch, patches, hidden, seeded(seed))
     assert torch.equal(before, torch.random.get_rng_state()), "all randomness must come from the generator"
     assert isinstance(out, Tensor), f"the patches must be a tensor, got {type(out).__name__}: is something returned?"
-    assert not out.is_floating_point() and out.dtype != torch.bool, f"patches are integers, got {out.dtype}"
+    assert out.dtype in (torch.int16, torch.int32, torch.int64), f"patches are integers, got {out.dtype}"
     assert out.ndim == 2, f"expected (batch, K), got a tensor of shape {tuple(out.shape)}"
     assert out.shape != (batch, patches - kept) or 2 * kept == patches, "these are as many as the hidden patches"
     return out
@@ -109,7 +109,7 @@ def seen(batch: int, patches: int, hidden: float, kept: int, seed: int = 0) -> T
 
 out = seen(4000, 16, 0.75, 4)
 assert out.shape == (4000, 4), f"of 16 patches 12 are hidden and 4 seen, got shape {tuple(out.shape)}"
-assert int(out.min()) >= 0 and int(out.max()) < 16, "patches have the numbers 0 ... patches - 1"
+assert ((out >= 0) & (out < 16)).all(), "patches have the numbers 0 ... patches - 1"
 assert not (out.sort(dim=1).values.diff(dim=1) == 0).any(), "a patch comes twice: draw without putting back"
 assert (out.diff(dim=1) > 0).all(), "the patches are not in ascending order"
 assert not (out == out[:1]).all(), "all images have the same subset: each needs one of its own"
@@ -173,7 +173,9 @@ def waves_of(points: Tensor = points, height: int = 4, width: int = 8) -> Tensor
     return is_tensor(out, (*points.shape[:-1], 10), "the features")
 
 
-def angles(shift: float = 0.5, sides: tuple[int, int] = (8, 4), stretch: bool = True, turns: float = 2 * math.pi) -> Tensor:
+def angles(
+    shift: float = 0.5, sides: tuple[int, int] = (8, 4), stretch: bool = True, turns: float = 2 * math.pi
+) -> Tensor:
     """Angles as they are, or with one thing changed."""
     place = (points + shift) / torch.tensor(sides).double()
     return turns * ((2 * place - 1 if stretch else place) @ frequencies)
@@ -198,7 +200,9 @@ for wrong, says in (
      "x and y are exchanged"),
 ):  # fmt: skip
     assert not near(out, wrong), says
-assert near(out, both(right)), "expected sin and cos of 2 pi (2 c - 1) @ frequencies with c = (points + 0.5) / (width, height)"
+assert near(out, both(right)), (
+    "expected sin and cos of 2 pi (2 c - 1) @ frequencies with c = (points + 0.5) / (width, height)"
+)
 assert near(waves_of(points[0, 0]), both(right)[0, 0]), "right for many points and wrong for one"
 ### BEGIN HIDDEN TESTS
 tall = waves_of(points[:, :1], 10, 3)
@@ -250,7 +254,8 @@ def dice_of(logits: Tensor = logits, truth: Tensor = truth, smooth: float = 1.0)
     """The answer: losses (B,) and gradients (B, H, W)."""
     with untouched(logits=logits, truth=truth), unaided(dice_loss, torch.autograd.grad, Tensor.backward):
         back = dice(logits, truth, smooth)
-    assert isinstance(back, tuple) and len(back) == 2, "return two tensors: the losses and the gradients"
+    assert isinstance(back, tuple), "return two tensors: the losses and the gradients"
+    assert len(back) == 2, f"return the losses and the gradients, got {len(back)}"
     shape = tuple(logits.shape)
     return is_tensor(back[0], shape[:1], "the losses, one a mask,"), is_tensor(back[1], shape, "the gradients")
 
@@ -339,7 +344,9 @@ for _ in range(60):
     shares.append((float(loss), float((slope.abs() * object_of).sum() / slope.abs().sum())))
     start = start - 60 * slope
 figure, axes = plt.subplots(figsize=(5.6, 3), layout="constrained")
-for values, name, colour in zip(zip(*shares, strict=True), ("loss", "object's share of the gradient"), (INK, ACCENT), strict=True):
+for values, name, colour in zip(
+    zip(*shares, strict=True), ("loss", "object's share of the gradient"), (INK, ACCENT), strict=True
+):
     axes.plot(values, color=colour, label=name)
 axes.set(xlabel="step of descent, by your gradient", ylim=(0, 1), title="An object of 9 in 256 pixels")
 axes.legend()
@@ -419,8 +426,8 @@ for wrong, says in (
     (each.min(0).values.mean() + error, "the minimum over the batch: it goes over the masks, dimension 1"),
     (least.sum() + error, "a sum over the batch: its mean is asked for"),
     (each.max(1).values.mean() + error, "that is the worst mask"),
-    (each.gather(1, iou.argmax(1, keepdim=True)).mean() + error, "the mask with the best IoU: the smallest loss decides"),
-    (each.gather(1, rating.argmax(1, keepdim=True)).mean() + error, "the mask that is rated highest: the smallest loss decides"),
+    (each.gather(1, iou.argmax(1, keepdim=True)).mean() + error, "the best by IoU: the smallest loss decides"),
+    (each.gather(1, rating.argmax(1, keepdim=True)).mean() + error, "the best by rating: the smallest loss decides"),
     (least.mean(), "the error of the ratings is missing"),
     (least.mean() + (rating - iou).abs().mean(), "the error of the ratings is squared"),
     (least.mean() + (rating - iou).square().sum(), "the squared error is a mean over samples and masks"),
@@ -431,7 +438,9 @@ for wrong, says in (
     (least.mean() + (rating - blurred).square().mean(), "the IoU is that of masks, not of probabilities"),
 ):  # fmt: skip
     assert abs(out - float(wrong)) > 1e-9, says
-assert abs(out - float(least.mean() + error)) < 1e-6, "the mean of the smallest losses plus the mean squared error of ratings"
+assert abs(out - float(least.mean() + error)) < 1e-6, (
+    "the mean of the smallest losses plus the mean squared error of ratings"
+)
 for shared in (0.25, 1.0):
     found = float(loss_of(shared))
     assert abs(found - float((1 - shared) * each.mean() + shared * least.mean() + error)) > 1e-9, (
@@ -458,7 +467,8 @@ assert near(slopes[1], 2 * (rating - iou) / 12, 1e-6), "each rating's gradient i
 #
 # 2. `each.min(dim=1).values.mean()` is the first. Masks are `logits > 0`, of shape (B, K, H, W); `truth[:, None]` fits.
 #
-# 3. `both = (mask & wanted).sum((2, 3))`, `either` with `|`; `torch.where(either > 0, both / either.clamp(min=1), 1.0)`.
+# 3. `both = (mask & wanted).sum((2, 3))`, `either` with `|`; `torch.where(either > 0, both / either.clamp(min=1),
+#    1.0)`.
 
 # %% [markdown]
 # ## 17.5 The next click (1 point, 15 minutes, medium)
@@ -507,11 +517,14 @@ made[4, :2, 2] = True
 luck = torch.tensor([0.6, 0.4, 0.9, 0.3, 0.1])
 
 
-def clicks_of(luck: Tensor = luck, truth: Tensor = wanted, predicted: Tensor = made) -> tuple[list[list[int]], list[int]]:
+def clicks_of(
+    luck: Tensor = luck, truth: Tensor = wanted, predicted: Tensor = made
+) -> tuple[list[list[int]], list[int]]:
     """The answer as lists."""
     with untouched(truth=truth, predicted=predicted, chance=luck), unaided(error_click, pick_pixel):
         back = next_click(truth, predicted, luck)
-    assert isinstance(back, tuple) and len(back) == 2, "return two tensors: the points and the labels"
+    assert isinstance(back, tuple), "return two tensors: the points and the labels"
+    assert len(back) == 2, f"return the points and the labels, got {len(back)}"
     points = is_tensor(back[0], (len(truth), 2), "the points")
     labels = is_tensor(back[1], (len(truth),), "the labels")
     return [[round(float(v)) for v in point] for point in points], [round(float(label)) for label in labels]
@@ -606,7 +619,9 @@ for wrong, says in (
     assert not near(out[some], wrong[some], 1e-6), says
 assert float(out[1, 2]) == 0, "an empty mask has stability 0"
 assert near(out[some], right[some], 1e-6), "expected the area above offset over the area above -offset"
-assert near(stability_of(0.3)[some], (areas(0.3) / areas(-0.3))[some], 1e-6), "wrong for another offset: use it as it comes"
+assert near(stability_of(0.3)[some], (areas(0.3) / areas(-0.3))[some], 1e-6), (
+    "wrong for another offset: use it as it comes"
+)
 assert near(stability_of(1.0, logits[0, 0]), right[0, 0], 1e-6), "right for a batch and wrong for a single mask"
 ### BEGIN HIDDEN TESTS
 assert float(stability_of(1.0, torch.full((1, 2, 2), 5.0))[0]) == 1, "a mask that is certain has stability 1"
@@ -713,11 +728,15 @@ assert kept_of(apart, torch.tensor([0.1, 0.2]), 0.0) == [1, 0], "masks that do n
 # %% tags=["demo"]
 centres, radii = 16 * torch.rand(80, 2, generator=seeded(11)), 2 + 2 * torch.rand(80, generator=seeded(12))
 y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
-disks = (x - centres[:, 0, None, None]).square() + (y - centres[:, 1, None, None]).square() < radii[:, None, None].square()
+disks = (x - centres[:, 0, None, None]).square() + (y - centres[:, 1, None, None]).square() < radii[
+    :, None, None
+].square()
 limits = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 figure, axes = plt.subplots(figsize=(5.6, 3), layout="constrained")
 axes.plot(limits, [len(once(disks, radii, most)) for most in limits], "o-", color=BLUE)
-axes.set(xlabel="largest IoU of two that are kept", ylabel="disks that are kept (yours)", title="80 disks", ylim=(0, 82))
+axes.set(
+    xlabel="largest IoU of two that are kept", ylabel="disks that are kept (yours)", title="80 disks", ylim=(0, 82)
+)
 plt.show()
 
 # %% [markdown]
