@@ -121,13 +121,13 @@ column, row = click.long().unbind(1)
 meant = regions.masks[both][torch.arange(len(click)), :, row, column].sum(1)  # regions that hold the pixel
 assert int(meant.min()) >= 3
 print(f"a click on a stroke lies in {float(meant.double().mean()):.2f} regions on average")
-large = (hull & ~stroke).sum((1, 2)).argsort(descending=True)[:3].tolist()  # scenes in which the hull is much more
+biggest = (hull & ~stroke).sum((1, 2)).argsort(descending=True)[:3].tolist()  # scenes in which the hull is much more
 rows = [
     [
         crossed(images[both][i], int(column[i]), int(row[i])),
         *(cut_out(images[both][i], m[i]) for m in (stroke, hull, pair)),
     ]
-    for i in large
+    for i in biggest
 ]
 gallery(rows, ["click", "stroke", "hull", "pair"])
 
@@ -1178,7 +1178,7 @@ if not fast:
     frames[0].save("images/17_clicks.gif", save_all=True, append_images=frames[1:], loop=0,
                    duration=[900] * (len(frames) - 1) + [2500])  # fmt: skip
     thumbnail, axes = plt.subplots(2, 4, figsize=(6.4, 4), layout="constrained")
-    for line, i in zip(axes, large, strict=False):
+    for line, i in zip(axes, biggest, strict=False):
         marked = crossed(images[both][i], int(click[i, 0]), int(click[i, 1]))
         for ax, picture in zip(
             line, (marked, *(cut_out(images[both][i], m[i]) for m in (stroke, hull, pair))), strict=True

@@ -458,7 +458,7 @@ def answers_loss(each, logits, rating, truth, shared):
     mask, wanted = logits > 0, truth[:, None]
     both, either = (mask & wanted).sum((2, 3)), (mask | wanted).sum((2, 3))
     iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
-    weight = 1 - shared if 0 < shared else 0
+    weight = 1 - shared if shared > 0 else 0
     return weight * each.mean() + (1 - weight) * each.min(1).values.mean() + (rating - iou).square().mean()
 
 
