@@ -582,7 +582,7 @@ def next_click(truth, predicted, chance):
         wrong = (truth[b] != predicted[b]).nonzero()
         missing, extra = (truth[b] & ~predicted[b]).sum(), (predicted[b] & ~truth[b]).sum()
         if len(wrong):
-            points[b], labels[b] = wrong[int((0.5 + chance[b] / 2) * len(wrong))].flip(0), int(missing >= extra)
+            points[b], labels[b] = wrong[int(chance[b] * len(wrong))].flip(0), int(missing >= extra)
     return points, labels
 
 
