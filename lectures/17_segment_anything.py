@@ -57,7 +57,7 @@ from flowlib.systems.sam_report import milliseconds
 
 torch.set_grad_enabled(False)  # turned on where something is descended
 begun = time.perf_counter()
-COUNT = 60 if fast else 600
+COUNT = 600
 batch = Scenes(split="test").batch(torch.arange(COUNT))
 images, regions = batch["x"], regions_of(batch)
 CHECKS = 0.15 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2) + 0.5  # how nothing is shown
@@ -147,11 +147,11 @@ gallery(rows, ["click", "stroke", "hull", "pair"])
 #
 # Each pixel has the right answer to *its own* question, and together they answer none. Cut off at $\frac12$, (1) is a
 # **majority vote** of pixels. When is that one of the masks? If they are nested, $m_1 \subset m_2 \subset \dots$, then
-# $q$ falls from one to the next, and those pixels with $q_i > \frac12$ are exactly one mask of the chain, its median:
-# valid, and always the same size of answer. If they are not nested, it may be none. Take a pixel where the hulls of
+# $q$ falls from one to the next, and the pixels with $q_i > \frac12$ are exactly one mask of the chain, its median:
+# valid, but the same one whatever was meant. If they are not nested, it may be none. Take a pixel where the hulls of
 # both digits overlap, and let "this hull", "that hull" and "the pair" be equally probable. Pixels in both hulls have $q
 # = 1$, those in one of them $\frac23$, the rest of the pair's hull $\frac13$. What is cut off is the *union of two
-# hulls*, with a dent between them, and nobody has ever asked for that.
+# hulls*, with a dent between them, and nobody has asked for that.
 
 # %%
 # alt: Six pictures of one scene with two digits that overlap: the scene; cut out of it the first hull, the second, and
@@ -244,8 +244,7 @@ gallery([pictures], ["scene", "one hull", "the other", "the pair's", "probabilit
 # a **dead** mask. One that is a little ahead at the start wins every truth, becomes the mush of proposition 1, is then
 # better than the others by still more, and nothing ever changes. The system here has a setting against it: over the
 # first `shared` of the training the *mean* of all losses gives way to the smallest one. So all masks first learn what
-# masks are, and part from there. (The paper goes without; with a billion masks and large batches, starts are
-# forgiving.)
+# masks are, and part from there. (The paper goes without, and nothing here says that it must fail at its size.)
 #
 # Below, the three truths from above, and three masks that are logits without a network. As in a training, each step is
 # told one of the truths. Either all masks are alike at the start, up to noise, or masks 2 and 3 begin behind.
@@ -408,8 +407,8 @@ plt.show()
 # *And why no loss on visible patches?* They were given. A network can copy them, and learns nothing of images by it.
 
 # %%
-# alt: Four rows of ten scenes: the image; a quarter of its patches, the rest grey; the best linear filling, smeared
-#   clouds of colour; and the network's, with flatter backgrounds and blurred strokes.
+# alt: Four rows of ten scenes: the image; a quarter of its patches, the rest grey; the best linear filling, with clouds
+#   of colour around the digits' patches; and the network's, paler, in many of which only the background is filled in.
 show_source(hidden_error)
 scenes = Scenes().first(400 if fast else 6000)
 SIZES = {"patch": 4, "width": 64, "depth": 3}
@@ -714,6 +713,10 @@ right_ax.legend(loc="lower left", bbox_to_anchor=(0, 0.55))
 plt.show()
 
 # %% [markdown]
+# **How to read it.** The table has an object of 20 pixels of which nothing is known, $p = \frac12$. At first cross-entropy
+# gives it 8 % of the gradient and focal loss 3 %. Once the background is known to 5 %, focal loss gives it nearly all.
+# Dice gives it half or so throughout ((7) is for equal $p$; in the second row, where they differ, it is a little less).
+#
 # **How good is my mask?** Of three masks one is to be shown, and nobody is there to say which. So each comes with a
 # predicted IoU $s_k$, trained by squared error against the true IoU $J_k$ of the mask that the network has just made.
 # By the argument of proposition 3 the best prediction is the conditional mean, $s = \mathbb E[J \mid \text{what the
@@ -856,8 +859,8 @@ gallery(rows, ["click", "mask 1", "mask 2", "mask 3"])
 # the mean prediction and the mean of what is true. The error bars are two standard errors.
 
 # %%
-# alt: Ten points with error bars near the diagonal: the mean true IoU of a bin against the mean predicted one. A second
-#   row of grey points lies far from it: the same scores, of other images.
+# alt: Ten points with error bars near the diagonal, from 0.45 to 0.77: the mean true IoU of a bin against the mean
+#   predicted one. A second row of grey points is level at 0.63: the same scores, against the IoU of other masks.
 true, score = (torch.cat(parts).flatten().double() for parts in zip(*rated.values(), strict=True))
 order = score.argsort()
 bins = [(score[part], true[part]) for part in order.chunk(10)]
@@ -871,10 +874,10 @@ print(f"squared error {total:.4f} = miscalibration {off:.4f} + spread in the bin
 mixed = torch.tensor(
     [float(true[torch.randperm(len(true), generator=seeded(10))][part].mean()) for part in order.chunk(10)]
 )
-assert abs(off + inner - total) < 0.25 * total  # (8), up to the width of the bins
 strangers = float((means[:, 0] - mixed).square().mean())
 print(f"control: against the IoU of other masks {strangers:.4f}")
 if not fast:
+    assert abs(off + inner - total) < 0.25 * total  # (8), up to the width of the bins
     assert off < 0.002 < 0.004 < strangers
     assert total < 0.85 * around  # and the score tells something
 figure, ax = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
@@ -983,7 +986,7 @@ print(f"a click with its three pictures: {1000 * (time.perf_counter() - start):.
 assert page.points == [(x, y, 1)]
 order = scores[0].argsort(descending=True)
 assert page.scores[0].value == f"predicted IoU {float(scores[0, order[0]]):.2f}"
-assert len({picture.value for picture in page.masks}) > 1
+assert fast or len({picture.value for picture in page.masks}) > 1
 first_answer = page.masks[0].value
 page.kind.value = 0
 page.pixels[0].click()
