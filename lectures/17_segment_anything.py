@@ -713,9 +713,10 @@ right_ax.legend(loc="lower left", bbox_to_anchor=(0, 0.55))
 plt.show()
 
 # %% [markdown]
-# **How to read it.** The table has an object of 20 pixels of which nothing is known, $p = \frac12$. At first cross-entropy
-# gives it 8 % of the gradient and focal loss 3 %. Once the background is known to 5 %, focal loss gives it nearly all.
-# Dice gives it half or so throughout ((7) is for equal $p$; in the second row, where they differ, it is a little less).
+# **How to read it.** The table has an object of 20 pixels of which nothing is known, $p = \frac12$. At first
+# cross-entropy gives it 8 % of the gradient and focal loss 3 %. Once the background is known to 5 %, focal loss gives
+# it nearly all. Dice gives it half or so throughout ((7) is for equal $p$; in the second row, where they differ, it is
+# a little less).
 #
 # **How good is my mask?** Of three masks one is to be shown, and nobody is there to say which. So each comes with a
 # predicted IoU $s_k$, trained by squared error against the true IoU $J_k$ of the mask that the network has just made.
