@@ -92,10 +92,10 @@
 + gone = torch.ones(len(x), 16)
 """
 
-# %% mistake="the linear map forgets the mean"
+# %% mistake="the linear map is shown another image"
 """
--     linear[i] = (mean + spread[:, known] @ solved).float().reshape(16, 48)
-+     linear[i] = (spread[:, known] @ solved).float().reshape(16, 48)
+-     solved = torch.linalg.solve(spread[known][:, known], patches[i].flatten()[known].double() - mean[known])
++     solved = torch.linalg.solve(spread[known][:, known], patches[i - 1].flatten()[known].double() - mean[known])
 """
 
 # %% mistake="the kernel is that of points c"
