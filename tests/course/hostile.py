@@ -147,7 +147,7 @@ def quiet(exercise: Path, outside: Path) -> Handed:
     return handed
 
 
-QUIET = ["error", "wrong", "wrong", "right", "error", "right", "right", "tampered", "wrong", "right"]
+QUIET = ["error", "killed", "wrong", "right", "error", "right", "right", "wrong", "wrong", "right"]
 
 
 def shuffled(exercise: Path) -> Handed:
@@ -201,4 +201,4 @@ def fatal(exercise: Path) -> Handed:
     return handed
 
 
-FATAL = ["timeout", "killed", "killed", "processes", "timeout", "memory", "right", "right", "right", "right"]
+FATAL = ["timeout", "killed", "error", "processes", "timeout", "memory", "right", "right", "right", "right"]
