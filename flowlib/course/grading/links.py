@@ -37,6 +37,7 @@ class Links:
         self.arrived: list[torch.Tensor] = []
         self._frames: list[list[torch.Tensor]] = []
         self._temporary: list[tuple[bool, int]] = []
+        self._versions: dict[tuple[bool, int], Any] = {}
         self._watched: list[list[tuple[bool, int]]] = []
 
     def share(self, value: Any, *, ours: bool) -> None:
@@ -49,7 +50,7 @@ class Links:
 
     def offer(self, value: Any, *, lasting: bool = False) -> int:
         """Give something of this side a number; what has one keeps it."""
-        if (known := self._numbers.get(id(value))) and known[0]:
+        if (known := self._known(value)) and known[0]:
             return known[1]
         number = self.number()
         self._add(True, number, value, lasting)
@@ -65,7 +66,11 @@ class Links:
     def _add(self, ours: bool, number: int, value: Any, lasting: bool) -> None:
         (self.mine if ours else self.theirs)[number] = value
         self._numbers[id(value)] = (ours, number)
-        if isinstance(value, torch.Tensor | torch.Generator | list | dict) and (lasting or self._watched):
+        if not isinstance(value, states.CHANGEABLE):
+            pass
+        elif not lasting and not self._watched:
+            self._versions[ours, number] = states.version(value)
+        else:
             self._links[ours, number] = states.noted(states.Link(value))
             if not lasting:
                 self._watched[-1].append((ours, number))
@@ -74,13 +79,20 @@ class Links:
 
     def theirs_of(self, value: Any) -> int | None:
         """The number of something that came from the other side, or None."""
-        known = self._numbers.get(id(value))
+        known = self._known(value)
         return known[1] if known and not known[0] else None
 
     def mine_of(self, value: Any) -> int | None:
         """The number of something of this side that the other has, or None."""
-        known = self._numbers.get(id(value))
+        known = self._known(value)
         return known[1] if known and known[0] else None
+
+    def _known(self, value: Any) -> tuple[bool, int] | None:
+        """Whose number something has, unless it has been changed while nobody watched: then it is something new."""
+        known = self._numbers.get(id(value))
+        if known is None or known in self._links or not isinstance(value, states.CHANGEABLE):
+            return known
+        return known if self._versions.get(known) == states.version(value) else None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -90,7 +102,8 @@ class Links:
             yield
         finally:
             for key in self._watched.pop():
-                self._links.pop(key, None)
+                if (link := self._links.pop(key, None)) is not None:
+                    self._versions[key] = states.version(link.value)
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
@@ -106,6 +119,7 @@ class Links:
         for ours, number in self._temporary:
             value = (self.mine if ours else self.theirs).pop(number, None)
             self._numbers.pop(id(value), None)
+            self._versions.pop((ours, number), None)
         self._temporary = []
 
     @contextmanager

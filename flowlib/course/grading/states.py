@@ -25,6 +25,14 @@ def noted(link: Link) -> Link:
     return link
 
 
+CHANGEABLE = (torch.Tensor, torch.Generator, list, dict)
+
+
+def version(value: Any) -> Any:
+    """What tells that a tensor that nobody has watched is as it was; of all else nothing does."""
+    return (value._version, value.data_ptr()) if isinstance(value, torch.Tensor) and not value.is_inference() else object()
+
+
 def state(value: Any) -> Any:
     """What tells, at little cost, that something has been changed in place."""
     if isinstance(value, torch.Tensor):
