@@ -102,7 +102,7 @@ def run(end: socket.socket, stages: Sequence[dict[str, Any]]) -> None:
     """Serve the checker's process until it ends."""
     answers = Answers(stages)
     peer = Peer(
-        Wire(end), trusting=True, setup=answers.names, open=answers.open, helper=answers.helper,
+        Wire(end, ahead=2**16), trusting=True, setup=answers.names, open=answers.open, helper=answers.helper,
         solution=answers.solution, fetch=answers.fetch,
     )  # fmt: skip
     sys.stdin = open(os.devnull)  # noqa: SIM115  # which lasts as long as the process

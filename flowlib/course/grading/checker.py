@@ -55,7 +55,7 @@ class Checker:
 
 def run(grader: socket.socket, answers: socket.socket, stages: Sequence[dict[str, Any]]) -> None:
     """Run the job that the grader sends."""
-    said, wire = Wire(grader), Wire(answers)
+    said, wire = Wire(grader), Wire(answers, ahead=2**16)
     job, _ = said.receive()
     checker = Checker(wire, stages)
     for number, cell in enumerate(job["cells"]):

@@ -87,6 +87,13 @@ class Links:
         known = self._known(value)
         return known[1] if known and known[0] else None
 
+    def reference(self, value: Any) -> list[Any] | None:
+        """How a message names something that has a number and cannot be changed unseen; None if it has none."""
+        known = self._numbers.get(id(value))
+        if known is None or known in self._links or known in self._versions:
+            return None
+        return ["mine" if known[0] else "yours", known[1]]
+
     def _known(self, value: Any) -> tuple[bool, int] | None:
         """Whose number something has, unless it has been changed while nobody watched: then it is something new."""
         known = self._numbers.get(id(value))

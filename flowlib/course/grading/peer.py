@@ -190,6 +190,8 @@ class Peer:
 
     def pack(self, value: Any, depth: int = 0) -> Any:
         """A value as it is sent, within a message; `depth` is above 0 within another."""
+        if (known := self.links.reference(value)) is not None:
+            return known
         return data.pack(value, self._blocks[-1], lambda other: proxies.pack(self, other, self._blocks[-1]), depth)
 
     def unpack(self, tree: Any, depth: int = 0) -> Any:

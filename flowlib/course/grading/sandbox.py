@@ -20,6 +20,7 @@ from typing import Any
 from flowlib.course.grading.pool import POOL, StageError
 from flowlib.course.grading.remains import end_all, held, scratch, size
 from flowlib.course.grading.wire import Incident, Late, Wire
+from flowlib.course.grading.world import MEANS as MEANS
 
 MARK = "FLOWLIB_GRADE_MARK"
 _POLL, _GRACE = 0.1, 30.0  # seconds between looks; beyond a cell's limit

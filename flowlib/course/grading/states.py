@@ -30,7 +30,9 @@ CHANGEABLE = (torch.Tensor, torch.Generator, list, dict)
 
 def version(value: Any) -> Any:
     """What tells that a tensor that nobody has watched is as it was; of all else nothing does."""
-    return (value._version, value.data_ptr()) if isinstance(value, torch.Tensor) and not value.is_inference() else object()
+    return (
+        (value._version, value.data_ptr()) if isinstance(value, torch.Tensor) and not value.is_inference() else object()
+    )
 
 
 def state(value: Any) -> Any:

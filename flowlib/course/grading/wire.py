@@ -38,13 +38,15 @@ class Wire:
     Args:
         end: the socket; it is closed with this object.
         largest: bytes of the largest message that is taken.
+        ahead: bytes to read at once, where nothing but messages comes.
 
     Attributes:
         deadline: until when `receive` waits, as `time.monotonic` counts; None for as long as it takes.
     """
 
-    def __init__(self, end: socket.socket, largest: int = LARGEST) -> None:
-        self._end, self._largest = end, largest
+    def __init__(self, end: socket.socket, largest: int = LARGEST, ahead: int = 0) -> None:
+        self._end, self._largest, self._ahead = end, largest, ahead
+        self._come = bytearray()
         self.deadline: float | None = None
 
     def send(self, message: Any, blocks: list[bytes]) -> None:
@@ -87,18 +89,18 @@ class Wire:
             raise Broken("a message that is no JSON") from None
 
     def _take(self, size: int) -> bytes:
-        parts = []
-        while size:
+        while len(self._come) < size:
             self._wait()
             try:
-                part = self._end.recv(min(size, 2**20))
+                part = self._end.recv(max(self._ahead, min(size - len(self._come), 2**20)))
             except OSError:
                 part = b""
             if not part:
                 raise Ended("the other side has ended")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            self._come += part
+        found = bytes(self._come[:size])
+        del self._come[:size]
+        return found
 
     def _wait(self, *, write: bool = False) -> None:
         if self.deadline is None and not write:
