@@ -28,6 +28,8 @@ class _Equal:
     def __call__(self, *args, **named): return self
 
 def _like(value, change):
+    if value is None:
+        raise NotImplementedError  # there is nothing to be changed
     if isinstance(value, _torch.Tensor):
         return change(value)
     if isinstance(value, tuple | list):
@@ -50,7 +52,9 @@ _BODIES = {
     "empty": "return _like(right(*args, **named), lambda value: value.reshape(-1)[:0])",
     "zeros": "return _like(right(*args, **named), lambda value: value * 0)",
     "arguments zeroed": (
-        "found = right(*args, **named)\n"
+        "if not _tensors(args):\n"
+        "            raise NotImplementedError\n"
+        "        found = right(*args, **named)\n"
         "        with _torch.no_grad():\n"
         "            [value.zero_() for value in _tensors(args)]\n"
         "        return found"

@@ -4,7 +4,7 @@
 
 For each submission two processes are forked from a third (`stage`), which has loaded torch and run the set-up cells:
 
-- `answer` runs the student's cells, in a world of its own (`namespaces`, `confine`, `world`). It gets set-up and answers.
+- `answer` runs the student's cells, in a world of its own (`namespaces`, `confine`, `world`), and has no check.
 - `checker` runs the checks. The names of the student's functions and classes are proxies there; a call is a message
   to the other process and its reply (`peer`), both of data alone (`data`, `wire`).
 
