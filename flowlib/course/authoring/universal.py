@@ -1,15 +1,18 @@
 """Answers that are wrong for every question, tried by `flowlib course bank` without being listed in a bank.
 
 Each wraps the reference's functions: it calls them, so that shapes and types are known, and returns something else. A
-check that lets one pass asks for too little. It is right, and not counted, where the reference itself gives the same:
-zeros where the answer is zero, an argument where it is returned, another seed where none is drawn from. `LEGITIMATE`
-names the others, with the reason.
+check that lets one pass asks for too little. None is tried where it changes nothing: where no number is returned, no
+tensor or generator is taken, or the question asks for a class. `LEGITIMATE` names those that are right, and why.
 """
 
 import ast
 from collections.abc import Iterator
 
-LEGITIMATE: dict[tuple[str, str], str] = {}
+LEGITIMATE: dict[tuple[str, str], str] = {
+    ("03.2", "another seed"): "a training from another seed is as good, and two calls with one seed agree",
+    ("07.4", "arguments zeroed"): "the table is computed anew for each call: nobody sees what becomes of it",
+    ("07.8", "arguments zeroed"): "the table is computed anew for each call: nobody sees what becomes of it",
+}
 """Universal answers that are right for a question, by question and name, with why."""
 
 _HEAD = """
@@ -28,8 +31,8 @@ class _Equal:
     def __call__(self, *args, **named): return self
 
 def _like(value, change):
-    if value is None:
-        raise NotImplementedError  # there is nothing to be changed
+    if value is None or isinstance(value, _torch.nn.Module):
+        raise NotImplementedError  # there is no number to be changed
     if isinstance(value, _torch.Tensor):
         return change(value)
     if isinstance(value, tuple | list):

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from flowlib.course.grading import data, states
+from flowlib.course.grading.frames import Frames
 from flowlib.course.grading.wire import Broken
 
 
-class Links:
+class Links(Frames):
     """The links of one side.
 
     Attributes:
         records: by number, a tensor that was sent and what it may depend on, for derivatives.
-        arrived: tensors of the message that was read last.
         cut: above 0 while derivatives are taken for the other side, which end where that side begins.
     """
 
@@ -34,8 +34,7 @@ class Links:
         self._links: dict[tuple[bool, int], states.Link] = {}
         self._numbers: dict[int, tuple[bool, int]] = {}
         self._fresh = count(1)
-        self.arrived: list[torch.Tensor] = []
-        self._frames: list[list[torch.Tensor]] = []
+        super().__init__()
         self._temporary: list[tuple[bool, int]] = []
         self._versions: dict[tuple[bool, int], Any] = {}
         self._watched: list[list[tuple[bool, int]]] = []
@@ -128,30 +127,6 @@ class Links:
             self._numbers.pop(id(value), None)
             self._versions.pop((ours, number), None)
         self._temporary = []
-
-    @contextmanager
-    def frame(self) -> Iterator[None]:
-        """While a request is served, what came with it and what comes in is noted: a result may depend on it."""
-        self._frames.append(self.arrived)
-        self.arrived = []
-        try:
-            yield
-        finally:
-            self._frames.pop()
-
-    @property
-    def serving(self) -> bool:
-        """Whether a request is served."""
-        return bool(self._frames)
-
-    def note(self, *tensors: torch.Tensor) -> None:
-        """A result of what is served now may be differentiated by these."""
-        if self._frames:
-            self._frames[-1] += tensors
-
-    def received(self) -> list[torch.Tensor]:
-        """All that has come in, in the requests that are served."""
-        return list({id(tensor): tensor for frame in self._frames for tensor in frame if tensor.requires_grad}.values())
 
     def key(self, value: Any) -> list[Any]:
         """How a message names a thing that both sides have, from the sender's view."""

@@ -19,13 +19,14 @@ import torch
 
 from flowlib.course.grading import data, described, errors, gradients, proxies, transforms
 from flowlib.course.grading.links import Links
+from flowlib.course.grading.rights import Rights
 from flowlib.course.grading.wire import Broken, Incident, Wire
 from flowlib.course.unaided import active, unaided
 
 _DEEPEST = 60  # calls in calls
 
 
-class Peer:
+class Peer(Rights):
     """One side.
 
     Args:
@@ -122,26 +123,6 @@ class Peer:
                 return
             with unaided(*(described.named(self.setup, *entry) for entry in forbidden)):
                 yield
-
-    def may_call(self, value: Any) -> None:
-        """A TypeError unless the other side may have this called."""
-        if not callable(value) or not self._known(value):
-            raise TypeError(f"a {type(value).__name__} cannot be called")
-
-    def may_read(self, value: Any, name: Any) -> None:
-        """An AttributeError unless the other side may read this attribute: a public one, no module's own."""
-        of_modules = isinstance(value, torch.nn.Module) and not self.trusting and hasattr(torch.nn.Module, name)
-        if not isinstance(name, str) or name.startswith("_") or of_modules or not self._known(value):
-            raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
-
-    def may_write(self, value: Any, name: Any) -> None:
-        """An AttributeError unless the other side may set this attribute: the answer's side may not."""
-        self.may_read(value, name)
-        if not self.trusting:
-            raise AttributeError(f"{name!r} of a {type(value).__name__!r} object cannot be set")
-
-    def _known(self, value: Any) -> bool:
-        return self.links.mine_of(value) is not None or self.links.theirs_of(value) is not None
 
     @contextmanager
     def _level(self) -> Iterator[None]:

@@ -176,7 +176,7 @@ def served(peer: Any) -> dict[str, Callable[..., Any]]:
         setattr(value, name, new)
 
     def special(value: Any, name: str, *args: Any) -> Any:
-        peer.may_call(value)
+        peer.may_read(value, str(name).strip("_"))
         if name not in SPECIAL:
             raise TypeError(f"no special method {name}")
         return getattr(type(value), name)(value, *args)

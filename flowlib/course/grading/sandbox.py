@@ -76,16 +76,22 @@ def run(job: dict[str, Any], limits: Limits, interrupted: Event | None = None) -
         pids: list[int] = []
         stack.callback(lambda: end_all(pids, POOL.pid, MARK, mark))
         try:
-            started = stage.order(
-                {
-                    "role": "answer", "folder": str(folder / "work"), "root": str(folder / "root"),
-                    "without": list(limits.without), "environment": {MARK: mark}, "processes": limits.processes,
-                    "memory": limits.memory, "disk": limits.disk,
-                },
-                [answer],
-            )  # fmt: skip
-            LACKING.update(started["lacking"])
-            pids += [started["pid"], stage.order({"role": "checker", "memory": _CHECKS}, [grader, checker])["pid"]]
+            order = {
+                "role": "answer", "folder": str(folder / "work"), "root": str(folder / "root"),
+                "environment": {MARK: mark}, "processes": limits.processes, "memory": limits.memory,
+                "disk": limits.disk,
+            }  # fmt: skip
+            for without in (limits.without, MEANS):  # none, where one of them ends the process
+                started = stage.order({**order, "without": list(without)}, [answer.dup()])
+                pids.append(started["pid"])
+                if "ready" in started["lacking"]:
+                    break
+            else:
+                result.log = "a process for answers does not start here"
+                return result
+            answer.close()
+            LACKING.update(means for means in started["lacking"] if means in MEANS)
+            pids.append(stage.order({"role": "checker", "memory": _CHECKS}, [grader, checker])["pid"])
             wire = Wire(ours)
             wire.send({"cells": job["cells"], "seconds": limits.seconds}, [])
             _watch(wire, started["pid"], result, limits, folder / "work", interrupted or Event())

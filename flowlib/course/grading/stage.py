@@ -3,7 +3,7 @@
 It has no check, no submission and no answer in its memory, so its children have none but what they are sent. Orders
 come over a socket: {"role": "stage", "setup": [...], "modules": [...]} forks one that runs set-up cells and takes
 orders in its turn; {"role": "checker"} and {"role": "answer", ...} fork a process of a submission, with the sockets
-that come with the order. The reply is {"pid": ...}, and for an answer what the system lacks.
+that come with the order. The reply is {"pid": ...}, and for an answer "ready" and what the system lacks.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ class Stage:
         confine.end_with_parent()
         confine.limit_memory(order["memory"])
         lacking = world.enter(folder, root, without=without, disk=order["disk"], inside=inside)
-        os.write(said, " ".join(lacking).encode())
+        os.write(said, " ".join(("ready", *lacking)).encode())
         os.close(said)
         answer.run(ends[0], self._stages)
 
