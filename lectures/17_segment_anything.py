@@ -1243,7 +1243,9 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # | language | what has a text to do with an image? | 11 (CLIP), 12 (its gradient as a guide) |
 # | systems | how does a network read a caption, and edit? | 13 (GLIDE) |
 # | | and if an image is a sentence? | 14 (DALL·E) |
-# | control | how is a picture asked what is in it? | 17 (SAM) |
+# | | and if it is an embedding, or its caption? | 15 (DALL·E 2 and 3) |
+# | control | how does a finished model learn something new, and follow a sketch? | 16 (LoRA, ControlNet) |
+# | | how is a picture asked what is in it? | 17 (SAM) |
 #
 # One idea has come back in nearly all of them: **a squared error is smallest at a conditional mean.** It is the
 # velocity of a flow, the score, the prediction of a denoiser, the filling of a masked autoencoder, and the score of a

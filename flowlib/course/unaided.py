@@ -7,6 +7,13 @@ from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
+_ACTIVE: list[tuple[Callable[..., Any] | type, ...]] = []
+
+
+def active() -> tuple[Callable[..., Any] | type, ...]:
+    """What may not be called now: the grader tells it to the process in which an answer runs."""
+    return tuple(solution for solutions in _ACTIVE for solution in solutions)
+
 
 @contextmanager
 def unaided(*solutions: Callable[..., Any] | type) -> Iterator[None]:
@@ -47,11 +54,13 @@ def unaided(*solutions: Callable[..., Any] | type) -> Iterator[None]:
             called[argument.__name__] = None
 
     before = sys.getprofile()
+    _ACTIVE.append(solutions)
     sys.setprofile(look)
     try:
         yield
     finally:
         sys.setprofile(before)
+        _ACTIVE.pop()
         if called:
             raise AssertionError(
                 f"the answer calls {', '.join(called)}: that is what this question asks you to write yourself"

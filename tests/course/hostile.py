@@ -45,15 +45,16 @@ def make_reference(folder: Path) -> Path:
     """The exercise that students get, as a notebook; its reference is in the folder `reference` beside it."""
     source = folder / f"{NAME}.py"
     source.write_text(_HEAD + "".join(_QUESTION.format(k=k) for k in range(1, QUESTIONS + 1)))
-    return _make(source, folder)
+    return make(source, folder)
 
 
 def make_small(folder: Path) -> Path:
     """Another exercise beside it, in the same way."""
-    return _make(Path(__file__).parent / "small" / "solutions" / "01_mean.py", folder)
+    return make(Path(__file__).parent / "small" / "solutions" / "01_mean.py", folder)
 
 
-def _make(source: Path, folder: Path) -> Path:
+def make(source: Path, folder: Path) -> Path:
+    """An exercise of a source; its reference is in the folder `reference` beside it."""
     cells = read_cells(source)
     (folder / "reference").mkdir(exist_ok=True)
     reference = folder / "reference" / f"{source.stem}.ipynb"
@@ -147,7 +148,7 @@ def quiet(exercise: Path, outside: Path) -> Handed:
     return handed
 
 
-QUIET = ["error", "wrong", "wrong", "right", "error", "right", "right", "tampered", "wrong", "right"]
+QUIET = ["error", "killed", "wrong", "right", "error", "right", "right", "wrong", "wrong", "right"]
 
 
 def shuffled(exercise: Path) -> Handed:
@@ -201,4 +202,4 @@ def fatal(exercise: Path) -> Handed:
     return handed
 
 
-FATAL = ["timeout", "killed", "killed", "processes", "timeout", "memory", "right", "right", "right", "right"]
+FATAL = ["timeout", "killed", "error", "processes", "timeout", "memory", "right", "right", "right", "right"]

@@ -105,7 +105,7 @@ def small(tmp_path: Path) -> Callable[[str], Path]:
 def test_each_way_to_go_wrong_has_its_verdict(small: Callable[[str], Path]) -> None:
     path = small(PLANTED)
     verdicts = bank.judge(path, seconds=8)
-    faults = {v.answer.label: v.fault for v in verdicts if v.answer.kind != "reference"}
+    faults = {v.answer.label: v.fault for v in verdicts if v.answer.kind in ("wrong", "right")}
     assert faults == {
         "not caught": "passes",
         "of another": "gets another hint: it grows with the number of entries: is it a sum?",
@@ -122,7 +122,8 @@ def test_each_way_to_go_wrong_has_its_verdict(small: Callable[[str], Path]) -> N
     }
     rows = bank.table("01_mean", verdicts)
     assert rows[0] == {
-        "notebook": "01_mean", "question": "01.1", "wrong, caught": "0 / 9", "right, passed": "2 / 3", "alone": "1 / 1"
+        "notebook": "01_mean", "question": "01.1", "wrong, caught": "0 / 9", "right, passed": "2 / 3", "alone": "1 / 1",
+        "universal, caught": "7 / 7",
     }  # fmt: skip
     assert len(list(bank.explain(path, verdicts))) == 10
 
@@ -131,10 +132,18 @@ def test_a_check_that_needs_another_question_is_found(small: Callable[[str], Pat
     path = small('"""None."""\n')
     text = path.read_text("utf-8").replace("assert spread(_x) == 1", "assert spread(_x) == mean(torch.ones(1))")
     path.write_text(text, "utf-8")
-    assert [verdict.fault for verdict in bank.judge(path)] == [
+    assert [verdict.fault for verdict in bank.judge(path) if verdict.answer.kind == "reference"] == [
         "",
         "NameError: name 'mean' is not defined (in the check)",
     ]
+
+
+def test_a_check_that_lets_a_universal_wrong_answer_pass_is_found(small: Callable[[str], Path]) -> None:
+    path = small('"""None."""\n')
+    path.write_text(path.read_text("utf-8").replace("(_mean, _x.sum()) == (2, 10)", "_mean == 2"), "utf-8")
+    found = {(v.answer.question, v.answer.label): v.fault for v in bank.judge(path) if v.answer.kind == "universal"}
+    assert [answer for answer, fault in found.items() if fault] == [("01.1", "arguments zeroed")]
+    assert len(found) == 14
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ Beside a solution lies a bank of answers, `NN_topic_answers.py`, whose cells sta
     # %% right="01.2" name="vectorised"
 
 Each is tried in a namespace of its own, with set-up and reference solutions around it. Besides, each check is run with
-all other questions unanswered: a check may not depend on another question.
+all other questions unanswered: a check may not depend on another question; and answers that are wrong everywhere are
+tried on it (`universal`), which must not pass, whatever they get as a hint.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from flowlib.course.authoring.layout import SOLUTIONS, sources
 from flowlib.course.authoring.pool import Outcome, try_all
 from flowlib.course.authoring.questions import read_questions
 from flowlib.course.authoring.source import Cell, SourceError, read_cells
+from flowlib.course.authoring.universal import LEGITIMATE, universal
 
 SECONDS = 60.0  # for one answer; checks take under three
 KEYS = ("wrong", "right", "hint", "name")
@@ -28,7 +30,7 @@ class Answer:
 
     Attributes:
         question: such as "01.2".
-        kind: "wrong"; "right"; "reference", the solution with every other question unanswered.
+        kind: "wrong"; "right"; "reference", the solution with every other question unanswered; "universal".
         label: a wrong answer's hint, a right one's name.
         code: what stands in the solution's cell.
         line: in the bank, or of the check for the reference.
@@ -64,6 +66,10 @@ def read_answers(path: Path, cells: list[Cell]) -> list[Answer]:
         for cell in cells
         if cell.mark == "check"
     ]
+    for check in list(answers):
+        for label, code in universal(check.code):
+            if (check.question, label) not in LEGITIMATE:
+                answers.append(Answer(check.question, "universal", label, code, check.line))
     for cell in read_cells(bank, KEYS):
         if not cell.metadata:
             continue  # the file's docstring
@@ -127,6 +133,7 @@ def table(name: str, verdicts: list[Verdict]) -> list[dict[str, object]]:
         own = [verdict for verdict in verdicts if verdict.answer.question == question]
         rows.append({"notebook": name, "question": question, "wrong, caught": _share(own, "wrong")})
         rows[-1] |= {"right, passed": _share(own, "right"), "alone": _share(own, "reference")}
+        rows[-1] |= {"universal, caught": _share(own, "universal")}
     return rows
 
 
@@ -144,13 +151,15 @@ def explain(path: Path, verdicts: list[Verdict]) -> Iterator[str]:
     """A line for each answer that is not as it should be."""
     for verdict in verdicts:
         answer = verdict.answer
-        file = path.name if answer.kind == "reference" else f"{path.stem}_answers.py"
+        file = path.name if answer.kind in ("reference", "universal") else f"{path.stem}_answers.py"
         if verdict.fault:
             yield f"{file}:{answer.line}: {answer.kind} {answer.question} ({answer.label}): {verdict.fault}"
 
 
 def _fault(answer: Answer, outcome: Outcome, answers: list[Answer]) -> str:
     said = f"{outcome.error}: {outcome.message} (in the {outcome.place})" if outcome.error else "passes"
+    if answer.kind == "universal":
+        return "" if outcome.error else "passes"
     if answer.kind != "wrong":
         return said if outcome.error else ""
     if (outcome.error, outcome.place) != ("AssertionError", "check"):

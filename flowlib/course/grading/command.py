@@ -1,6 +1,8 @@
 """The command `flowlib grade`."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from flowlib.course.grading.grade import Graded, Task
+    from flowlib.course.grading.sandbox import Limits
 
 
 def grade(
@@ -35,6 +38,7 @@ def grade(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds for a cell.", min=1)] = 60.0,
+    total: Annotated[float, typer.Option(help="Seconds for a submission.", min=1)] = 900.0,
     memory: Annotated[float, typer.Option(help="Gigabytes for a submission.", min=0.25)] = 4.0,
 ) -> None:
     """Grade exercises: which questions are right, which are wrong and why.
@@ -53,35 +57,49 @@ def grade(
 
     from tqdm import tqdm
 
-    from flowlib.course.grading import gradebook
+    from flowlib.course.grading import gradebook, sandbox
     from flowlib.course.grading.grade import grade_all
-    from flowlib.course.grading.sandbox import Limits
+    from flowlib.course.grading.outputs import Outputs
+    from flowlib.course.grading.world import warning
 
-    if importlib.util.find_spec("nbval") is None:
+    if importlib.util.find_spec("IPython") is None or importlib.util.find_spec("psutil") is None:
         raise ValueError("grading needs more packages: pip install 'flowlib[course]'")
-    for path in (json, junit, csv):
-        if path is not None and not path.parent.is_dir():
-            raise ValueError(f"{path}: there is no folder {path.parent}")
-    tasks = _tasks(files, hidden=hidden, points=points, exercise=exercise, reference=reference)
+    if sys.platform == "win32":
+        raise ValueError("grading needs Linux or macOS; on Windows use it in WSL")
+    limits = sandbox.Limits(seconds=timeout, total=total, memory=int(memory * 2**30), without=sandbox.without())
+    paths = {"--json": json, "--junit": junit, "--csv": csv}
+    tasks = _tasks(files, paths, hidden=hidden, points=points, exercise=exercise, reference=reference, limits=limits)
+    outputs = Outputs(paths, [task.submission.path for task in tasks] + [path for path in (points,) if path])
+    order = {(task.submission.student, task.submission.path): number for number, task in enumerate(tasks)}
     grades: list[Graded] = []
-    several = len(tasks) > 1
-    found = grade_all(tasks, limits=Limits(seconds=timeout, memory=int(memory * 2**30)), jobs=jobs)
-    for graded in tqdm(found, total=len(tasks), unit="submission", disable=None if several else True):
-        if tables or (tables is None and not several):
-            tqdm.write(("\n" if grades else "") + gradebook.as_table(graded))
-        grades.append(graded)
-    if several:
-        typer.echo(("\n" if tables else "") + gradebook.as_summary(grades))
-    writers = ((json, gradebook.as_json), (junit, gradebook.as_junit), (csv, gradebook.as_csv))
-    for path, write in writers:
-        if path is not None:
-            path.write_text(write(grades), "utf-8")
+    several, warned = len(tasks) > 1, False
+    try:
+        found = grade_all(tasks, limits=limits, jobs=jobs)
+        for graded in tqdm(found, total=len(tasks), unit="submission", disable=None if several else True):
+            if sandbox.LACKING and not warned:
+                warned = True
+                tqdm.write(f"flowlib: {warning(sandbox.LACKING)}", file=sys.stderr)
+            if tables or (tables is None and not several):
+                tqdm.write(("\n" if grades else "") + gradebook.as_table(graded))
+            grades.append(graded)
+            grades.sort(key=lambda entry: order[entry.student, entry.path])
+            outputs.write(grades)
+    finally:  # after Ctrl-C too
+        if several and grades:
+            typer.echo(("\n" if tables else "") + gradebook.as_summary(grades))
     if any(graded.points < graded.possible or not graded.verdicts for graded in grades):
         raise typer.Exit(1)
 
 
 def _tasks(
-    files: Sequence[Path], *, hidden: Path | None, points: Path | None, exercise: str | None, reference: Path | None
+    files: Sequence[Path],
+    paths: "dict[str, Path | None]",
+    *,
+    hidden: Path | None,
+    points: Path | None,
+    exercise: str | None,
+    reference: Path | None,
+    limits: "Limits",
 ) -> "list[Task]":
     """What is to be graded, and by what.
 
@@ -91,6 +109,8 @@ def _tasks(
     from flowlib.checks import check_choice
     from flowlib.course.grading import reference as references
     from flowlib.course.grading.grade import Task
+    from flowlib.course.grading.hidden import tried, with_hidden_tests
+    from flowlib.course.grading.outputs import Outputs
     from flowlib.course.grading.submission import exercise_of, find_submissions, read_submission
 
     folder = reference or references.FOLDER
@@ -100,8 +120,9 @@ def _tasks(
     if not names:
         raise ValueError(f"{folder}: no notebooks to grade by")
     known = {name: references.load_reference(name, folder) for name in names}
+    plain = known
     if hidden is not None:
-        known = {name: references.with_hidden_tests(entry, hidden) for name, entry in known.items()}
+        known = with_hidden_tests(known, hidden)
     if points is not None:
         given = references.read_points(points)
         for question in given:
@@ -114,6 +135,7 @@ def _tasks(
         for name, entry in known.items()
     }
     tasks = []
+    Outputs(paths, [path for _, path in find_submissions(files)])  # before anything runs
     for student, path in find_submissions(files):
         submission = read_submission(student, path, found=path not in files)
         name, problem = exercise_of(submission, solutions, exercise)
@@ -121,4 +143,8 @@ def _tasks(
     if all(task.reference is None or task.submission.problem for task in tasks):
         first = tasks[0]
         raise ValueError(f"{first.submission.path}: {first.submission.problem or 'it is no exercise of this course'}")
+    if hidden is not None:
+        asked = {task.reference.name for task in tasks if task.reference is not None}
+        known |= {name: tried(known[name], plain[name], folder, limits) for name in asked}
+        tasks = [replace(task, reference=task.reference and known[task.reference.name]) for task in tasks]
     return tasks

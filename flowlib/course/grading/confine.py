@@ -1,24 +1,42 @@
-"""What Linux can forbid a process, without being root: writing elsewhere, signals, unbounded memory and files.
+"""What Linux lets a process give up for itself and its children, root or not: `landlock`, system calls, and limits.
 
-Landlock (Linux 5.13, signals 6.12) lets a process give up rights for itself and all its children: here the right to
-write, make or delete files outside its folder, to trace or to signal other processes. Where it is missing, on older
-kernels and other systems, these limits are not there, and the grader relies on its other means: processes are watched
-and killed from outside, and each submission gets a copy of the library of its own.
+Each is used where it exists. Landlock (Linux 5.13; signals and abstract sockets 6.12) bounds which files are read and
+written; the filter of system calls (seccomp) bounds what Landlock does not know: modes, owners and times of files,
+shared memory that would be left behind or counted for nobody, sockets, other processes' memory. `namespaces` does more.
 """
 
 import ctypes
 import os
+import platform
 import struct
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # numbers of the system calls, the same on all architectures
-_NO_NEW_PRIVILEGES, _SUBREAPER = 38, 36  # of prctl
-_WRITE_FILE, _TRUNCATE, _REFER = 1 << 1, 1 << 14, 1 << 13
+_DUMPABLE, _SECCOMP, _SUBREAPER, _NO_NEW_PRIVILEGES, _PARENTS_DEATH = 4, 22, 36, 38, 1  # of prctl
+_EXECUTE, _WRITE_FILE, _READ = 1 << 0, 1 << 1, 1 << 2 | 1 << 3
+_REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
 # Remove folders and files (4, 5); make devices, folders, files, sockets, pipes and links (6 to 12).
 _CHANGE = sum(1 << bit for bit in range(4, 13))
-_SCOPE_SIGNAL = 1 << 1
+_NETWORK, _SCOPES = 0b11, 0b11  # bind and connect; abstract sockets and signals
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 LARGEST_FILE = 256 * 2**20
+
+# Numbers of system calls by machine. Always refused, and refused where no namespace keeps other files out of reach:
+_REFUSED = {
+    "x86_64": (
+        (319, 447, 101, 310, 311, 165, 166, 155, 272, 308, 250, 248, 249, 321, 298, 323, 425, 29, 68, 64, 240, 304,
+         438),
+        (90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
+        (41, 0xC000003E),
+    ),
+    "aarch64": (
+        (279, 447, 117, 270, 271, 40, 39, 41, 97, 268, 219, 217, 218, 280, 241, 282, 425, 194, 186, 190, 180, 265, 438),
+        (52, 53, 452, 54, 55, 5, 6, 7, 14, 15, 16, 88),
+        (198, 0xC00000B7),
+    ),
+}  # fmt: skip
 
 
 def landlock() -> int:
@@ -28,29 +46,68 @@ def landlock() -> int:
     return max(0, ctypes.CDLL(None).syscall(_CREATE, None, ctypes.c_size_t(0), 1))
 
 
-def confine(folder: Path) -> bool:
-    """Give up writing outside `folder`, and signals to processes outside; whether the system could do so."""
-    version = landlock()
+def restrict_files(folder: Path, readable: Iterable[Path], version: int | None = None) -> bool:
+    """Give up all files but those in `folder`, reading those in `readable`, and some devices; whether it could be done.
+
+    Args:
+        version: of Landlock to use, where the system has a later one.
+    """
+    version = min(landlock(), 7 if version is None else version)
     if version < 1:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    rights = _WRITE_FILE | _CHANGE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
-    rules = struct.pack("=QQQ", rights, 0, _SCOPE_SIGNAL if version >= 6 else 0)
+    writes = _WRITE_FILE | _CHANGE | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
+    rights = writes | _READ | _EXECUTE | (_IOCTL if version >= 5 else 0)
+    rules = struct.pack("=QQQ", rights, _NETWORK, _SCOPES)
     rules = rules[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = libc.syscall(_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0:
         return False
+    of_files = rights & (_WRITE_FILE | _TRUNCATE | _EXECUTE | 1 << 2 | _IOCTL)
+    allowed = [(path, _READ | _EXECUTE) for path in readable] + [(folder, rights)]
+    allowed += [(Path(name), of_files) for name in DEVICES]
     try:
-        allowed = {folder: rights, Path("/dev/null"): rights & (_WRITE_FILE | _TRUNCATE)}
-        for path, right in allowed.items():
+        for path, right in allowed:
+            if not path.exists():
+                continue
             opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            right = right if path.is_dir() else right & of_files
             added = libc.syscall(_ADD, ruleset, 1, struct.pack("=Qi", right, opened), 0)
             os.close(opened)
             if added != 0:
                 return False
-        return libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0 and libc.syscall(_RESTRICT, ruleset, 0) == 0
+        return no_new_privileges() and libc.syscall(_RESTRICT, ruleset, 0) == 0
     finally:
         os.close(ruleset)
+
+
+def restrict_calls(*, files: bool) -> bool:
+    """Refuse system calls that an answer has no need of; with `files`, also changes of modes, owners and times."""
+    known = _REFUSED.get(platform.machine()) if sys.platform == "linux" else None
+    if known is None or sys.maxsize < 2**32:
+        return False
+    always, of_files, (socket, machine) = known
+    load, equal, above, back = 0x20, 0x15, 0x35, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050001  # with "Operation not permitted"
+    program = [(load, 0, 0, 4), (equal, 1, 0, machine), (back, 0, 0, refuse), (load, 0, 0, 0)]
+    program += [(above, 0, 1, 0x40000000), (back, 0, 0, refuse)]  # the numbers of another way to call
+    for number in (*always, *(of_files if files else ())):
+        program += [(equal, 0, 1, number), (back, 0, 0, refuse)]
+    program += [(equal, 0, 3, socket), (load, 0, 0, 16), (equal, 1, 0, 1), (back, 0, 0, refuse), (back, 0, 0, allow)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    header = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(program), ctypes.addressof(code)))
+    return no_new_privileges() and ctypes.CDLL(None).prctl(_SECCOMP, 2, header, 0, 0) == 0
+
+
+def no_new_privileges() -> bool:
+    """Give up that a program could have more rights than this one."""
+    return bool(ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0)
+
+
+def keep_memory_private(private: bool = True) -> None:
+    """Let no other process of this user read this one's memory. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DUMPABLE, 0 if private else 1, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -59,10 +116,14 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
+def end_with_parent() -> None:
+    """Be killed when the parent ends. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENTS_DEATH, 9, 0, 0, 0)
+
+
 def limit_files_and_processes(processes: int) -> None:
     """Bound the size of a file written, and how many more processes this user may start (root may start any number)."""
-    if sys.platform == "win32":
-        return
     import resource
 
     import psutil

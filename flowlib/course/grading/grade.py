@@ -1,19 +1,20 @@
 """From submissions to verdicts: which cells are run together, and who pays when something breaks.
 
-All answers of a submission run in one kernel, each question's check after its own cells. When a kernel ends, hangs or
-breaks, the question at hand pays, unless it passes alone in a fresh kernel: then it was another's doing. The other
-questions go on in a fresh kernel without the one that broke it. So an answer never costs another answer's mark.
+All answers of a submission run in one process, each question's check after its own cells, in another. When a process
+ends, hangs or breaks, the question at hand pays, and the others go on in a fresh process without the one that broke it.
+What was not right there is tried once more, alone in a fresh process, where no other answer can be to blame. So an
+answer never costs another answer's mark.
 """
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowlib.course.grading.answers import Answer, answers
 from flowlib.course.grading.reference import Reference
-from flowlib.course.grading.rounds import Round, plan, read
+from flowlib.course.grading.rounds import Round, modules, plan, read
 from flowlib.course.grading.sandbox import Limits, run
 from flowlib.course.grading.submission import Submission
 
@@ -24,14 +25,14 @@ VERDICTS = {
     "empty": "not answered yet",
     "missing": "its solution cell is not in the notebook",
     "timeout": "it took longer than {seconds:g} s",
-    "killed": "it ended the kernel",
+    "killed": "it ended its process",
     "memory": "it took more than {gigabytes:.1f} GB of memory",
     "processes": "it started more than {processes} processes",
     "disk": "it wrote more than {disk:.1f} GB",
-    "tampered": "",
+    "tampered": "its process does not answer as it should",
     "ungraded": "",
 }
-_INCIDENTS = {"died": "killed", "stuck": "timeout", "broken": "tampered"}
+_INCIDENTS = {"died": "killed", "stuck": "timeout", "total": "timeout", "broken": "tampered"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Task:
 
 
 def grade_all(tasks: Sequence[Task], *, limits: Limits, jobs: int = 1) -> Iterator[Graded]:
-    """Grade submissions, `jobs` at a time; in their order, each as soon as it and those before it are done."""
+    """Grade submissions, `jobs` at a time; each as soon as it is done."""
     interrupted = threading.Event()
 
     def one(task: Task) -> Graded:
@@ -85,7 +86,8 @@ def grade_all(tasks: Sequence[Task], *, limits: Limits, jobs: int = 1) -> Iterat
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(one, tasks)
+            for done in as_completed([pool.submit(one, task) for task in tasks]):
+                yield done.result()
         except BaseException:  # Ctrl-C: end what runs, begin nothing more
             interrupted.set()
             pool.shutdown(cancel_futures=True)
@@ -116,13 +118,14 @@ def _outcome(
 ) -> dict[str, tuple[str, str]]:
     """Verdict and hint of each question."""
     settled = {name: ("missing", "") for name, answer in given.items() if answer.cells is None}
-    trusted = [name for name in given if name not in settled]  # whose cells are run
+    settled |= {question.name: ("ungraded", question.problem) for question in reference.questions if question.problem}
+    trusted = [name for name in given if given[name].cells is not None]  # whose cells are run
     unhelped: set[str] = set()
-    failures = 0
+    failures, loaded = 0, modules(reference)
 
     def attempt(names: Collection[str], pending: Collection[str]) -> Round:
         cells = plan(reference, given, names, pending, unhelped)
-        ended = run({"cells": cells}, limits, interrupted)
+        ended = run({"cells": cells, "setup": list(reference.setup), "modules": loaded}, limits, interrupted)
         return read(cells, ended.events, ended.stopped, ended.log)
 
     while pending := [name for name in given if name not in settled]:
@@ -142,13 +145,14 @@ def _outcome(
         elif question in settled:  # an answer that was run before is run again for those that build on it
             trusted.remove(question)
         else:
-            alone = attempt([question], [question]) if trusted.index(question) > 0 else None
-            if alone is not None and alone.settled.get(question, ("", ""))[0] == "right":
+            settled[question] = (verdict, result.message)
+            trusted.remove(question)
+    first = next((name for name in given if given[name].cells is not None), None)
+    for question, (verdict, _) in list(settled.items()):
+        if verdict not in ("right", "missing", "empty", "ungraded") and question != first and not interrupted.is_set():
+            alone = attempt([question], [question])
+            if question in alone.settled and (verdict != "wrong" or alone.settled[question][0] == "right"):
                 settled |= alone.settled
-                trusted = [name for name in trusted if name not in settled]
-            else:
-                settled[question] = (verdict, result.message)
-                trusted.remove(question)
     return settled
 
 

@@ -13,9 +13,9 @@ from flowlib.plotting import format_table
 
 def as_table(graded: Graded) -> str:
     """A submission's questions with points, verdict and hint, under its name."""
-    title = f"{graded.path}: {number(graded.points)} of {number(graded.possible)} points"
+    title = f"{_text(graded.path)}: {number(graded.points)} of {number(graded.possible)} points"
     if not graded.verdicts:
-        return f"{graded.path}: not graded: {graded.problem}"
+        return f"{_text(graded.path)}: not graded: {graded.problem}"
     rows = [
         {
             "question": f"{verdict.question} {verdict.title}",
@@ -60,8 +60,8 @@ def as_json(grades: Sequence[Graded]) -> str:
     """All grades, in full."""
     found = [
         {
-            "student": graded.student,
-            "file": str(graded.path),
+            "student": _text(graded.student),
+            "file": _text(graded.path),
             "exercise": graded.exercise,
             "points": graded.points,
             "possible": graded.possible,
@@ -115,8 +115,8 @@ def number(points: float) -> str:
 
 
 def _text(value: object) -> str:
-    """A name that XML can hold."""
-    return "".join(c if c.isprintable() else "?" for c in str(value)).encode("utf-8", "replace").decode()
+    """A name in one line that a terminal, XML and UTF-8 can hold: what they cannot is written as Python writes it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def _cell(value: object) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from flowlib.checks import check_choice
-from flowlib.course.authoring.source import read_cells
 from flowlib.course.grading.names import bound_names
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -31,6 +30,7 @@ class GradedQuestion:
         answers: the grade_ids of its solution cells.
         names: what the solution cells bind, as far as their stubs tell.
         setups: how many of the exercise's set-up cells stand before its check.
+        problem: why it cannot be graded, if it cannot: it is nobody's fault.
     """
 
     name: str
@@ -40,6 +40,7 @@ class GradedQuestion:
     answers: tuple[str, ...]
     names: frozenset[str]
     setups: int
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,28 +114,6 @@ def _read(name: str, cells: list[dict[str, Any]]) -> Reference:
         cell["metadata"]["nbgrader"]["grade_id"] for cell in cells if "nbgrader" in cell["metadata"]
     }
     return Reference(name, tuple(setup), tuple(questions), ids)
-
-
-def with_hidden_tests(reference: Reference, folder: Path) -> Reference:
-    """The reference with an instructor's tests after each question's own check.
-
-    Args:
-        folder: holds a file with the exercise's name, `NN_topic.py`, whose cells are marked `check="NN.k"`; an
-            exercise without a file there has no further tests.
-
-    Raises:
-        ValueError: if the file cannot be read as such, or tests a question that the exercise does not have.
-    """
-    path = folder / f"{reference.name}.py"
-    if not path.exists():
-        return reference
-    hidden: dict[str, list[str]] = {}
-    for cell in read_cells(path):
-        if cell.mark == "check":
-            question = check_choice(f"check in {path}", str(cell.question), [q.name for q in reference.questions])
-            hidden.setdefault(question, []).append(cell.source)
-    questions = (replace(q, checks=(*q.checks, *hidden.get(q.name, ()))) for q in reference.questions)
-    return replace(reference, questions=tuple(questions))
 
 
 def read_points(path: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a submission leaves: its processes and its files, counted and ended."""
+"""What a submission holds and leaves: its processes and its files, counted and ended."""
 
 import contextlib
 import os
@@ -8,6 +8,36 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Bytes and number of a process and all its descendants; files that they hold open and nobody can see count too."""
+    import psutil
+
+    memory = count = 0
+    try:
+        first = psutil.Process(pid)
+        family = [first, *first.children(recursive=True)]
+    except psutil.Error:
+        return 0, 0
+    for process in family:
+        with contextlib.suppress(psutil.Error, OSError):
+            memory += process.memory_info().rss
+            count += 1
+            memory += _unseen(process.pid)
+    return memory, count - 2  # the one that waits and the one that serves
+
+
+def _unseen(pid: int) -> int:
+    """Bytes of open files without a name: unlinked, or memory."""
+    total = 0
+    folder = f"/proc/{pid}/fd"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with contextlib.suppress(OSError):
+            found = os.stat(f"{folder}/{name}")
+            if found.st_nlink == 0:
+                total += found.st_blocks * 512
+    return total
 
 
 def size(folder: Path, enough: int) -> int:
@@ -23,16 +53,17 @@ def size(folder: Path, enough: int) -> int:
     return total
 
 
-def end_all(worker: Any, name: str, mark: str) -> None:
-    """Kill a process and all that came of it: its descendants, and who carries the mark in its environment."""
+def end_all(pids: list[int], stage: int, name: str, mark: str) -> None:
+    """Kill processes and all that came of them: descendants, and what carries the mark in its environment."""
     import psutil
 
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        alive = [child for child in _descendants(worker) if _kill(child)]
-        if not alive:
-            break
-    _kill(worker)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            while time.monotonic() < deadline and any([_kill(child) for child in _descendants(process)]):
+                pass
+            _kill(process)
     while time.monotonic() < deadline:
         marked = [process for process in psutil.process_iter() if _carries(process, name, mark) and _kill(process)]
         if not marked:
@@ -40,11 +71,11 @@ def end_all(worker: Any, name: str, mark: str) -> None:
         psutil.wait_procs(marked, timeout=0.2)
 
 
-def _descendants(worker: Any) -> list[Any]:
+def _descendants(process: Any) -> list[Any]:
     import psutil
 
     try:
-        return list(worker.children(recursive=True))
+        return list(process.children(recursive=True))
     except psutil.Error:
         return []
 
@@ -73,10 +104,10 @@ def _carries(process: Any, name: str, mark: str) -> bool:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder: `work`, the submission's, and `run`, where it cannot write. Gone afterwards."""
+    """A temporary folder: `work`, the submission's, and `root`, for its world. Gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="flowlib-grade-"))
     try:
-        for name in ("work", "run"):
+        for name in ("work", "root"):
             (folder / name).mkdir()
         yield folder
     finally:

@@ -1,7 +1,6 @@
 """A run of answers in one kernel: the cells that make it up, and what its events say of each question."""
 
 import itertools
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,12 @@ class Round:
     role: str = ""
 
 
+def modules(reference: Reference) -> list[str]:
+    """What set-up and checks import: loaded before any answer runs."""
+    checks = (check for question in reference.questions for check in question.checks)
+    return sorted(imported_modules("\n".join((*reference.setup, *checks))))
+
+
 def plan(
     reference: Reference,
     given: Mapping[str, Answer],
@@ -34,10 +39,7 @@ def plan(
     Args:
         names: questions whose answers are run; pending: those that are checked too; unhelped: without helper cells.
     """
-    checks = "\n".join(check for question in reference.questions for check in question.checks)
-    modules = sorted(imported_modules("\n".join((*reference.setup, checks))))
-    cells: list[dict[str, Any]] = [{"source": source, "role": "setup"} for source in reference.setup]
-    cells.append({"source": "\n".join(modules), "role": "seal"})
+    cells: list[dict[str, Any]] = []
     for question in reference.questions:
         answer = given[question.name]
         if question.name not in names or answer.cells is None:
@@ -45,10 +47,10 @@ def plan(
         about = {"question": question.name, "setups": question.setups, "names": sorted(question.names)}
         cells.append({"source": f"# {question.name}", "role": "open", **about})
         if answer.helpers and question.name not in unhelped:
-            cells.append({"source": json.dumps(answer.helpers), "role": "helper", **about})
+            cells.append({"source": list(answer.helpers), "role": "helper", **about})
         cells += [{"source": source, "role": "solution", **about} for source in answer.cells]
         if answer.after and question.name not in unhelped:
-            cells.append({"source": json.dumps(answer.after), "role": "helper", **about})
+            cells.append({"source": list(answer.after), "role": "helper", **about})
         if question.name in pending:
             cells += [{"source": source, "role": "check", **about} for source in question.checks]
     return cells
@@ -64,7 +66,7 @@ def read(cells: list[dict[str, Any]], events: list[dict[str, Any]], stopped: str
         event, question, role = done[number], str(cell.get("question")), cell["role"]
         status, said = event["status"], _said(event)
         status = stopped if stopped and status == "died" else status  # the kernel ended first when all was stopped
-        if status not in ("ok", "error") or (status == "error" and role in ("setup", "seal", "open")):
+        if status not in ("ok", "error") or (status == "error" and role == "open"):
             return _broken_off(result, status, cell, event["message"] or said)
         if status == "error" and role == "solution":
             failed.setdefault(question, "" if event["name"] == "NotImplementedError" else f"your cell ends with {said}")
@@ -82,16 +84,13 @@ def _broken_off(result: Round, incident: str, cell: dict[str, Any], message: str
     question = cell.get("question")
     result.settled.pop(str(question), None)  # one of its checks was silent, but not all have run
     result.incident, result.question, result.role, result.message = incident, question, cell["role"], message
-    if incident == "error":  # of a set-up cell
+    if incident == "error":  # of no cell of the student's
         result.incident = "broken"
-        result.message = f"a set-up cell of the exercise ends with {message}"
     return result
 
 
 def _judge(event: dict[str, Any], failed: str | None) -> tuple[str, str]:
     """The verdict and hint of a check that was not silent, knowing how the solution cell ended."""
-    if event["name"] == "Tampered":
-        return "tampered", event["message"]
     if event["name"] == "MemoryError" or "can't allocate memory" in event["message"]:
         return "memory", ""
     if failed is not None:

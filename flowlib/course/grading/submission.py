@@ -52,7 +52,7 @@ def find_submissions(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             Path(folder) / name
             for folder, folders, names in os.walk(path)  # which does not follow links
             for name in [*names, *(entry for entry in folders if (Path(folder) / entry).is_symlink())]
-            if name.endswith(".ipynb") and ".ipynb_checkpoints" not in Path(folder).parts
+            if name.lower().endswith(".ipynb") and ".ipynb_checkpoints" not in Path(folder).parts
         )
         if not found:
             raise ValueError(f"{path}: no notebooks in this folder")

@@ -23,7 +23,7 @@ assert _mean != 10, "it grows with the number of entries: is it a sum?"
 ### BEGIN HIDDEN TESTS
 assert mean(torch.ones(3)) == 1, "another tensor has another mean"
 ### END HIDDEN TESTS
-assert _mean == 2, "wrong for 0, 1, 2, 3, 4"
+assert (_mean, _x.sum()) == (2, 10), "wrong for 0, 1, 2, 3, 4"
 # %% [markdown] hints="01.1"
 # 1. What is the sum?
 #

@@ -1,0 +1,70 @@
+"""What the checker's side describes and the answer's side rebuilds: the library's functions, and objects of its data.
+
+It is the course's own, so the answer's side may trust it; and the answer may do with it what it likes.
+"""
+
+import functools
+import importlib
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from flowlib.course.grading import data
+from flowlib.course.grading.wire import Broken
+
+_LIBRARY = ("flowlib", "torch", "math", "numpy", "torchdiffeq", "scipy", "builtins", "operator", "itertools")
+
+
+def described(peer: Any, value: Any) -> Any:
+    """What the other side can rebuild for itself."""
+    if isinstance(value, types.MethodType):
+        owner = peer.pack(value.__self__, 1)
+        return ["method", owner, value.__name__] if owner[0] == "value" else None
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        for module in (getattr(value, "__module__", None), "torch", "torch.nn.functional"):
+            name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+            if str(module).split(".")[0] in _LIBRARY and data.found(str(module), name) is value:
+                return ["library", module, name]
+        return None
+    kind = type(value)
+    if importable(kind) and hasattr(value, "__dict__") and not any("__slots__" in vars(k) for k in kind.__mro__):
+        return ["value", kind.__module__, kind.__qualname__, peer.pack(vars(value), 1)]
+    return None
+
+
+def importable(kind: type) -> bool:
+    """Whether a class is one of the library's."""
+    return kind.__module__.split(".")[0] == "flowlib" and data.found(kind.__module__, kind.__qualname__) is kind
+
+
+def rebuilt(peer: Any, tree: list[Any]) -> Any:
+    """What was described.
+
+    Raises:
+        Broken: if it was not.
+    """
+    match tree:
+        case ["library", module, name]:
+            return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        case ["value", module, name, state]:
+            kind: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+            made: Any = object.__new__(kind)
+            vars(made).update(peer.unpack(state, 1))
+            return made
+        case ["method", owner, name]:
+            return getattr(peer.unpack(owner, 1), name)
+    raise Broken("a value of no known kind")
+
+
+def forbidden(active: Iterable[Any]) -> list[list[str]]:
+    """What may not be called, by name, for the other side."""
+    return [[str(getattr(f, "__module__", "")), getattr(f, "__qualname__", getattr(f, "__name__", ""))] for f in active]
+
+
+def named(setup: dict[str, Any], module: str, name: str) -> Any:
+    """A function or class by name, of a module or of the set-up; one of that name if there is none."""
+    place = setup.get(name.split(".")[0]) if module == "__main__" else None
+    for part in name.split(".")[1:] if place is not None else ():
+        place = getattr(place, part, None)
+    known = place if place is not None else data.found(module, name)
+    return known if known is not None else types.SimpleNamespace(__name__=name)
