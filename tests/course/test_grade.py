@@ -1,5 +1,8 @@
 """`flowlib grade`: what hostile submissions score, and that they harm nothing and nobody else."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,3 +165,30 @@ def test_without_landlock_each_submission_imports_a_copy_of_the_library(monkeypa
         (copied / "__init__.py").write_text("changed")  # as the next one must not see
     monkeypatch.undo()
     assert library.library(tmp_path) == root.parent or not landlock()
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="processes end with their parent on Linux only")
+@pytest.mark.parametrize("without", ["", "namespaces"])
+def test_no_answer_outlives_a_grader_that_is_killed(place, tmp_path, without):
+    """Killed by force, so that it can do nothing about it itself."""
+    handed = hostile.Handed(place / f"{hostile.NAME}.ipynb")
+    handed.answer(1, "def times_1(x):\n    while True:\n        pass")
+    path = handed.save(tmp_path / f"{hostile.NAME}.ipynb")
+    command = [sys.executable, "-m", "flowlib", "grade", str(path), "--reference", str(place / "reference")]
+    environment = {**os.environ, "FLOWLIB_GRADE_WITHOUT": without}
+    with subprocess.Popen([*command, "--timeout", "120"], env=environment, stdout=subprocess.DEVNULL) as grader:
+        try:
+            below: list[psutil.Process] = []
+            for _ in range(600):  # until an answer runs: the stage, that of the exercise, a checker, two of the answer
+                below = psutil.Process(grader.pid).children(recursive=True)
+                if len(below) >= 5 and max(one.cpu_times().user for one in below) > 3:
+                    break
+                time.sleep(0.1)
+            assert len(below) >= 5, below
+            time.sleep(2)
+            below = psutil.Process(grader.pid).children(recursive=True)
+        finally:
+            grader.kill()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]

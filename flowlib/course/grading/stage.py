@@ -53,6 +53,7 @@ class Stage:
                 for stream in range(3):
                     os.dup2(nothing, stream)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                confine.end_with_parent()
                 role(order, ends, said)
                 status = 0
             finally:
@@ -98,6 +99,7 @@ class Stage:
         os.environ.update(world.environment(folder), **order["environment"])
         confine.limit_files_and_processes(order["processes"])
         inside = "namespaces" not in without and namespaces.enter()
+        confine.end_with_parent()  # again: another user's rights forget it
         if pid := os.fork():
             os.close(said)
             for end in ends:
