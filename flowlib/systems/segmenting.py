@@ -37,8 +37,8 @@ class SegmentRequest:
     three: bool = field(default=False, metadata={"help": "Also write what else one prompt may mean: OUT-2, OUT-3."})
     everything: bool = field(default=False, metadata={"help": "Find all masks, and write a picture of each."})
     side: int = field(default=16, metadata={"help": "Of --everything: points a side of the grid."})
-    least_iou: float = field(default=0.88, metadata={"help": "Of --everything: the IoU that must be predicted."})
-    least_stability: float = field(default=0.95, metadata={"help": "Of --everything: the stability of a mask."})
+    least_iou: float = field(default=0.7, metadata={"help": "Of --everything: the IoU that must be predicted."})
+    least_stability: float = field(default=0.9, metadata={"help": "Of --everything: the stability of a mask."})
     out: Path = field(default=Path("mask.png"), metadata={"help": "The picture to write."})
 
     def __post_init__(self) -> None:
