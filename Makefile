@@ -1,9 +1,10 @@
 # make demo   set up, train a label-guided flow on real handwritten digits, draw the result
 # make test   set up, lint, check imports and types, run the quick tests
-# make test-full  the rest: drift of notebooks from their sources, all notebooks, all banks, hostile submissions, peers
+# make test-full  the rest: drift of notebooks from their sources, all notebooks, all banks, killed runs, peers
 # make lab    open the lectures and exercises in JupyterLab
 # make notebooks  build the notebooks whose sources have changed; lectures are executed
 # make mutants    try wrong and right answers on the exercises' checks, and planted mistakes on the lectures' asserts
+# make hostile  try all hostile submissions on the grader; fifty of them are in make test
 # make bench  install published libraries and compare with them: errors, speed, overhead
 # make site   build the site, which needs no network, in site/; REPOSITORY=https://... adds launch buttons
 # make test-site  look at the site in a real browser, chromium, where one is installed
@@ -16,7 +17,7 @@ BIN = $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint types check drift full lab notebooks mutants peers bench site test-site clean
+.PHONY: help demo test test-full lint types check drift full lab notebooks hostile mutants peers bench site test-site clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -63,6 +64,9 @@ lab: $(VENV)/ready
 
 notebooks: $(VENV)/ready
 	$(BIN)/flowlib course build
+
+hostile: $(VENV)/ready
+	FLOWLIB_HOSTILE_ALL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m full tests/course/test_hostile.py
 
 mutants: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/flowlib course bank --jobs $(JOBS)

@@ -21,7 +21,8 @@ from flowlib.course.grading.reference import Reference, load_reference
 from flowlib.course.grading.submission import read_submission
 
 FILES = sorted((Path(__file__).parent / "hostile").glob("*.txt"))
-LIMITS = sandbox.Limits(seconds=2, total=30, memory=2**30, processes=30, disk=2**28)
+LIMITS = sandbox.Limits(seconds=5, total=60, memory=2**30, processes=30, disk=2**28)
+ALL = pytest.mark.skipif(not os.environ.get("FLOWLIB_HOSTILE_ALL"), reason="all hostile files: make hostile")
 DANGEROUS = ("kill_", "change_")  # for the machine, where there are no namespaces
 BARE = ("liar_number", "liar_tensor", "patch_torch_allclose", "builtin_isinstance", "loop_in_call", "os_exit",
         "wire_garbage", "wire_ask_get", "error_words", "frame_globals")  # fmt: skip
@@ -134,7 +135,7 @@ def remains(place: SimpleNamespace) -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="grading needs a system that forks")
-@pytest.mark.parametrize("part", ["fifty", pytest.param("all", marks=pytest.mark.full)])
+@pytest.mark.parametrize("part", ["fifty", pytest.param("all", marks=[pytest.mark.full, ALL])])
 def test_nobody_scores_what_they_did_not_solve_and_all_is_as_it_was(place: SimpleNamespace, part: str) -> None:
     names = [path.stem for path in FILES]
     assert len(names) >= 200
@@ -153,7 +154,7 @@ def test_nobody_scores_what_they_did_not_solve_and_all_is_as_it_was(place: Simpl
 def test_without_isolation_nobody_scores_what_they_did_not_solve_either(
     place: SimpleNamespace, without: tuple[str, ...]
 ) -> None:
-    limits = sandbox.Limits(seconds=2, total=30, memory=2**30, processes=30, without=without)
+    limits = sandbox.Limits(seconds=5, total=60, memory=2**30, processes=30, without=without)
     grades = grade(place, list(BARE), limits)
     assert {name: fault for name, graded in grades.items() if (fault := judged(graded))} == {}
     assert set(without) <= sandbox.LACKING
