@@ -357,6 +357,7 @@ for mean, std in ((0.3, 0.001), (-0.7, 0.05), (1.4, 0.5), (0.0, 30.0)):
 # pixels, the last term is a density (`levels=None`).
 
 
+# %%
 def posterior_variance(field: MixtureField, x: Tensor, chain: Chain, k: int) -> Tensor:
     """var(x_0 | x_k) on a line: the derivative of D, times (1 - abar) / sqrt(abar) (lecture 02, Theorem 5)."""
     slope = torch.func.vmap(torch.func.grad(lambda x: field.data(x[None], chain.time(k)).sum()))(x)

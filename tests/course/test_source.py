@@ -49,6 +49,7 @@ def test_questions_have_titles_points_and_hints() -> None:
     [
         ('solution="01.1"', 'solutoin="01.1"', "unknown metadata 'solutoin'; known: solution, check"),
         ("# %%\nimport", "# %% A title\nimport", "unknown metadata 'title'"),
+        ("# %%\nimport torch", "import torch", "a cell of text has a line that is no comment: 'import torch'"),
         ('tags=["demo"]', 'tags=["dmeo"]', "unknown tag 'dmeo'; known: demo"),
         ('check="01.1" points=4', 'check="01.1" points=3', "says 4 points, its check 3"),
         ('check="01.1" points=4', 'check="01.1" points="4"', "needs whole points"),

@@ -73,8 +73,8 @@ def read_cells(path: Path, keys: Collection[str] = KEYS) -> list[Cell]:
         keys: the metadata that its cells may have.
 
     Raises:
-        SourceError: for unknown metadata, an unknown tag, code that is not Python, or an alternative text that is
-            empty or not at the top of its cell.
+        SourceError: for unknown metadata, an unknown tag, code that is not Python, text that is no comment, or an
+            alternative text that is empty or not at the top of its cell.
     """
     import jupytext
 
@@ -89,16 +89,27 @@ def read_cells(path: Path, keys: Collection[str] = KEYS) -> list[Cell]:
         raise SourceError(
             path, 1, f"{len(found)} cells are read where {len(lines)} begin: is a '# %%' inside a string?"
         )
-    cells = []
-    for entry, line in zip(found, lines, strict=True):
+    cells, ends = [], [*lines[1:], text.count("\n") + 2]
+    for entry, line, end in zip(found, lines, ends, strict=True):
         metadata = {key: value for key, value in entry.metadata.items() if key != "lines_to_next_cell"}
         _check_metadata(path, line, metadata, keys)
         source, alts = entry.source, tuple[str, ...]()
         if entry.cell_type == "code":
             check_code(path, source, line)
             source, alts = _take_alts(path, source, line)
+        else:
+            _check_text(path, text.split("\n")[line : end - 1], line + 1)
         cells.append(Cell(entry.cell_type, source, line, metadata, alts))
     return cells
+
+
+def _check_text(path: Path, lines: list[str], first: int) -> None:
+    """A SourceError unless these lines of a cell of text are comments: code in it would be shown, and never run."""
+    for number, line in enumerate(lines, first):
+        if line.strip() and not line.startswith("#"):
+            raise SourceError(
+                path, number, f"a cell of text has a line that is no comment: {line!r}; a '# %%' before it?"
+            )
 
 
 def check_code(path: Path, code: str, line: int) -> None:
