@@ -19,7 +19,6 @@ from .codebook import perplexity as perplexity
 from .concatenation import Concatenated as Concatenated
 from .control import ControlNet as ControlNet
 from .controlled import Controlled as Controlled
-from .controlled import HeldControls as HeldControls
 from .discrete import DiscreteAutoencoder as DiscreteAutoencoder
 from .dit import DiT as DiT
 from .dit import DiTBlock as DiTBlock

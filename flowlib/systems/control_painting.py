@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from flowlib.checks import check_number
 from flowlib.data.controls import check_kind_of_control, read_control
 from flowlib.fields import Model
-from flowlib.nets import Controlled, ControlNet, HeldControls
+from flowlib.nets import Controlled, ControlNet
 from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.controlled import HeldControls
 from flowlib.systems.painting import Adapter, register_adapter
 from flowlib.systems.system import name_of
 from flowlib.systems.weighted import split_number

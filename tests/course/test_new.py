@@ -35,7 +35,7 @@ def test_a_new_topic_builds_and_passes_its_bank(tmp_path: Path) -> None:
     run("ruff", "format", "--no-cache", "--check", "lectures", "solutions")
     assert "2 of 2 sources built" in run("flowlib", "course", "build", "07")
     assert run("flowlib", "course", "bank", "07").split("\n")[2].split() == [
-        "07_topic", "07.1", "4", "/", "4", "3", "/", "3", "1", "/", "1"
+        "07_topic", "07.1", "4", "/", "4", "3", "/", "3", "1", "/", "1", "7", "/", "7",
     ]  # fmt: skip
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from flowlib import ClassifierFreeGuidance, Model, sample_ode
-from flowlib.nets import Controlled, ControlNet, HeldControls, TextTransformer, UNet
+from flowlib.nets import Controlled, ControlNet, TextTransformer, UNet
 from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.nets.control import COPIED
+from flowlib.nets.controlled import HeldControls
 from flowlib.nets.tokenizer import Tokenizer
 
 KINDS = ("none", "labels", "words", "captions")
