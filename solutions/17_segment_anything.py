@@ -115,6 +115,9 @@ assert (out.diff(dim=1) > 0).all(), "the patches are not in ascending order"
 assert not (out == out[:1]).all(), "all images have the same subset: each needs one of its own"
 assert torch.equal(seen(50, 16, 0.75, 4, 1), seen(50, 16, 0.75, 4, 1)), "the same generator must give the same subsets"
 assert not torch.equal(seen(50, 16, 0.75, 4, 1), seen(50, 16, 0.75, 4, 2)), "the generator has no effect"
+source = seeded(3)
+twice = [seen_patches(50, 16, 0.75, source) for _ in range(2)]
+assert not torch.equal(*twice), "two calls with one generator must draw anew: is another one made inside?"
 often = torch.zeros(4000, 16).scatter(1, out.long(), 1.0)
 assert float((often.mean(0) - 0.25).abs().max()) < 5 * math.sqrt(0.25 * 0.75 / 4000), "not all patches are as probable"
 together = (often[:, :-1] * often[:, 1:]).mean(0)
