@@ -1,7 +1,7 @@
 """DALL-E 2, on scenes of 16 x 16 pixels: its two priors, and the decoder, each of which is trained alone.
 
-With `--set parts.diffusion=RUN` and `--set parts.autoregressive=RUN` a decoder paints with these priors, and its report
-has a row for each. Its numbers are a start: no training of these recipes to its end has been measured yet.
+The decoder paints with either of the zoo's priors, and its report has a row for each; `--set parts.diffusion=RUN` names
+another one. `flowlib zoo unclip` says how often the judge reads what was asked for, by where the embedding comes from.
 """
 
 from flowlib.recipes.recipe import Recipe
