@@ -740,6 +740,13 @@ picture_grid(framed(torch.cat([painted[name][:12] for name in answers])), column
 # where the prior's draws give five times as many, for the same captions. (Some draws are wrong in colour: it is a small
 # prior.) More draws to choose from bring $e$ nearer to the text, slowly.
 #
+# The zoo's models paint scenes of one or two digits; three seeds of 150 captions are in
+# [`tables/15_priors.md`](tables/15_priors.md). With the caption beside it, an embedding drawn by the diffusion prior is
+# as good as the true picture's (everything is right in 97 and in 98 % of the pictures), the autoregressive prior's is
+# right in 83 %, and the text's own embedding in 60 %, where no embedding at all gives 98 %: a wrong embedding is worse
+# than none. *Without* the caption a scene of one digit comes back in 90 % from its own embedding and in nearly all from
+# the prior's, and a scene of two digits in 3 % from either.
+#
 # ## 7. Pictures from pictures
 #
 # A decoder that can do without captions can be given the embedding of a *picture*. What CLIP sees is kept; all else is
