@@ -94,8 +94,9 @@ def switched(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, fl
     else:
         y = torch.arange(arguments.samples) % 10
         x = samples_of(run, train, y, name, arguments)
-    scores = {key: float(value) for key, value in evaluate_images(x, y, test.images).items()}
     held, labels = test.images[half:], test.labels[half:]
+    real = held if name == "test" else test.images
+    scores = {key: float(value) for key, value in evaluate_images(x, y, real).items()}
     copied, within = data_copying(x, held, train.images), data_copying(x, held, train.images, (y, labels, train.labels))
     values = (copied.nearest, copied.closer, copied.score, within.score)
     return scores | dict(zip(COPYING, values, strict=True))
@@ -139,13 +140,9 @@ def collapsed(time: float, run: Run, arguments: argparse.Namespace) -> dict[str,
 
 def posterior(field: EmpiricalField, x: Tensor, time: float, y: Tensor) -> list[Tensor]:
     """The posterior over the training images of its label, for each noised image."""
-    alpha, beta = field.path.levels(torch.tensor(time))
-    found = []
-    for one, label in zip(x.flatten(1), y.tolist(), strict=True):
-        begin, end = field.ranges[label]
-        fit = (alpha * (field.z[begin:end] @ one) - 0.5 * alpha**2 * field.squares[begin:end]) / beta**2
-        found.append(torch.softmax(fit, dim=0))
-    return found
+    levels = field.path.levels(torch.tensor([[time]]))
+    blocks = [slice(*field.ranges[label]) for label in y.tolist()]
+    return [field.posterior(one[None], *levels, block)[0] for one, block in zip(x.flatten(1), blocks, strict=True)]
 
 
 if __name__ == "__main__":

@@ -74,13 +74,14 @@ class EmpiricalField(Field):
         for label, (begin, end) in enumerate(self.ranges if labels is not None else self.ranges[-1:]):
             rows = torch.arange(len(x), device=x.device) if labels is None else (labels == label).nonzero().flatten()
             for some in rows.split(max(1, self.chunk // (end - begin))):
-                data[some] = self._mean(flat[some], alpha[some], beta[some], slice(begin, end))
+                block = slice(begin, end)
+                data[some] = self.posterior(flat[some], alpha[some], beta[some], block) @ self.z[block]
         return (alpha * (flat - alpha * data) / beta - beta * data).reshape(x.shape)
 
-    def _mean(self, x: Tensor, alpha: Tensor, beta: Tensor, block: slice) -> Tensor:
-        """The posterior mean of a block of the data, for samples x (B, D)."""
+    def posterior(self, x: Tensor, alpha: Tensor, beta: Tensor, block: slice) -> Tensor:
+        """The weights (B, n) of a block of n of the data, `self.z[block]`, for samples x (B, D) at levels (B, 1)."""
         fit = (alpha * (x @ self.z[block].T) - 0.5 * alpha**2 * self.squares[block]) / beta**2
-        return torch.softmax(fit, dim=1) @ self.z[block]
+        return torch.softmax(fit, dim=1)
 
 
 class Switched(Field):

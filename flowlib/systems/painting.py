@@ -106,8 +106,8 @@ ADAPTERS: list[Adapter] = []
 
 def register_adapter(adapter: Adapter) -> None:
     """Make the options of an adapter options of `flowlib paint`."""
-    ADAPTERS.append(adapter)
-    ADAPTERS.sort(key=lambda one: one.wraps)
+    others = [one for one in ADAPTERS if one.options.keys() != adapter.options.keys()]  # a module may be loaded again
+    ADAPTERS[:] = sorted([*others, adapter], key=lambda one: one.wraps)
 
 
 def paint_request() -> type:
