@@ -7,7 +7,7 @@ where it belongs (`benchmarks/painters.py networks`). An image, such as the know
 beside the noised one.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -90,26 +90,17 @@ class Captioned(nn.Module):
             raise ValueError(f"y must have the end token, {self.tokenizer.end}, in each row")
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.told(x, t, self.null.expand(len(x), -1) if y is None else y)
+        return self.net(x, t, **self.given(x, self.null.expand(len(x), -1) if y is None else y))
+
+    def given(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """What the network is given beside x and t under guides y, by the names of `UNet.forward`."""
+        context, more = self.heard(y)
+        return {"context": context, "more": more}
 
     def read(self, y: Tensor) -> Tensor:
         """The features of a text's tokens y (B, length): (B, length, width)."""
         tokens = self.text(y)[0]
         return tokens if self.phrases is None else tokens + self.phrases(y)
-
-    def told(
-        self, x: Tensor, t: Tensor, y: Tensor, beside: Tensor | None = None, more: Tensor | None = None,
-        behind: Context | None = None,
-    ) -> Tensor:  # fmt: skip
-        """The network under texts y (B, length).
-
-        Args:
-            x, t: as in the class.
-            beside: images beside x.
-            y, more, behind: as in `heard`.
-        """
-        context, heard = self.heard(y, more, behind)
-        return self.net(x, t, context=context, more=heard, beside=beside)
 
     def heard(
         self, y: Tensor, more: Tensor | None = None, behind: Context | None = None
@@ -189,9 +180,8 @@ class CaptionedBeside(Captioned):
     def _tokens(self, y: Tensor) -> Tensor:
         return made_of(y, self, "captions", lambda: y[:, : self.tokenizer.length].long())
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        y = self.null.expand(len(x), -1) if y is None else y
+    def given(self, x: Tensor, y: Tensor) -> dict[str, Any]:
         image = y[:, self.tokenizer.length :].to(x.dtype).unflatten(1, self.shape)
         if image.shape[2:] != x.shape[2:]:
             image = F.interpolate(image, x.shape[2:], mode="bilinear", align_corners=False)
-        return self.told(x, t, self._tokens(y), image)
+        return super().given(x, self._tokens(y)) | {"beside": image}

@@ -23,7 +23,7 @@ class Controlled(nn.Module):
     caption adds to the images, and both of its branches are controlled.
 
     Args:
-        base: a U-Net, or one that reads captions; it is not changed.
+        base: a U-Net, or one that reads captions, alone or beside an image; it is not changed.
         controls: made of this U-Net or one of its sizes.
         size: H and W of the images.
         strengths: a factor for what each adds, by default 1; at 0 the network is what it is without, to the bit.
@@ -49,7 +49,7 @@ class Controlled(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         unet = base.net if isinstance(base, Captioned) else base
-        if not isinstance(unet, UNet) or (unet is not base and type(base) is not Captioned):
+        if not isinstance(unet, UNet):
             raise ValueError(f"base must be a U-Net, or one that reads captions, got {type(base).__name__}")
         for control in controls:
             if (widths(control), control.patch, control.in_channels) != (widths(unet), unet.patch, unet.in_channels):
@@ -86,8 +86,10 @@ class Controlled(nn.Module):
 
     def null_like(self, y: Tensor) -> Tensor:
         """Guides like y with the network's null guide in the place of its own."""
-        start = self.places[0]
-        return torch.cat([self.null[:start].to(y).expand(len(y), -1), y[:, start:]], dim=1)
+        start: int = self.places[0]
+        own: Any = getattr(self.base, "null_like", None)
+        null = self.null[:start].to(y).expand(len(y), -1) if own is None else own(y[:, :start])
+        return torch.cat([null, y[:, start:]], dim=1)
 
     def check_guide(self, y: Tensor, batch: int) -> None:
         """A ValueError unless y are guides as `guide` makes them."""
@@ -98,18 +100,17 @@ class Controlled(nn.Module):
         if isinstance(null, int):
             check_labels("y", self._own(y), batch, null, y.device)
         elif null is not None:
-            self.base.check_guide(self._own(y), batch)
+            self.base.check_guide(self._own(y), batch)  # type: ignore[operator]
 
     def _own(self, y: Tensor) -> Tensor:
-        """The network's own guides: of captions and words (B, length), of labels (B,)."""
-        label = isinstance(self.base.null, int)
-        return made_of(y, self, "own", lambda: (y[:, 0] if label else y[:, : self.places[0]]).long())
+        """The network's own guides: of captions and words (B, length), beside images (B, more), of labels (B,)."""
+        label, null = isinstance(self.base.null, int), torch.as_tensor(self.base.null)
+        return made_of(y, self, "own", lambda: (y[:, 0] if label else y[:, : self.places[0]]).to(null.dtype))
 
-    def _given(self, y: Tensor) -> dict[str, Any]:
-        """What the U-Net and its copies are given of the network's own guides."""
+    def _given(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """What the U-Net is given of the network's own guides."""
         if isinstance(self.base, Captioned):
-            context, more = self.base.heard(self._own(y))
-            return {"context": context, "more": more}
+            return self.base.given(x, self._own(y))
         if self.unet.words is not None:
             return {"context": self.unet.words(self._own(y), len(y))}
         return {"y": self._own(y) if self.places[0] else None}
@@ -120,13 +121,17 @@ class Controlled(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         y = self.null.to(x).expand(len(x), -1) if y is None else y
-        given, added = self._given(y), None
+        given, added = self._given(x, y), None
+        heard = {name: value for name, value in given.items() if name != "beside"}  # the copies see no other image
         for which, strength in enumerate(self.strengths):
             if strength:
-                parts = self.controls[which](x, t, self._image(y, which).to(x.dtype), **given)
+                parts = self.controls[which](x, t, self._image(y, which).to(x.dtype), **heard)
                 parts = [strength * part for part in parts]
                 added = parts if added is None else [a + b for a, b in zip(added, parts, strict=True)]
         return self.unet(x, t, **given, added=added)
+
+
+OF_GUIDES = ("null", "null_like", "check_guide", "guide", "tokenizer", "shape")
 
 
 class HeldControls(nn.Module):
@@ -150,20 +155,9 @@ class HeldControls(nn.Module):
         net.guide(None, [image[None] for image in images])  # which refuses images that do not fit
         self.net, self.images = net, list(images)
 
-    @property
-    def null(self) -> Any:
-        """The null guide of what is controlled."""
-        return self.net.base.null
-
-    @property
-    def tokenizer(self) -> Any:
-        """Makes the guides of texts, if what is controlled reads captions."""
-        return self.net.base.tokenizer
-
-    def check_guide(self, y: Tensor, batch: int) -> None:
-        """A ValueError unless what is controlled takes the guides y."""
-        if hasattr(self.net.base, "check_guide"):
-            self.net.base.check_guide(y, batch)
+    def __getattr__(self, name: str) -> Any:
+        """All that belongs to guides is that of what is controlled, if it has it."""
+        return getattr(self.net.base, name) if name in OF_GUIDES else super().__getattr__(name)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         beside = [image.to(x).expand(len(x), -1, -1, -1) for image in self.images]

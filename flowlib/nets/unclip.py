@@ -1,6 +1,6 @@
 """The decoder of unCLIP: GLIDE's network, which is also told CLIP's embedding of the picture (Ramesh et al. 2022)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +82,9 @@ class CaptionedEmbedding(Captioned):
         super().check_guide(tokens, batch)
         check_embeddings("y", embedding, y)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        tokens, embedding = self.parted(self.null.expand(len(x), -1) if y is None else y)
+    def given(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        tokens, embedding = self.parted(y)
         read = self.tokens(embedding * self.size**0.5).unflatten(1, (TOKENS, -1))
         there = (embedding != 0).any(1, keepdim=True).expand(-1, TOKENS)
-        return self.told(x, t, tokens, more=self.added(embedding), behind=(read, there))
+        context, more = self.heard(tokens, self.added(embedding), (read, there))
+        return {"context": context, "more": more}

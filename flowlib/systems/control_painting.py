@@ -9,7 +9,7 @@ from flowlib.checks import check_number
 from flowlib.data.controls import check_kind_of_control, read_control
 from flowlib.fields import Model
 from flowlib.nets import Controlled, ControlNet
-from flowlib.nets.captioned import Captioned, CaptionedBeside
+from flowlib.nets.captioned import Captioned
 from flowlib.nets.controlled import HeldControls
 from flowlib.systems.painting import Adapter, register_adapter
 from flowlib.systems.system import name_of
@@ -59,8 +59,6 @@ def under_control(run: Any, control: Sequence[str], control_net: Sequence[str]) 
     net = getattr(run.module, "net", None)
     if not isinstance(net, Captioned):
         raise ValueError(f"a run of the system {name_of(run.recipe.system)!r} takes no --control")
-    if isinstance(net, CaptionedBeside):
-        raise ValueError(f"--control does not go with --edit: {run.folder} is controlled by what it edits")
     images = [read_control(kind, path, run.shape[1:]).to(run.device) for kind, path, _ in asked]
     given = _nets(run, control_net, [one.kind for one in asked])
     made = [given[one.kind].module for one in asked]

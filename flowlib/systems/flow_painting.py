@@ -7,7 +7,6 @@ from torch import Tensor
 from flowlib.data.pixels import read_mask, read_picture
 from flowlib.field import Field
 from flowlib.guidance import EnergyGuidance
-from flowlib.nets.captioned import CaptionedBeside
 from flowlib.systems.clip import clip_beside
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.painting import PaintRequest
@@ -33,7 +32,7 @@ def paint_flow(run: Any, request: PaintRequest, small: Tensor | None = None) -> 
         raise ValueError(f"--upsampler must name one of pictures {tuple(small.shape[1:])}, got {run.folder}")
     check_memory(request.count, run.shape)
     y = net.tokenizer([request.caption] * request.count)
-    if isinstance(net, CaptionedBeside):
+    if beside is not None:
         y = net.guide(y, _hole(run, request, len(y)) if small is None else in_bytes(small))
     return _run(run, request, y)
 

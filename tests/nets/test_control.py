@@ -12,8 +12,10 @@ from flowlib.nets.captioned import Captioned, CaptionedBeside
 from flowlib.nets.control import COPIED
 from flowlib.nets.controlled import HeldControls
 from flowlib.nets.tokenizer import Tokenizer
+from flowlib.nets.unclip import CaptionedEmbedding
 
 KINDS = ("none", "labels", "words", "captions")
+BESIDE = ("captions beside images", "captions and embeddings")  # what a caption may be joined with
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -32,11 +34,18 @@ def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
 def base_of(kind: str, patch: int = 2) -> tuple[nn.Module, Tensor | None]:
     """A network with a guide of that kind, and guides of three samples."""
     common = {"channels": (8, 16), "depth": 1, "attention": (1,), "heads": 2, "dim": 16, "patch": patch}
-    if kind == "captions":
+    if kind in ("captions", *BESIDE):
         words = Tokenizer(259, 24)
         text = TextTransformer(259, 24, words.end, words.padding, width=16, depth=1, heads=2, causal=False)
-        unet = UNet(3, classes=None, context_dim=16, **common)
-        return shaken(Captioned(unet, text, words, unet.condition_dim)), words(["a red seven", "a two", ""])
+        tokens, beside = words(["a red seven", "a two", ""]), 4 if "beside" in kind else 0
+        unet = UNet(3, classes=None, context_dim=16, beside=beside, **common)
+        if beside:
+            net = shaken(CaptionedBeside(unet, text, words, unet.condition_dim, (4, 16, 16)))
+            return net, net.guide(tokens, torch.rand(3, 4, 16, 16, generator=seeded(3)))
+        if "embeddings" in kind:
+            told = shaken(CaptionedEmbedding(unet, text, words, unet.condition_dim, 8))
+            return told, told.guide(tokens, torch.eye(8)[:3])
+        return shaken(Captioned(unet, text, words, unet.condition_dim)), tokens
     if kind == "words":
         return shaken(UNet(3, classes=None, words=9, length=4, **common)), torch.tensor([[1, 4, 7, 0]] * 3)
     labels = kind == "labels"
@@ -53,7 +62,7 @@ def inputs(channels: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *BESIDE])
 def test_at_first_the_network_is_what_it_was_to_the_bit(kind: str, patch: int) -> None:
     base, y = base_of(kind, patch)
     control, (x, t, image) = ControlNet(unet_of(base), 1), inputs()
@@ -65,7 +74,7 @@ def test_at_first_the_network_is_what_it_was_to_the_bit(kind: str, patch: int) -
     assert not torch.allclose(net(x, t, net.guide(y, [image])), base(x, t, y), atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *BESIDE])
 def test_held_images_control_all_samples_under_the_guides_of_the_base(kind: str) -> None:
     base, y = base_of(kind)
     control, (x, t, image) = ControlNet(unet_of(base), 1), inputs()
@@ -105,7 +114,7 @@ def test_the_copy_is_of_what_was_trained_and_reads_the_same_guide(kind: str) -> 
     for handle in handles:
         handle.remove()
     given = Controlled(base, [control], (16, 16))
-    added = control(x, t, image, **given._given(given.guide(y, [image])))
+    added = control(x, t, image, **given._given(x, given.guide(y, [image])))
     assert len(added) == len(seen) == 3
     for part, own in zip(added, seen, strict=True):
         assert torch.allclose(part, own, atol=1e-5)
@@ -224,9 +233,5 @@ def test_what_does_not_fit_is_named() -> None:
         Controlled(base, [ControlNet(UNet(3, (8, 8), classes=None), 1)], (16, 16))
     with pytest.raises(ValueError, match="base must be a U-Net, or one that reads captions, got Linear"):
         Controlled(nn.Linear(2, 2), [control], (16, 16))
-    assert isinstance(base, Captioned)
-    beside = UNet(3, (8, 16), depth=1, classes=None, attention=(1,), dim=16, context_dim=16, beside=3)
-    with pytest.raises(ValueError, match="base must be a U-Net, or one that reads captions, got CaptionedBeside"):
-        Controlled(CaptionedBeside(beside, base.text, base.tokenizer, 16, (3, 8, 8)), [control], (16, 16))
     with pytest.raises(ValueError, match=r"y must be guides beside images \(3, 280\)"):
         net.check_guide(y, 3)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from flowlib.cli import main
 from flowlib.data import Dataset, Scenes
 from flowlib.data.controls import CONTROLS, pictures_of
-from flowlib.data.pixels import read_picture
+from flowlib.data.pixels import read_mask, read_picture
 from flowlib.nets import ControlNet
 from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
@@ -201,6 +201,29 @@ def test_paint_follows_one_control_or_two_by_their_strengths(
     assert painted("--control", f"edges={files['scene']}", *nets[:2]).shape == (3, 16, 16)  # Canny's edges
 
 
+def test_a_hole_is_painted_under_a_control(
+    painter: Path, runs: dict[str, Path], files: dict[str, Path], tmp_path: Path
+) -> None:
+    """The inpainter has the sizes of the painter that it started from, whose ControlNet it follows."""
+    inpainter, out = tmp_path / "inpainter", tmp_path / "out.png"
+    recipe = change(find_recipe("scenes-inpainter"), **TINY, steps=2, parts={"base": str(painter)})
+    train(recipe, inpainter, progress=False, pictures=False)
+
+    def painted(*options: str) -> torch.Tensor:
+        edit = ["--edit", str(files["scene"]), "--mask", str(files["mask"]), "--inpainter", str(inpainter)]
+        arguments = ["paint", "a red seven", "--model", str(painter), *edit, "--steps", "2", "--out", str(out)]
+        assert main([*arguments, *options]) == 0
+        return read_picture(out, (3, 16, 16))
+
+    net, edges = ["--control-net", str(runs["edges"]), "--control"], f"edges={files['edges']}"
+    plain, one = painted(), painted(*net, edges)
+    assert torch.equal(painted(*net, f"{edges}:0"), plain)
+    known = read_mask(files["mask"], files["scene"], (3, 16, 16)) == 0
+    assert not torch.equal(one, plain)
+    assert torch.equal(one * known, plain * known)
+    assert bool(known.any())
+
+
 def test_a_control_goes_around_a_lora(
     painter: Path, runs: dict[str, Path], files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -243,8 +266,6 @@ def test_bad_controls_are_one_line_and_write_nothing(
         (["--control", f"scribble={files['scribble']}"], "the zoo has no 'control-scribble'"),
         (net, "--control-net needs a --control"),
         (["--control", f"edges={files['edges']}", *net, "--model", "zoo:scenes-text"], "of the sizes of the one that"),
-        (["--control", f"edges={files['edges']}", *net, "--edit", str(files["scene"]), "--mask", str(files["mask"])],
-         "--control does not go with --edit"),
         (["--control", f"edges={files['edges']}", "--model", str(runs["edges"])], "paint is no command for a run of"),
     ):  # fmt: skip
         assert main([*base, *arguments]) == 2
