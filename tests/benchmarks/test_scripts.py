@@ -45,6 +45,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
     "memorisation --steps 1 --sampling-steps 1 --times 0 0.3": (r"^(training|test|0.0|0.3) ", 4),
     "memorisation posterior --steps 1 --at 0.1 0.5": (r"^0.[15] .*\d$", 2),
+    "together --sampling-steps 1": (r"^(scenes|inpainter|and) .* ± ", 4),
     "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
     "painters speed --batch 2": (r"^(GLIDE|no words|semantic|Disco).*\.\d$", 7),
     "iddpm_likelihood --data digits --chain 30 --steps 2 --images 4 --batches 2 --noise-steps 1": (
