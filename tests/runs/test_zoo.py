@@ -133,6 +133,8 @@ def needs(name: str) -> Any:
         ("unclip-prior", {"scales": (2.0,)}, "w = 2", "picture", 0.01),
         ("unclip", {"scales": (3.0,)}, "diffusion, w = 3", "all", 0.07),
         ("control-edges", {"strengths": (1.0,), "samples": 64}, "strength 1", "edge F1", 0.04),
+        ("control-mask", {"strengths": (1.0,), "samples": 64}, "strength 1", "mask IoU", 0.04),
+        ("control-keypoints", {"strengths": (1.0,), "samples": 64}, "strength 1", "key points", 0.04),
         ("sam", {"everything": 2}, "three points", "mIoU", 0.03),
         ("lora-striped", {"samples": 100}, "adapted, w = 3", "style", 0.1),
         ("lora-glyph", {"samples": 100}, "adapted, w = 3", "style", 0.1),
