@@ -83,18 +83,19 @@ def row_of(name: Any, measure: Any, run: Run, arguments: argparse.Namespace) -> 
 def switched(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, float]:
     """What samples are worth, and how near they are to the training images."""
     train, test = load("mnist", "train"), load("mnist", "test")
-    half = len(test) // 2
+    # By chance: MNIST's first half of the test images is of other writers than its second.
+    some, rest = torch.randperm(len(test), generator=seeded(arguments.seed)).chunk(2)
     if name == "test":
-        x, y = test.images[:half], test.labels[:half]
+        x, y = test.images[some], test.labels[some]
     elif name == "training":
         chosen = torch.randperm(len(train), generator=seeded(arguments.seed))[: arguments.samples]
         x, y = train.images[chosen], train.labels[chosen]
-        rest = torch.ones(len(train), dtype=torch.bool).index_fill(0, chosen, False)
-        train = Dataset(train.images[rest], train.labels[rest], classes=10, name="mnist", levels=train.levels)
+        others = torch.ones(len(train), dtype=torch.bool).index_fill(0, chosen, False)
+        train = Dataset(train.images[others], train.labels[others], classes=10, name="mnist", levels=train.levels)
     else:
         y = torch.arange(arguments.samples) % 10
         x = samples_of(run, train, y, name, arguments)
-    held, labels = test.images[half:], test.labels[half:]
+    held, labels = test.images[rest], test.labels[rest]
     real = held if name == "test" else test.images
     scores = {key: float(value) for key, value in evaluate_images(x, y, real).items()}
     copied, within = data_copying(x, held, train.images), data_copying(x, held, train.images, (y, labels, train.labels))
