@@ -35,6 +35,7 @@ class SegmentRequest:
     mask: Path | None = field(default=None, metadata={"help": "A rough mask, bright inside, of the picture's size."})
     text: str = field(default="", metadata={"help": "What to cut out, such as 'the red seven'."})
     three: bool = field(default=False, metadata={"help": "Also write what else one prompt may mean: OUT-2, OUT-3."})
+    grow: int = field(default=0, metadata={"help": "Pixels to widen a mask by, as a hole to paint in wants."})
     everything: bool = field(default=False, metadata={"help": "Find all masks, and write a picture of each."})
     side: int = field(default=16, metadata={"help": "Of --everything: points a side of the grid."})
     least_iou: float = field(default=0.7, metadata={"help": "Of --everything: the IoU that must be predicted."})
@@ -55,6 +56,8 @@ class SegmentRequest:
             if x0 >= x1 or y0 >= y1:
                 raise ValueError(f"--box must have X0 < X1 and Y0 < Y1, got {self.box}: it is empty")
         check_count("side", self.side)
+        if check_count("grow", self.grow, 0) and self.everything:
+            raise ValueError("--grow widens the mask of a prompt, and does not go with --everything")
         check_number("least_iou", self.least_iou, 0, 1)
         check_number("least_stability", self.least_stability, 0, 1)
 
@@ -134,13 +137,23 @@ def segment(run: Any, request: SegmentRequest) -> list[str]:
     names = [request.out, *(request.out.with_stem(f"{request.out.stem}-{i}") for i in range(2, len(order) + 1))]
     lines = []
     for name, which in zip(names, order, strict=True):
-        mask = (logits[0, which] > 0).cpu()
+        mask = widened((logits[0, which] > 0).cpu(), request.grow)
         write_whole(name, frame.enlarged(mask))
         stable, share = float(stability_score(logits[0, which])), float(mask.float().mean())
         lines.append(
             f"{name}: predicted IoU {float(iou[0, which]):.2f}, stability {stable:.2f}, {share:.1%} of the picture"
         )
     return lines
+
+
+def widened(mask: Tensor, grow: int) -> Tensor:
+    """A mask (H, W) with all pixels that are at most `grow` rows and columns away from it.
+
+    Example:
+        >>> widened(torch.tensor([[False, False, False, True]]), 1)
+        tensor([[False, False,  True,  True]])
+    """
+    return F.max_pool2d(mask[None].float(), 2 * grow + 1, stride=1, padding=grow)[0] > 0
 
 
 def _prompts(run: Any, request: SegmentRequest, frame: Frame) -> dict[str, Tensor]:

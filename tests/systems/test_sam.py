@@ -234,6 +234,10 @@ def test_a_point_becomes_a_mask_of_the_pictures_size(
     assert torch.equal(read_picture(out, (1, 16, 16))[0] > 0, best)
     if bool(best.any()):
         assert torch.equal(read_mask(out, picture, (3, 16, 16))[0] > 0, best)  # which `paint --edit` reads
+    assert segmented(run, picture, "--point", "130,120", "--out", out, "--grow", "2") == 0
+    y, x = best.nonzero(as_tuple=True)
+    near = [[bool(((y - i).abs().maximum((x - j).abs()) <= 2).any()) for j in range(16)] for i in range(16)]
+    assert torch.equal(read_picture(out, (1, 16, 16))[0] > 0, torch.tensor(near))
 
 
 def test_several_prompts_are_answered_by_the_single_mask(run: Run, picture: Path, tmp_path: Path) -> None:
@@ -274,6 +278,8 @@ def test_everything_is_a_picture_of_each_mask(run: Run, picture: Path, tmp_path:
         (["--everything", "--text", "a two"], "say what to cut out"),
         (["--point", "1,1", "--out", "mask.jpg"], "--out must be a picture, such as mask.png"),
         (["--everything", "--least-iou", "2"], "least_iou must be"),
+        (["--everything", "--grow", "1"], "--grow widens the mask of a prompt"),
+        (["--point", "1,1", "--grow", "-1"], "grow must be an integer >= 0"),
         (["--everything", "--side", "4", "--least-iou", "1"], "no mask is good enough"),
         (["--mask", "none.png"], "none.png is no file"),
     ],
