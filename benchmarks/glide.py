@@ -5,9 +5,11 @@
 Descriptive captions of test scenes, and of compositions that no training scene has ("held out"), painted by
 Heun's method. A row's sampler has as many steps as the operations of the row "w=3" pay for. "all", "one", "two",
 "digit", "colour" and "place" are shares that the judge reads as asked for ("one", "two": everything, of captions of one
-digit and of two); "guide" is the mean cosine with the caption of the CLIP that guides, "other" that of a CLIP that has
-only seen clean pictures; "frechet" the distance to test scenes in the judge's features; "pairs" how often, of the same
-captions and noise, the judge reads more right than in the row "w=3", ties counted as half.
+digit and of two); "guide" is the mean cosine with the caption of the CLIP that guides, "other" that of a CLIP that only
+looks, at clean pictures. It should be no relative of the guide: `zoo:clip-noised-agree` was made of `zoo:clip-conv` and
+has its text encoder, so that what pleases the one may please the other; `zoo:clip-vit` shares no weight with them.
+"frechet" is the distance to test scenes in the judge's features; "pairs" how often, of the same captions and noise, the
+judge reads more right than in the row "w=3", ties counted as half.
 
 Measurements and trainings are kept in --out: an interrupted command goes on where it was.
 """
@@ -71,7 +73,7 @@ def main() -> None:
     )
     parser.add_argument("--painter", default="zoo:scenes-text", help="the flow from captions")
     parser.add_argument("--guide", default="zoo:clip-noised-agree", help="the CLIP that guides")
-    parser.add_argument("--other", default="zoo:clip-conv", help="the CLIP that only looks")
+    parser.add_argument("--other", default="zoo:clip-vit", help="the CLIP that only looks")
     parser.add_argument("--rows", nargs="+", choices=WAYS, default=list(WAYS), metavar="ROW", help="ways to guide")
     arguments = parser.parse_args()
     prepare(arguments)
@@ -124,7 +126,7 @@ def measure(way: Way, seed: int, arguments: argparse.Namespace) -> dict[str, Any
     painter = model(arguments.painter, "scenes-text", arguments)
     guide, other = (
         model(getattr(arguments, name), recipe, arguments).module
-        for name, recipe in (("guide", "clip-noised"), ("other", "clip-conv"))
+        for name, recipe in (("guide", "clip-noised"), ("other", "clip-vit"))
     )
     budget = arguments.sampling_steps * cost(WAYS[BASE], painter, guide)
     steps = max(1, round(budget / cost(way, painter, guide)))

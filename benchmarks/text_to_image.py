@@ -4,11 +4,13 @@
 
 Each paints the same captions of test scenes, one picture at a time, as `flowlib paint` does with its own options.
 "all", "one" and "two" are shares of pictures that the judge reads wholly as asked for, of all captions and of those of
-one and of two digits; "CLIP" is the mean cosine of picture and caption by a CLIP; "Fréchet" the distance to other test
-scenes, "precision" and "recall" the shares of pictures near scenes and of scenes near pictures (Kynkäänniemi et al.
-2019), all three in the judge's features. "parameters" are those of all networks that a picture needs, "minutes" the
-training of the row's own run, "seconds" those of one picture. The row "scenes" is the scenes that the captions were
-written of. A system that has not been trained is left out, and named. Measurements are kept in --out.
+one and of two digits; "CLIP" is the mean cosine of picture and caption by `zoo:clip-vit`, which has no part in any row
+(`zoo:clip-conv` chooses DALL-E's candidates and makes DALL-E 2's embeddings: it would look at its own work). "Fréchet"
+is the distance to other test scenes, "precision" and "recall" the shares of pictures near scenes and of scenes near
+pictures (Kynkäänniemi et al. 2019), all three in the judge's features. "parameters" are those of all networks that a
+picture needs, "minutes" the training of the row's own run, "seconds" those of one picture. The row "scenes" is the
+scenes that the captions were written of. A system that has not been trained is left out, and named. Measurements are
+kept in --out.
 """
 
 import argparse
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help="of the table")
     for name, source in SYSTEMS.items():
         parser.add_argument(f"--{slug(name)}", default=source, help=f"a run of {name}")
-    parser.add_argument("--clip", default="zoo:clip-conv", help="the CLIP that looks")
+    parser.add_argument("--clip", default="zoo:clip-vit", help="the CLIP that looks")
     arguments = parser.parse_args()
     prepare(arguments)
     rows: list[dict[str, Any]] = []
