@@ -10,8 +10,8 @@ IoU" and "key points" say how well a picture agrees with the scene, "all" is the
 caption says, "no caption" the first of the three where there is none. `strength`: by the strength of the control;
 "test scenes" are the scenes themselves, and so what reading them costs. `steps`: the weights as they are at steps of
 one training, in which agreement comes suddenly. `images`: trained on the first scenes alone, for as many steps: the
-copy, as published; the base too, which is then not locked; the small network and the zero convolutions alone. `two`:
-edges, or another --control, and a mask, alone and together.
+copy, as published; the base too, which is then not locked; the small network and the zero convolutions alone; and the
+copy with first weights of its own, "anew". `two`: edges, or another --control, and a mask, alone and together.
 
 Trainings and measurements are kept in --out: an interrupted command goes on where it was; a curve of steps starts anew.
 """

@@ -18,9 +18,10 @@
 # **Notation.** $x$ is an image, $y$ a caption, $e$ the embedding of the image by CLIP, $c$ that of the caption, both of
 # unit length. $p_*$ is the law of the data, $q$ what follows from it, $p$ a model. $I(x; y)$ is mutual information and
 # $H$ entropy. $e_t = \alpha_t e + \beta_t \varepsilon$ is a noised embedding, $D = \mathbb E[e \mid e_t, y]$, $w$ a
-# scale of guidance. $\lambda_i$ are eigenvalues, $P$ is a projection. $a$ is what is in a scene, its attributes;
-# $\hat y$ is a caption that a captioner wrote, $s$ the share of such captions in a blend. $u, v$ are vectors, $\omega$
-# an angle, $h$ the width of a bucket.
+# scale of guidance, $\tau$ a temperature, $\eta$ the share of noise in DDIM's steps. $\lambda_i$ are eigenvalues, $P$
+# is a projection, $h$ the width of a bucket. $u, v$ are vectors and $\omega$ an angle; only $u(x \mid \cdot)$, with
+# brackets, is a velocity. $a$ is what is in a scene, $T(a)$ one attribute of it; $\hat y$ is a caption that a captioner
+# wrote, $\delta$ how often it is wrong. $s$ is a share: of a way, or of such captions in a blend.
 
 # %%
 import io
@@ -45,6 +46,7 @@ from flowlib.data.counter import uniforms
 from flowlib.data.glyphs import Glyphs
 from flowlib.data.layouts import ALONE, SEEN, layouts, objects_of
 from flowlib.data.scenes import INKS, PAPERS
+from flowlib.metrics.truth import caption_truth
 from flowlib.nets.captioner import Captioner
 from flowlib.nets.principal import PrincipalCodes
 from flowlib.nets.priors import AutoregressivePrior, DiffusionPrior
@@ -217,8 +219,8 @@ for _ in range(20):  # (2), on laws drawn at random
 # ## 2. A text's embedding is not a picture's
 #
 # CLIP has put pictures and texts into *one* space, and has drawn each picture to its caption. Why then a prior at all?
-# Give the decoder the embedding $c$ of the caption where it expects $e$. The authors tried it; the results were poor.
-# Here is why one should expect nothing else.
+# Give the decoder the embedding $c$ of the caption where it expects $e$. The authors tried it (their section 5.1): the
+# pictures were reasonable, and people liked those of a prior better. Here is why $c$ should be the worse input.
 #
 # > **Proposition 2 (CLIP's loss does not see a gap).** Let $u_i$ and $v_i$ be unit vectors, of pictures and texts, and
 # > $0 \le \omega < \pi / 2$. In one dimension more, let $u_i' = (u_i \cos \omega, \sin \omega)$ and $v_i' = (v_i \cos
@@ -354,8 +356,7 @@ assert lost[24] < 0.01
 #
 # **A token for how near.** The prior is told one thing more: the product $e \cdot c$ of picture and caption, cut into
 # equally frequent levels, as a token before the codes. So it learns $p(e \mid y, \text{level})$. When it paints, the
-# level is chosen from the upper half: captions that fit. (A law with a condition, and what is conditioned on is
-# something that we know we want.)
+# level is chosen from the upper half: pictures that fit their captions better than most do.
 
 # %%
 show_source(AutoregressivePrior.prefix, AutoregressivePrior.level)
@@ -632,6 +633,7 @@ if not fast:
     assert min(scores["caption and e"]["all"], scores["e"]["all"]) > 0.85
     assert max(scores["caption"]["all"], scores["c for e"]["all"]) < 0.75
     assert scores["c for e"]["all"] < 0.5 < scores["e"]["all"]
+    assert scores["c moved, for e"]["all"] > scores["c for e"]["all"] + 0.2  # part of the failure is the gap
     assert scores["neither"]["all"] < 0.15
 picture_grid(framed(torch.cat([x[:12], *(pictures[:12] for pictures in painted.values())])), columns=12,
              rows=["test", *ways])  # fmt: skip
@@ -683,16 +685,17 @@ print(format_table(rows))
 if not fast:
     assert by_source["autoregressive, w = 2, τ = 0.5"]["all"] > by_source["c (no prior)"]["all"] + 0.1
     assert by_source["diffusion, w = 1"]["all"] > by_source["c, moved by the gap"]["all"] + 0.2
-    assert by_source["c (no prior)"]["with c"] > 0.99  # nearest to the text, and yet the worst
+    assert by_source["c (no prior)"]["with c"] > 0.99  # nearest to the text, and yet
+    assert sum(row["all"] < by_source["c (no prior)"]["all"] for row in by_source.values()) <= 1
 kept = ("autoregressive, w = 2, τ = 0.5", "diffusion, w = 1", "the picture's own")
 picture_grid(framed(torch.cat([x[:12], *(painted[name][:12] for name in kept)])), columns=12,
              rows=["test", "autoregressive", "diffusion", "own"])  # fmt: skip
 
 # %% [markdown]
 # After so short a training the diffusion prior is as good as the pictures' own embeddings, and the autoregressive one
-# far behind, though it was shown as many pairs. (One training of each. The authors too prefer the diffusion prior, for
-# its cost.) The last two columns are the lesson of section 2: nearest of all to the *text* is the text itself, which
-# paints the worst pictures but for one.
+# far behind, though it was shown as many pairs. (One training of each. The authors too prefer the diffusion prior: it
+# costs them less, and people prefer its pictures.) The last two columns are the lesson of section 2: nearest of all to
+# the *text* is the text itself, which paints the worst pictures but for one.
 #
 # **A caption that leaves much open.** Of "a red square" the prior must choose place and background. Compare with the
 # regression's answer: the mean of the embeddings of all red squares, scaled to length 1. And the diffusion prior keeps
@@ -759,15 +762,15 @@ picture_grid(framed(torch.cat([painted[name][:12] for name in answers])), column
 # - **Text differences:** turn $e$ toward $d = \frac{c_{\text{new}} - c_{\text{old}}}{|c_{\text{new}} -
 #   c_{\text{old}}|}$ and keep $x_0$. A *difference* of texts: the gap of section 2 is in both, and cancels.
 #
-# > **Proposition 6.** Let $a, b$ be unit vectors with an angle $0 < \omega < \pi$ between them, and $$\mathrm{slerp}(a,
-# > b; s) = \frac{\sin((1 - s)\, \omega)}{\sin \omega}\, a + \frac{\sin(s\, \omega)}{\sin \omega}\, b . \tag{5}$$ It is
-# > of unit length for every $s$, and moves at the constant speed $\omega$. The chord $(1 - s)\, a + s\, b$ has in its
+# > **Proposition 6.** Let $u, v$ be unit vectors with an angle $0 < \omega < \pi$ between them, and $$\mathrm{slerp}(u,
+# > v; s) = \frac{\sin((1 - s)\, \omega)}{\sin \omega}\, u + \frac{\sin(s\, \omega)}{\sin \omega}\, v . \tag{5}$$ It is
+# > of unit length for every $s$, and moves at the constant speed $\omega$. The chord $(1 - s)\, u + s\, v$ has in its
 # > middle the length $\cos(\omega / 2)$.
 #
-# **Proof.** Let $n = (b - a \cos \omega) / \sin \omega$. Then $n \cdot a = 0$ and $|n|^2 = (1 - \cos^2 \omega) / \sin^2
-# \omega = 1$. Put $b = a \cos \omega + n \sin \omega$ into (5), and use $\sin((1 - s)\, \omega) = \sin \omega \cos s
-# \omega - \cos \omega \sin s \omega$: what is left is $a \cos s \omega + n \sin s \omega$, a point on a circle. For the
-# chord, $|a + b|^2 / 4 = (1 + \cos \omega) / 2 = \cos^2 (\omega / 2)$. $\blacksquare$
+# **Proof.** Let $n = (v - u \cos \omega) / \sin \omega$. Then $n \cdot u = 0$ and $|n|^2 = (1 - \cos^2 \omega) / \sin^2
+# \omega = 1$. Put $v = u \cos \omega + n \sin \omega$ into (5), and use $\sin((1 - s)\, \omega) = \sin \omega \cos s
+# \omega - \cos \omega \sin s \omega$: what is left is $u \cos s \omega + n \sin s \omega$, a point on a circle. For the
+# chord, $|u + v|^2 / 4 = (1 + \cos \omega) / 2 = \cos^2 (\omega / 2)$. $\blacksquare$
 #
 # For two independent noises $\omega \approx \pi / 2$, so that the middle of the chord has *half* the variance that the
 # decoder was trained on, and paints washed out pictures. On the sphere the weights' squares sum to 1 there.
@@ -1130,8 +1133,9 @@ for name, value in (("digit", lambda i: things[i][0].digit), ("how many digits",
 #
 # And the *prompt* of a user, who makes no mistakes? A model that learned from noisy captions hears "red" and believes
 # it as far as captions with "red" were true. Guidance with the scale $w$ makes $p(t)\, p(y \mid t)^w$ of $p(t \mid y)$
-# (lecture 05): a believer becomes a zealot. That mends errors that are rarer than the truth. It does not mend silence:
-# of "upper left" no noisy caption says anything, and a network learns nothing of words that it never reads.
+# (lecture 05; what is sampled comes near this law, and is not quite it). That mends errors that are rarer than the
+# truth. It does not mend silence: of "upper left" no noisy caption says anything, and a network learns nothing of words
+# that it never reads.
 
 # %%
 names = {"digit": (DIGIT_OF, COLOUR_OF, uniform), "colour": (COLOUR_OF, DIGIT_OF, uniform.T)}
@@ -1166,16 +1170,17 @@ for _ in range(50):  # (a) and (b), on channels drawn at random
 # that comes behind. How good must it be?
 #
 # > **Proposition 8 (after Fano).** Let an attribute have $K$ values, and let a captioner always say one, wrong with
-# > probability $\epsilon$. Then $I(T; \hat y) \ge H(T) - h(\epsilon) - \epsilon \log (K - 1)$, $h$ being the entropy of
-# > a coin. For a uniform $T$ and errors that are as likely to be any other value, it is an equality.
+# > probability $\delta$. Then $$I(T; \hat y) \ge H(T) - H_2(\delta) - \delta \log (K - 1) , \qquad H_2(\delta) =
+# > -\delta \log \delta - (1 - \delta) \log (1 - \delta) .$$ For a uniform $T$ and errors that are as likely to be any
+# > other value, and captions that say nothing else of it, it is an equality.
 #
 # **Proof.** Let $\hat T$ be what is said and $W$ whether it is wrong. $H(T \mid \hat T) \le H(T, W \mid \hat T) \le
-# H(W) + H(T \mid \hat T, W) \le h(\epsilon) + \epsilon \log (K - 1)$: where nothing is wrong, $T$ is known, and else
-# it is one of $K - 1$. And $I(T; \hat T) = H(T) - H(T \mid \hat T)$. In the symmetric case all steps are equalities.
-# $\blacksquare$
+# H(W) + H(T \mid \hat T, W) \le H_2(\delta) + \delta \log (K - 1)$: where nothing is wrong, $T$ is known, and else it
+# is one of $K - 1$. And $I(T; \hat y) \ge I(T; \hat T) = H(T) - H(T \mid \hat T)$, as $\hat T$ can be read in $\hat
+# y$. In the symmetric case all steps are equalities. $\blacksquare$
 #
-# A noisy caption is silent of a digit in two cases of five. So a captioner that always speaks may be wrong quite often
-# before its captions say less:
+# A noisy caption is silent of a digit in two cases of five, or more. So a captioner that always speaks may be wrong
+# quite often before its captions say less:
 
 
 # %%
@@ -1215,12 +1220,9 @@ assert min(break_even["digit"], break_even["colour"]) > 0.25
 #
 # For our scenes the least possible loss is known: what noisy captions do beside the scene is pure chance, so that
 # $H(y \mid x) = H(y \mid a)$. Live: a small captioner of noisy captions, and the same trained on for a while with
-# descriptive ones, on few pictures. The prefix is $e$ alone, as in the paper. (The zoo's captioners see CLIP's features
-# of places too; `flowlib zoo captioner-descriptive` says how true they are.)
+# descriptive ones, on few pictures. The prefix is $e$ alone, as in the paper.
 
 # %%
-# alt: Eight small scenes, under each a caption by the captioner that was trained on with descriptive captions: digits,
-#   colours and backgrounds are right or nearly, the place is "upper right" in all of them.
 show_source(caption_loss, Captioner.prefix)
 pictures = load("scenes", "train").first(200 if fast else 1500)
 SMALL = {"places": False, "tuned": False, "contrastive": 0.0, "width": 64, "depth": 2, "batch_size": 64, "ema": 0.98}
@@ -1255,10 +1257,25 @@ rows = {name: {"a colour": says(texts, COLOURS), "a size": says(texts, SIZES), "
 print(format_table([{"share that says": n} | {k: percent(v) for k, v in row.items()} for n, row in rows.items()]))
 if not fast:
     for key, share in rows["noisy captions"].items():
-        assert abs(rows["trained on noisy ones"][key] - share) < 0.15  # it has learned to be silent
+        assert abs(rows["trained on noisy ones"][key] - share) < 0.2  # it has learned to be silent
     assert min(rows["trained on with descriptive ones"].values()) > 0.5 > 5 * rows["trained on noisy ones"]["a place"]
-best_texts = write_captions(tuned.module, shown["x"])
-alone = (shown["objects"][:, 1, 0] < 0).nonzero()[:, 0]
+
+# %% [markdown]
+# The loss lies between the two entropies, and cannot come below the second. What the first captioner writes is as
+# silent as what it has read; 160 steps later it has the other style, though not every sentence is whole.
+#
+# **How true are they?** The zoo has the same three captioners after a longer training: `captioner`, of noisy captions,
+# and `captioner-short` and `captioner-descriptive`, trained on from it. (They see CLIP's features of places too, and
+# their CLIP was trained on with them.) Let each write the *most probable* tokens, for scenes with one digit, and count
+# an attribute as right if it is said and true.
+
+# %%
+# alt: Eight small scenes, under each a caption by the zoo's descriptive captioner. Those of one digit are true in all;
+#   of two digits the digits and colours are right, and some are said to lie where the other one is.
+single = (shown["objects"][:, 1, 0] < 0).nonzero()[:, 0].tolist()
+zoo = {name: load_pretrained(name).module for name in ("captioner", "captioner-short", "captioner-descriptive")}
+by_writer = {"noisy captions": shown["noisy"]} | {name: write_captions(one, shown["x"]) for name, one in zoo.items()}
+by_writer["live, descriptive"] = write_captions(tuned.module, shown["x"])
 
 
 def right_share(name: str, texts: Sequence[str], rows: Sequence[int]) -> float:
@@ -1274,23 +1291,40 @@ def right_share(name: str, texts: Sequence[str], rows: Sequence[int]) -> float:
     return found / len(rows)
 
 
-for name, size in (("digit", 10), ("colour", 8), ("size", 2), ("background", 3)):
-    share = right_share(name, best_texts, alone.tolist())
-    before = right_share(name, shown["noisy"], alone.tolist())
-    least = spoken(size, min(1 - share, 1 - 1 / size))
-    print(f"{name:11} right in {percent(share)} of {len(alone)} scenes with one digit, {least:.2f} bits at least; "
-          f"noisy captions in {percent(before)}, {told_bits[name]['noisy']:.2f} bits")  # fmt: skip
-    if not fast:
-        assert share > before
-captioned_grid(shown["x"][:8], [text.replace(" at ", "\nat ", 1).replace(", ", ",\n") for text in best_texts[:8]])
+CARDINAL = {"digit": 10, "colour": 8, "size": 2, "place": 9, "background": 3}
+truth_of = {who: {key: right_share(key, texts, single) for key in CARDINAL} for who, texts in by_writer.items()}
+print(format_table([{"right, of one digit": who} | {key: percent(value) for key, value in row.items()}
+                    for who, row in truth_of.items()]))  # fmt: skip
+for name in ("digit", "colour"):
+    least = spoken(CARDINAL[name], 1 - truth_of["captioner-descriptive"][name])
+    print(f"{name}: {least:.2f} bits at least by the descriptive one, {told_bits[name]['noisy']:.2f} by noisy captions")
+whole_truth = {}
+for count, some in (("one digit", single), ("two digits", [i for i in range(TRIED) if i not in single])):
+    texts = [by_writer["captioner-descriptive"][i] for i in some]
+    whole_truth[count] = caption_truth(texts, shown["objects"][some], shown["background"][some])["complete"]
+print("all is said and true: " + ", ".join(f"{percent(value)} of scenes with {k}" for k, value in whole_truth.items()))
+if not fast:
+    by_noisy, by_short, best = (truth_of[who] for who in zoo)
+    assert min(best.values()) > 0.9  # it says all of one digit, and truly
+    assert all(by_noisy[key] > truth_of["noisy captions"][key] + 0.15 for key in ("digit", "colour", "size"))
+    assert max(by_noisy["place"], by_noisy["background"]) < 0.05  # silence does not average out
+    assert min(by_short["digit"], by_short["colour"]) > 0.9 > 0.05 > max(by_short["size"], by_short["place"])
+    assert truth_of["live, descriptive"]["digit"] > truth_of["noisy captions"]["digit"]
+    assert truth_of["live, descriptive"]["place"] < 0.5 < best["place"]
+    assert whole_truth["two digits"] < whole_truth["one digit"] - 0.2
+captions_of = by_writer["captioner-descriptive"][:8]
+captioned_grid(shown["x"][:8], [text.replace(" at ", "\nat ", 1).replace(", ", ",\n") for text in captions_of])
 
 # %% [markdown]
-# **How to read it.** The loss lies between the two entropies, and cannot come below the second. What the first
-# captioner writes is as silent as what it has read; 160 steps later it has the other style, though not every sentence
-# is whole. And the captions of the second are right far more often than the noisy ones from which it learned to see:
-# errors that are noise average out in training, and silence does too. Of *places* it has learned nothing yet but that
-# one is named: it says "upper right" of every scene below. That is an error of the kind that proposition 8 counts: no
-# bits. (By the most probable tokens, and silence counted as wrong. The bits of noisy captions are those of all scenes.)
+# **How to read it.** The captioner of noisy captions has read nothing else, and yet its most probable captions are
+# right far more often than those it has read. Of a digit 54 % of the useful ones say the truth, 40 % are silent, and
+# each wrong value has less than 1 %: so the truth is the most probable word. *Errors that are noise average out.*
+# Silence does not, where it is the more probable: four captions in five do not say the background, so it never does.
+# The descriptive captioner, trained on from it with captions that say all, says all, and of one digit it is hardly ever
+# wrong; by proposition 8 that is worth nearly all the bits that there are. The short one says digits and colours, and
+# nothing else. With *two* digits the descriptive one often confuses which of them lies where, as in the fourth picture:
+# what section 8 found to be missing in the embedding is missing in the caption too. The live one has not learned
+# places: to name the same one again and again is, by proposition 8, to say no bits of it. (These are single trainings.)
 #
 # ## 11. Ninety-five per cent
 #
@@ -1411,8 +1445,8 @@ for k, (s, colour) in enumerate(zip(reads, (GREY, ACCENT, BLUE), strict=True)):
                   label=f"s = {s:g}")  # fmt: skip
     ax.bar_label(bars, [percent(reads[s][name]) for name in ("plain", "odd")], fontsize=7)
 ax.set_xticks([0, 1], ["prompts as the captioner writes", "the same, written oddly"])
-ax.set(ylabel="digit and colour read right", ylim=(0, 1.12))
-ax.legend(loc="lower left")
+ax.set(ylabel="digit and colour read right", ylim=(0, 1.3))
+ax.legend(loc="upper center", ncols=3)
 plt.show()
 
 # %% [markdown]

@@ -203,3 +203,40 @@
 - from_captioner = torch.zeros_like(from_people)
 + from_captioner = from_people.clone()
 """
+
+
+# %% mistake="the difference of texts is turned around"
+"""
+-     "difference of texts": F.normalize(clip.text_features(wish) - clip.text_features(was), dim=1),
++     "difference of texts": F.normalize(clip.text_features(was) - clip.text_features(wish), dim=1),
+"""
+
+# %% mistake="one colour is replaced where two are exchanged"
+"""
+- versions = {"as drawn": drawn_in(colour[:, :2], hand), "colours exchanged": drawn_in(swapped, hand),
++ versions = {"as drawn": drawn_in(colour[:, :2], hand), "colours exchanged": drawn_in(replaced, hand),
+"""
+
+# %% mistake="the exchanged caption is one with another colour"
+"""
+- right_text, swapped_text, replaced_text = (clip.text_features(called(h)) for h in (colour[:, :2], swapped, replaced))
++ right_text, swapped_text, replaced_text = (clip.text_features(called(h)) for h in (colour[:, :2], replaced, swapped))
+"""
+
+# %% mistake="silence counts as right"
+"""
+-         found += (told.background if name == "background" else getattr(told.things[0], name)) == int(true)
++         found += (told.background if name == "background" else getattr(told.things[0], name)) in (int(true), None)
+"""
+
+# %% mistake="the captions of one captioner are taken for those of another"
+"""
+-     by_noisy, by_short, best = (truth_of[who] for who in zoo)
++     by_short, by_noisy, best = (truth_of[who] for who in zoo)
+"""
+
+# %% mistake="odd prompts are written plainly"
+"""
+- odd = oddly(plain, 1.0, seeded(19))
++ odd = list(plain)
+"""

@@ -18,7 +18,8 @@
 # **Notation.** $x$ is an image; $i$ counts its $N$ pixels. A mask $T$ has $T_i \in \{0, 1\}$, $a$ of its pixels are 1.
 # $\ell_i$ are logits, $p_i = \sigma(\ell_i)$ probabilities. $k$ counts the $K$ masks that answer one prompt, $L_k$ is
 # the loss of the $k$-th, $J$ an IoU, $s$ a predicted one. $v$ and $h$ are the visible and the hidden patches of an
-# image. $b$ is a frequency, $\delta$ an offset of logits, $A(u)$ the number of pixels whose logit is above $u$.
+# image. $c$ is a point of it, $b$ a frequency, $\delta$ an offset of logits, $A(u)$ the number of pixels whose logit is
+# above $u$.
 
 # %%
 import io
@@ -283,7 +284,8 @@ assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind
 # **How to read it.** Three starts in each row. By the smallest loss alone one mask takes everything in this example,
 # even if all were alike but for noise: the one that wins the first truth is ahead for the next one too. With the mean
 # first, each truth has a mask of its own in the end, which has it exactly. This is a small example with one prompt; in
-# a network that sees many prompts, an answer that is dead for one of them may be alive for another.
+# a network that sees many prompts, an answer that is dead for one of them may be alive for another. For whole networks
+# `python benchmarks/sam.py variants` compares three masks with one, and with three that never share a loss.
 #
 # ## 2. An encoder that has learned to see
 #
@@ -305,18 +307,18 @@ assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind
 #
 # **A case that is exact.** Let a "picture" be a row of numbers, jointly Gaussian with variance 1 and correlation
 # $\rho^{|i - j|}$. Then the conditional mean is linear, so the best *linear* masked autoencoder is the best of all. A
-# hidden place at distance $\alpha$ from the nearest visible one to its left and $\beta$ to its right depends on these
+# hidden place at distance $\lambda$ from the nearest visible one to its left and $\mu$ to its right depends on these
 # two only:
-# $$\mathbb E[x_i \mid x_v] = \frac{\rho^\alpha (1 - \rho^{2\beta})}{1 - \rho^{2(\alpha + \beta)}}\, x_{i - \alpha} +
-# \frac{\rho^\beta (1 - \rho^{2\alpha})}{1 - \rho^{2(\alpha + \beta)}}\, x_{i + \beta} , \qquad \text{error } \frac{(1 -
-# \rho^{2\alpha})(1 - \rho^{2\beta})}{1 - \rho^{2(\alpha + \beta)}} . \tag{4}$$
+# $$\mathbb E[x_i \mid x_v] = \frac{\rho^\lambda (1 - \rho^{2\mu})}{1 - \rho^{2(\lambda + \mu)}}\, x_{i - \lambda} +
+# \frac{\rho^\mu (1 - \rho^{2\lambda})}{1 - \rho^{2(\lambda + \mu)}}\, x_{i + \mu} , \qquad \text{error } \frac{(1 -
+# \rho^{2\lambda})(1 - \rho^{2\mu})}{1 - \rho^{2(\lambda + \mu)}} . \tag{4}$$
 # *Why only two?* The row is a Markov chain: given its neighbours, a place is independent of all beyond. *The weights*
-# solve $w_1 + w_2 \rho^{\alpha + \beta} = \rho^\alpha$ and $w_1 \rho^{\alpha + \beta} + w_2 = \rho^\beta$: the error
+# solve $w_1 + w_2 \rho^{\lambda + \mu} = \rho^\lambda$ and $w_1 \rho^{\lambda + \mu} + w_2 = \rho^\mu$: the error
 # must be uncorrelated with both.
 #
 # How much should be hidden? With few places hidden both neighbours are nearly always there, and the task is to
-# interpolate. If each place is hidden with probability $\eta$, then $\alpha$ and $\beta$ are independent and
-# geometric, and the mean error is a double sum over (4). The more is hidden, the further one has to look.
+# interpolate. If each place of a long row is hidden with probability $\eta$, then $\lambda$ and $\mu$ are independent
+# and geometric, and the mean error is a double sum over (4). The more is hidden, the further one has to look.
 
 # %%
 rho, length = 0.9, 24
@@ -468,20 +470,20 @@ picture_grid(shown, columns=10, rows=["image", "seen", "linear", "network"])
 # ## 3. Prompts as tokens
 #
 # A transformer reads vectors. What is the vector of a *place*? SAM takes **random Fourier features** (Tancik et al.
-# 2020): frequencies $b_1 \dots b_m$ are drawn once from $\mathcal N(0, \sigma^2 I)$, and a point $c$ becomes
+# 2020): frequencies $b_1 \dots b_m$ are drawn once from $\mathcal N(0, \tau^2 I)$, and a point $c$ becomes
 # $$\varphi(c) = \big(\sin 2\pi b_j^\top c,\; \cos 2\pi b_j^\top c\big)_{j = 1 \dots m} .$$
 #
-# > **Proposition 4.** $\frac1m \varphi(c)^\top \varphi(c')$ is an unbiased estimate of $$k(c - c') = \mathbb E \cos
-# > 2\pi b^\top (c - c') = e^{-2 \pi^2 \sigma^2 \lVert c - c' \rVert^2} \tag{5}$$ with variance $\frac1m \big(\frac{1 +
-# > k^4}{2} - k^2\big) \le \frac{1}{2m}$.
+# > **Proposition 4.** $\frac1m \varphi(c)^\top \varphi(c')$ is an unbiased estimate of $$\kappa(c - c') = \mathbb E
+# > \cos 2\pi b^\top (c - c') = e^{-2 \pi^2 \tau^2 \lVert c - c' \rVert^2} \tag{5}$$ with variance $\frac1m
+# > \big(\frac{1 + \kappa^4}{2} - \kappa^2\big) = \frac{(1 - \kappa^2)^2}{2m} \le \frac{1}{2m}$.
 #
-# **Proof.** $\sin\alpha \sin\beta + \cos\alpha \cos\beta = \cos(\alpha - \beta)$, so that the product is the mean of
-# $\cos 2\pi b_j^\top d$ with $d = c - c'$. $b^\top d$ is Gaussian with variance $\sigma^2 \lVert d \rVert^2$, and
-# $\mathbb E\, e^{i u g} = e^{-u^2 s^2 / 2}$ for $g \sim \mathcal N(0, s^2)$; put $u = 2\pi$. Its real part is (5). The
-# variance of one term is $\mathbb E \cos^2 - k^2$ with $\cos^2 \theta = \frac{1 + \cos 2\theta}{2}$, and $k(2d) =
-# k(d)^4$. $\blacksquare$
+# **Proof.** $\sin\theta \sin\theta' + \cos\theta \cos\theta' = \cos(\theta - \theta')$, so that the product is the
+# mean of $\cos 2\pi b_j^\top d$ with $d = c - c'$. $b^\top d$ is Gaussian with variance $\tau^2 \lVert d \rVert^2$, and
+# $\mathbb E \cos (2 \pi g) = e^{-2 \pi^2 \nu^2}$ for a Gaussian $g$ of mean 0 and variance $\nu^2$ (the real part of
+# its characteristic function at $2 \pi$): this is (5). The variance of one term is $\mathbb E \cos^2 - \kappa^2$ with
+# $\cos^2 \theta = \frac{1 + \cos 2\theta}{2}$, and $\kappa(2d) = \kappa(d)^4$. $\blacksquare$
 #
-# So the products that attention computes see a Gaussian bump around the place, as wide as $\frac{1}{2 \pi \sigma}$.
+# So the products that attention computes see a Gaussian bump around the place, as wide as $\frac{1}{2 \pi \tau}$.
 # And a shift is linear: $\varphi(c + d) = R_d\, \varphi(c)$, where $R_d$ turns each pair by the angle $2\pi b_j^\top
 # d$. One matrix in a layer can mean "a little to the right of", wherever that is. Both points and the cells of the
 # image embedding get these features, so that a point can find its cell.
@@ -559,8 +561,8 @@ assert right > 5 / len(kinds)
 # The fourth is why it is called two-way: the image embedding, which was computed without a prompt, learns what was
 # asked. Positions are added to queries and keys before *every* attention, and to no value.
 #
-# Then the image is enlarged by transposed convolutions to $u_i \in \mathbb R^{c}$ for each pixel $i$, and a mask is a
-# **product**: a small network makes of the mask's token a vector $w_k$, and $\ell_{k i} = w_k^\top u_i$. So a token
+# Then the image is enlarged by transposed convolutions to a vector $\psi_i$ for each pixel $i$, and a mask is a
+# **product**: a small network makes of the mask's token a vector $w_k$, and $\ell_{k i} = w_k^\top \psi_i$. So a token
 # becomes a linear classifier of pixels, made for this prompt. A mask more costs one vector more.
 
 # %%
@@ -593,13 +595,13 @@ show_source(TwoWayBlock.forward, MaskDecoder.forward)
 # I}{S - I + (N - a) p}$, and $S - I = (N - a) p + a$. $\blacksquare$
 #
 # So dice gives half of its gradient to the object at least. Why not dice alone? Because it is not honest about doubt.
-# Take an object of $c$ certain pixels, and one pixel that belongs to it with probability $q$. Cross-entropy puts it at
-# $p = q$. Dice expects a gain of $G(p) = q\, \frac{2 (c + p)}{2 c + 1 + p} + (1 - q) \frac{2c}{2c + p}$, whose
-# derivative is positive if and only if $\big(\frac{2c + p}{2c + 1 + p}\big)^2 > \frac{(1 - q)\, c}{q\, (c + 1)}$. The
-# left side grows with $p$, so that $G$ first falls and then rises, and its maximum is at an **end**: $p = 1$ if $q >
-# \frac12$, else 0. Dice decides. (Focal loss is not honest either: with $\alpha = \frac14$ it puts a pixel above
-# $\frac12$ only if $q > \frac34$.) SAM adds them, 20 parts of focal loss to one of dice: one says where there is doubt,
-# the other that a small object is one.
+# Take an object of $n$ certain pixels, and one pixel that belongs to it with probability $q$. Cross-entropy puts it at
+# $p = q$. Dice expects a gain of $G(p) = q\, \frac{2 (n + p)}{2 n + 1 + p} + (1 - q) \frac{2n}{2n + p}$, whose
+# derivative is positive if and only if $\big(\frac{2n + p}{2n + 1 + p}\big)^2 > \frac{(1 - q)\, n}{q\, (n + 1)}$. The
+# left side grows with $p$, so that $G$ can fall only before it rises, and its maximum is at an **end**. As $G(1) - G(0)
+# = \frac{2q - 1}{2n + 1}$, it is at $p = 1$ if $q > \frac12$, and at 0 if $q < \frac12$. Dice decides. (Focal loss is
+# not honest either: with $\alpha = \frac14$ it puts a pixel above $\frac12$ only if $q > \frac34$.) SAM adds them, 20
+# parts of focal loss to one of dice: one says where there is doubt, the other that a small object is one.
 #
 # **Dice and IoU** of the same masks are two scales of one thing: with $I$ pixels in both and $S$ the sum of the sizes,
 # $J = \frac{I}{S - I}$, so that $\text{Dice} = \frac{2 I}{S} = \frac{2 J}{1 + J}$.
@@ -1007,7 +1009,7 @@ gallery([still], ["click", *(f"predicted {float(scores[0, k]):.2f}" for k in ord
 #
 # > **Proposition 7.** Let $A(u)$ be smooth. Then $$\frac{A(\delta)}{A(-\delta)} = \exp\Big(-\int_{-\delta}^{\delta}
 # > \frac{-A'(u)}{A(u)}\, du\Big) = 1 - 2 \delta\, \frac{-A'(0)}{A(0)} + O(\delta^2), \qquad -A'(0) = \oint_{\ell = 0}
-# > \frac{ds}{\lVert \nabla \ell \rVert} . \tag{9}$$
+# > \frac{\mathrm d\, \text{length}}{\lVert \nabla \ell \rVert} . \tag{9}$$
 #
 # **Proof.** $\log \frac{A(\delta)}{A(-\delta)}$ is the integral of $(\log A)' = A' / A$; expand. If the cut rises by
 # $du$, the edge moves inwards by $du / \lVert \nabla \ell \rVert$, so that the area lost is that, integrated along the

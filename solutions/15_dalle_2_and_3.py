@@ -67,11 +67,10 @@ def untouched(**arguments: Tensor) -> Iterator[None]:
 # ## 15.1 On the sphere (1 point, 10 minutes, medium)
 #
 # Walk from each vector $a$ to each vector $b$: $\frac{\sin((1 - s)\, \omega)}{\sin \omega}\, a + \frac{\sin(s\,
-# \omega)}{\sin \omega}\, b$, with $\omega$ the angle between their *directions*; the vectors may have any length above
-# 0. Each row has a share $s$ of its own. Where both directions are the same, or nearly ($\sin \omega < 10^{-6}$,
-#    $\omega
-# < 1$), it is $(1 - s)\, a + s\, b$. Where they are opposite ($\omega > \pi - 10^{-4}$ in any row), raise a
-# `ValueError`: no way is the shortest.
+# \omega)}{\sin \omega}\, b$, with $\omega$ the angle between their *directions*. Vectors have any length but zero, and
+# stay as long as they are. Each row has a share $s$ of its own. Where both directions are the same, or nearly
+# ($\omega < 10^{-6}$), it is $(1 - s)\, a + s\, b$. Where they are opposite ($\omega > \pi - 10^{-4}$ in any row),
+# raise a `ValueError`: no way is the shortest.
 #
 # **Without:** `slerp`.
 

@@ -711,7 +711,7 @@ assert kept_of(torch.zeros(0, 4, 4, dtype=torch.bool), torch.zeros(0), 0.5) == [
 many = normal(60, 6, 6, seed=9)
 many = torch.nn.functional.avg_pool2d(many[:, None], 3, 1, 1)[:, 0] > -0.1
 scores = normal(60, seed=10)
-for most in (0.2, 0.4, 0.6):
+for most in (0.207, 0.413, 0.611):  # no IoU of such masks: rounding decides nothing
     expected = suppress(iou_of(many[:, None], many[None]), scores, most).tolist()
     assert kept_of(many, scores, most) == expected, f"wrong for 60 random masks and most = {most:g}"
 ### BEGIN HIDDEN TESTS

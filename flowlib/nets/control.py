@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count
 from flowlib.known import made_of
-from flowlib.nets.blocks import Context
+from flowlib.nets.blocks import AttentionBlock, Context, CrossAttentionBlock, ResidualBlock
 from flowlib.nets.embeddings import zero_init
 from flowlib.nets.unet import UNet, encoded
 
@@ -90,6 +90,19 @@ class ControlNet(nn.Module):
         """Leave only the small network and the zero convolutions to train, and the copies as they are."""
         for name in COPIED:
             getattr(self, name).requires_grad_(False)
+
+    def draw_anew(self) -> None:
+        """Give the copies first weights of their own, by torch's generator: the control of what the copying is for."""
+        for name in COPIED:
+            for part in getattr(self, name).modules():
+                if hasattr(part, "reset_parameters"):
+                    part.reset_parameters()
+        for part in self.modules():  # what starts at zero in an untrained U-Net does so here
+            if isinstance(part, ResidualBlock):
+                zero_init(part.modulation)
+                zero_init(part.conv2)
+            elif isinstance(part, AttentionBlock | CrossAttentionBlock):
+                zero_init(part.attention.out)
 
 
 COPIED = ("condition", "stem", "encoders", "downs", "midcoder")

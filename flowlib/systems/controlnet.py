@@ -36,7 +36,7 @@ from flowlib.training import Turn
 
 __all__ = ["ControlNet", "ControlNetSystem"]
 
-TRAINS = ("copy", "all", "small")
+TRAINS = ("copy", "all", "small", "anew")
 
 
 @register("controlnet")
@@ -47,8 +47,9 @@ class ControlNetSystem:
 
     Attributes:
         control: its kind, one of `flowlib.data.controls.CONTROLS`.
-        trains: what is trained: "copy", as published; "all", the base too, which is then no longer locked; or "small",
-            the small network and the zero convolutions alone, while the copy stays what it was.
+        trains: what is trained: "copy", as published; "all", the base too, which is then no longer locked; "small", the
+            small network and the zero convolutions alone, while the copy stays what it was; or "anew", what would be
+            the copy, from first weights of its own.
         captions: columns of the data from which each sample's caption is drawn anew in every step, for a base that
             reads captions.
         dropout: how often the caption is replaced by the empty one; 0.5 in the paper.
@@ -92,6 +93,8 @@ class ControlNetSystem:
         module = ControlNet(unet, CONTROLS[self.control].channels)
         if self.trains == "small":
             module.lock_copies()
+        elif self.trains == "anew":
+            module.draw_anew()
         module.unlocked = copy.deepcopy(net).requires_grad_(True) if self.trains == "all" else None
         return module
 

@@ -33,7 +33,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "clip batches --steps 1 --batch-sizes 64 128": (r"^(64|128) +\d .* ± ", 2),
     "control strength --steps 1 --sampling-steps 1 --strengths 0 1": (r"^(test|strength|no) .* ± ", 4),
     "control steps --steps 2 --sampling-steps 1 --marks 0 2": (r"^ *[02] .* ± ", 2),
-    "control images --steps 1 --sampling-steps 1 --counts 40": (r"^ *40 +(copy|all|small) .* ± ", 3),
+    "control images --steps 1 --sampling-steps 1 --counts 40": (r"^ *40 +(copy|all|small|anew) .* ± ", 4),
     "control two --steps 1 --sampling-steps 1": (r"^(none|edges|mask|both) .* ± ", 4),
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),

@@ -15,6 +15,7 @@ from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
 from flowlib.recipes import RECIPES, change, find_recipe
 from flowlib.runs import evaluate_run, load_run, train
+from flowlib.runs.run import build
 from flowlib.systems.control_painting import parse_control
 from flowlib.systems.controlnet import ControlNetSystem
 from flowlib.systems.lora_files import LoRARecord, write_lora
@@ -100,6 +101,25 @@ def test_what_is_trained_is_the_copy_everything_or_the_small_network(painter: Pa
             ]
             assert any("decoders" in name for name in moved)
             assert any("text" in name for name in moved)
+
+
+def test_what_is_drawn_anew_is_an_untrained_u_net_of_the_seed(painter: Path) -> None:
+    base = load_run(painter)
+    made = [
+        build(recipe(painter, trains="anew", seed=seed), Scenes().spec, {"base": base.module}) for seed in (0, 0, 1)
+    ]  # type: ignore[arg-type]
+    fresh = dict(build(base.recipe, base.spec).named_parameters())
+    first, again, other = (dict(module.named_parameters()) for module in made)
+    drawn = [name for name in first if f"net.net.{name}" in fresh]
+    assert drawn
+    for name in drawn:
+        own, untrained = first[name].detach(), fresh[f"net.net.{name}"].detach()
+        assert torch.equal(own, again[name])
+        assert bool(own.any()) == bool(untrained.any())  # zeros where an untrained one has zeros
+        assert abs(float(own.abs().max() - untrained.abs().max())) <= 0.3 * float(untrained.abs().max())
+    assert any(not torch.equal(first[name], other[name]) for name in drawn)
+    copied = dict(base.module.net.net.named_parameters())
+    assert not any(torch.equal(first[name], copied[name]) for name in drawn if "weight" in name and first[name].any())
 
 
 def test_half_of_the_captions_are_dropped_and_no_control_is(painter: Path) -> None:
