@@ -1,3 +1,5 @@
+from .course.extension import load_ipython_extension as load_ipython_extension
+from .course.extension import unload_ipython_extension as unload_ipython_extension
 from .empirical import EmpiricalField as EmpiricalField
 from .empirical import Switched as Switched
 from .fields import Field as Field
