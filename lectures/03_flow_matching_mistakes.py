@@ -96,3 +96,33 @@
 - off = 2 * (sym**2).sum((1, 2)) - 2 * (torch.diagonal(sym, dim1=1, dim2=2) ** 2).sum(1)
 + off = 2 * (sym**2).sum((1, 2))
 """
+
+# %% mistake="the posterior over images forgets a factor of two"
+"""
+-         p = torch.softmax(-torch.cdist(x, t * z).square() / (2 * (1 - t) ** 2), dim=1)
++         p = torch.softmax(-torch.cdist(x, t * z).square() / (1 - t) ** 2, dim=1)
+"""
+
+# %% mistake="the bound has the level of noise without its square"
+"""
+-         least.append(math.log2(len(z)) - 0.5 * float(torch.log2(1 + spectrum / sigma**2).sum()))
++         least.append(math.log2(len(z)) - 0.5 * float(torch.log2(1 + spectrum / sigma).sum()))
+"""
+
+# %% mistake="the exact field of the held-out digits themselves"
+"""
+- closed_form = EmpiricalField(train.images, train.labels, run.module.path)
++ closed_form = EmpiricalField(held_out.images, held_out.labels, run.module.path)
+"""
+
+# %% mistake="the switch is the wrong way round"
+"""
+-     switched = Switched(closed_form, run.module, start) if start else run.module
++     switched = Switched(run.module, closed_form, start) if start else run.module
+"""
+
+# %% mistake="samples are held against themselves"
+"""
+-     found = data_copying(x, held_out.images, train.images, (y, held_out.labels, train.labels))
++     found = data_copying(x, x, train.images, (y, y, train.labels))
+"""

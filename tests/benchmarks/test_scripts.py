@@ -72,13 +72,14 @@ SMALL: dict[str, tuple[str, int]] = {
     "unclip binding --steps 1 --sampling-steps 1 --rows glide autoregressive": (r"^(glide|autoregressive) .* ± ", 2),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),
     "scenes --repetitions 1 --sets scenes scenes-32": (r"^scenes", 2),
+    "sharded plan --gpus 4": (r"^(DDP|FSDP) .*\d$", 2),
     "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
     "train_evaluator --epochs 1": (r"^sha256 ", 1),
 }
 NOT_KEPT = (
     "overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains",
-    "lora shapes",
+    "lora shapes", "sharded",
 )  # fmt: skip
 
 
@@ -182,6 +183,14 @@ def test_a_budget_pays_for_as_many_steps_as_fit_in_it(monkeypatch: pytest.Monkey
     assert wide.training.steps == 10
     with pytest.raises(ValueError, match="do not even pay"):
         within(find_recipe("mnist-latent"), budget)
+
+
+def test_shards_learn_as_one_process_does_and_hold_half() -> None:
+    words = [sys.executable, str(FOLDER / "sharded.py"), "step", "--width", "64", "--depth", "1"]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300).stdout
+    rows = {line.split("  ")[0]: line.split() for line in printed.splitlines()[2:]}
+    assert all(float(row[-3]) < 1e-5 for row in rows.values()), printed
+    assert float(rows["FSDP"][-2]) < 0.6 * float(rows["DDP"][-2]), printed
 
 
 def test_busy_measures_a_real_training(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
