@@ -32,8 +32,12 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """The context in which a recipe's precision, "auto" | "bf16" | "fp32", computes on a device."""
+def is_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a recipe's precision, "auto" | "bf16" | "fp32", means bfloat16 on a device."""
     check_choice("precision", precision, ["auto", "bf16", "fp32"])
-    enabled = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """The context in which a recipe's precision computes on a device."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device))

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from flowlib.checks import check_number
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrix: Tensor, steps: int = 5, half: bool = True) -> Tensor:
     """About U V^T for a matrix (rows, columns) = U S V^T: singular values between 0.7 and 1.2, float32.
 
     Newton-Schulz iterations of an odd polynomial, whose coefficients are Jordan's, chosen for a steep slope at zero.
-    bfloat16 is enough, because only the directions matter.
+    bfloat16 (`half`) is enough, because only the directions matter; but it turns the last bit of a gradient, which
+    depends on how many processes summed it, into a thousandth of the update.
     """
-    x = matrix.bfloat16()
+    x = matrix.bfloat16() if half else matrix.float()
     x = x / x.norm().clamp_min(1e-30)
     wide = x if x.shape[0] <= x.shape[1] else x.T
     for _ in range(steps):
@@ -36,20 +37,23 @@ class Muon(torch.optim.Optimizer):
         lr: the step; an update has root mean square about lr / sqrt(columns).
         momentum: in [0, 1).
         weight_decay: decoupled, as in AdamW.
+        half: whether updates are made orthogonal in bfloat16, or else in float32.
 
     Raises:
         ValueError: for a vector among the parameters, or a number out of its range.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
+        self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0,
+        half: bool = True,
+    ) -> None:  # fmt: skip
         check_number("lr", lr, 0)
         check_number("momentum", momentum, 0, 1, high_open=True)
         check_number("weight_decay", weight_decay, 0)
         params = list(params)
         if any(p.ndim < 2 for p in params):
             raise ValueError("Muon takes matrices and kernels only: give vectors and scalars to AdamW")
+        self.half = half
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -64,7 +68,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 state["momentum"].lerp_(p.grad, 1 - momentum)
-                update = orthogonalise(p.grad.lerp(state["momentum"], momentum).flatten(1))
+                update = orthogonalise(p.grad.lerp(state["momentum"], momentum).flatten(1), half=self.half)
                 # A tall matrix's orthogonal factor changes its output less for each input: this evens it out.
                 gain = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 p.mul_(1 - lr * group["weight_decay"]).add_(update.view_as(p), alpha=-lr * gain)

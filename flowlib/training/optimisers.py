@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from flowlib.training.devices import is_bf16
 from flowlib.training.edges import inner_matrices
 from flowlib.training.muon import Muon
 
@@ -25,6 +26,8 @@ class Settings(Protocol):
     def weight_decay(self) -> float: ...
     @property
     def matrix_lr(self) -> float: ...
+    @property
+    def precision(self) -> str: ...
 
 
 def _adamw(settings: Settings, model: nn.Module, others: Collection[nn.Parameter] = ()) -> list[Optimizer]:
@@ -40,8 +43,9 @@ def _adamw(settings: Settings, model: nn.Module, others: Collection[nn.Parameter
 
 def _muon(settings: Settings, model: nn.Module) -> list[Optimizer]:
     """Muon for the matrices and kernels inside the network, AdamW for edges and vectors (Jordan et al. 2024)."""
-    inner = inner_matrices(model).values()
-    muon = [Muon(inner, settings.matrix_lr)] if inner else []  # torch refuses an optimiser of nothing
+    inner = list(inner_matrices(model).values())
+    # torch refuses an optimiser of nothing.
+    muon = [Muon(inner, settings.matrix_lr, half=is_bf16(settings.precision, inner[0].device))] if inner else []
     return [*muon, *_adamw(settings, model, set(inner))]
 
 
