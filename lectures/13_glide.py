@@ -11,8 +11,8 @@
 # without being fooled by a score; double the size of a picture; paint in a hole, and compute how wrong it is to replace
 # pixels instead of conditioning on them.
 #
-# **Time:** 90 minutes of reading, up to 10 minutes of computing on one core. **Needed before:** lectures 05 (guidance),
-# 10, sections 6 to 9 (a text as a sequence, half an image as a guide), and 11 (CLIP).
+# **Time:** 90 minutes of reading, 3 minutes of computing on one core. **Needed before:** lectures 05 (guidance), 10,
+# sections 6 to 9 (a text as a sequence, half an image as a guide), and 11 (CLIP).
 #
 # **Notation.** $x_t = \alpha_t z + \beta_t \varepsilon$ as always, here on the linear path, $\alpha_t = t$ and $\beta_t
 # = 1 - t$. The guide $y$ is a caption, the null guide $\varnothing$ the empty caption, $w$ the scale of guidance. $\bar
@@ -58,7 +58,7 @@ from flowlib.systems.semantic import text_energy
 from flowlib.text.captions import COLOURS, DIGITS, PLACES, Thing, read_caption, short
 
 torch.set_grad_enabled(False)  # turned on where something is descended
-begun = time.perf_counter()
+begun = time.process_time()
 tests, unseen = load("scenes", "test"), load("scenes", "compositions")
 painter = load_pretrained("scenes-text")  # by `flowlib train scenes-text`
 field, net = painter.field, painter.module.net
@@ -170,11 +170,11 @@ def paint_by(read: Tensor, last: Tensor) -> Tensor:
     return images
 
 
-COUNT = 40 if fast else 128
+COUNT = 40 if fast else 96
 captions = tests.batch(torch.arange(COUNT))["caption"]
 own, empty = net.tokenizer(captions), net.tokenizer([""] * COUNT)
 others = own.roll(1, 0)
-assert torch.allclose(paint_by(own, own), paint(field, own), atol=1e-3)
+assert torch.allclose(paint_by(own[:8], own[:8]), paint(field, own[:8]), atol=1e-3)
 ways = {
     "both ways": (own, own), "attention alone": (own, empty), "the last feature alone": (empty, own),
     "attention, and another caption's last feature": (own, others), "neither": (empty, empty),
@@ -211,7 +211,7 @@ def differ(text: str) -> bool:
     return len({thing.digit for thing in things}) == len({thing.colour for thing in things}) == 2
 
 
-doubles = [text for text in tests.batch(torch.arange(2000, 3000))["short"] if differ(text)][: 2 * COUNT]
+doubles = [text for text in tests.batch(torch.arange(2000, 3000))["short"] if differ(text)][:COUNT]
 y, empty = net.tokenizer(doubles), net.tokenizer([""] * len(doubles))
 bound = {}
 for name, two in (("both ways", (y, y)), ("the last feature alone", (empty, y))):
@@ -220,12 +220,12 @@ for name, two in (("both ways", (y, y)), ("the last feature alone", (empty, y)))
     print(f"{name:24} as asked {percent(bound[name][0])}, colours exchanged {percent(bound[name][1])}")
 assert all(swapped(text) != text == swapped(swapped(text)) for text in doubles)
 if not fast:
-    assert bound["both ways"][0] > 0.3 > 10 * bound["both ways"][1]
+    assert bound["both ways"][0] > 0.2 > 10 * bound["both ways"][1]
 
 # %% [markdown]
 # **How to read it.** Attention brings what is where: digits, colours, sizes and places. The last feature alone paints
 # none of these. What it brings is the background, which is the same everywhere, and which stands at the end of the
-# caption. And colours are not exchanged: whatever is wrong in the other pictures, it is not whose colour is whose. (To
+# caption. And colours are exchanged in one picture of 96: what is wrong in the others is not whose colour is whose. (To
 # cut a part out of a trained network tells what this network uses, not what it could have learned.)
 #
 # The last two rows of the first table tell something that the paper's readers may not expect. Without the neighbours
@@ -480,8 +480,8 @@ assert not torch.allclose(guided, told, atol=1e-2)
 # other's captions.
 
 # %%
-# alt: Eight blurred pictures of one large coloured digit each, with their captions; places and most colours are as
-#   asked, the digits mostly cannot be read.
+# alt: Eight pictures with a blurred spot of colour each, and their captions; places and most colours are as asked, the
+#   digits cannot be read.
 
 
 def placed(split: str, count: int) -> Dataset:
@@ -501,7 +501,7 @@ SMALL = {"channels": (16, 48), "depth": 1, "attention": (1,), "patch": 1, "dim":
 with torch.enable_grad():
     live = trained(
         "scenes-text", data=placed("train", 4000 if fast else 24_000), captions=("caption",), net_args=SMALL,
-        text_width=48, text_depth=1, steps=500, ema=0.99,
+        text_width=48, text_depth=1, steps=350, ema=0.98,
     )  # fmt: skip
 texts = placed("test", 300 if fast else 800).batch(torch.arange(40 if fast else 128))["caption"]
 y = live.module.net.tokenizer(texts)
@@ -514,14 +514,15 @@ control = score_captions(x, texts[1:] + texts[:1])
 rows.append({"w": "3, others' captions"} | {key: percent(control[key]) for key in ("digit", "colour", "place")})
 print(format_table(rows))
 if not fast:
-    assert followed[3.0]["colour"] > 0.6
-    assert followed[3.0]["place"] > 0.6 > 0.25 > max(control["colour"], control["place"])
-    assert followed[3.0]["digit"] < 0.5  # the last that is learned
+    assert followed[3.0]["place"] > 0.6 > 0.25 > control["place"]
+    assert followed[3.0]["colour"] > 0.3 > 0.2 > control["colour"]
+    assert followed[3.0]["digit"] < 0.5 * followed[3.0]["place"]  # the last that is learned
 captioned_grid(x[:8], texts[:8])
 
 # %% [markdown]
-# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 13 %, and in 12 % of
-# pictures that are held against others' captions.
+# After 350 steps the place follows the caption, and the colour in two pictures of five (held against others' captions,
+# in one of eight). The digit does not yet: it is right in 15 %, and in 14 % of pictures that are held against others'
+# captions.
 #
 # ## 3. Who guides better: the painter itself, or CLIP?
 #
@@ -655,7 +656,7 @@ if not fast:
 guide_run = load_pretrained("clip-noised-agree")  # sees in noised pictures what it saw in clean ones
 guide = guide_run.module
 assert repr(guide_run.recipe.system.path) == repr(field.path)  # the path on which it sees them noised
-looker = load_pretrained("clip-conv").module  # has seen clean pictures only, and guides nothing here
+looker = load_pretrained("clip-vit").module  # looks at clean pictures; no weight of it is in the one that guides
 bayes = float(guide.scale())
 scenes = tests.batch(torch.arange(1000, 1000 + (40 if fast else 128)))
 wrong = scenes["caption"][1:] + scenes["caption"][:1]
@@ -695,10 +696,12 @@ for row in agreement.values():
 # A step of classifier-free guidance costs two evaluations of the painter. A step of CLIP guidance costs one, a look of
 # CLIP's image encoder, and the way back through it, which costs as much as the look. So CLIP may take more steps. For
 # each way are measured: the judge's share of pictures in which *all* is as the caption asks, and in which the digit is;
-# the mean cosine of picture and caption in the CLIP that guides; the same in the CLIP of clean pictures that it was
-# made from, which guides nothing (both have the same text encoder, so they are no strangers); and the Fréchet distance
-# to test scenes in the judge's features. CLIP guides the field of the empty caption (where by (2) $s = 1$ is Bayes'
-# rule, for the best critic) or, as in the paper, that of the caption.
+# the mean cosine of picture and caption in the CLIP that guides; the same in a CLIP that only looks; and the Fréchet
+# distance to test scenes in the judge's features. The CLIP that looks is the zoo's "clip-vit". It has seen the same
+# scenes, but it shares no weight with the one that guides. (The one that this was made from, "clip-conv", would be a
+# poor witness: it has the same text encoder, so that one of the two features in each score is the same.) CLIP guides
+# the field of the empty caption (where by (2) $s = 1$ is Bayes' rule, for the best critic) or, as in the paper, that of
+# the caption.
 
 
 # %%
@@ -718,7 +721,7 @@ print(f"{STEPS} steps of classifier-free guidance pay for {clip_steps} of CLIP g
 assert abs(clip_steps * (call + 2 * look) / budget - 1) < 0.1  # equal, up to a part of a step
 assert clip_steps > STEPS
 
-NUMBER = 40 if fast else 224
+NUMBER = 40 if fast else 200
 texts = tests.batch(torch.arange(NUMBER))["caption"]
 asked = net.tokenizer(texts)
 reader, real = load_reader(16), tests.batch(torch.arange(NUMBER, NUMBER + (200 if fast else 1000)))["x"]
@@ -740,7 +743,7 @@ def measure(x: Tensor) -> tuple[dict[str, float], list[int]]:
 ways: dict[str, Callable[[], Tensor]] = {"w = 1": lambda: paint(field, asked, steps=2 * STEPS)}
 for w in (2.0, 3.0, 8.0):
     ways[f"w = {w:g}"] = lambda w=w: paint(ClassifierFreeGuidance(field, w), asked)
-for s, told in ((4.0, False), (16.0, False), (1.0, True), (4.0, True), (16.0, True)):
+for s, told in ((16.0, False), (1.0, True), (4.0, True), (16.0, True)):
     energy = text_energy(guide, texts, s * bayes)
     name = f"CLIP, s = {s:g}" + ("" if told else ", on the empty caption")
     ways[name] = lambda energy=energy, told=told: paint(
@@ -769,7 +772,7 @@ if not fast:
 # %%
 # alt: Three plots of the judge's share. Against the guiding CLIP's score and that of another one, the points of
 #   classifier-free guidance with w = 2 and 3 lie highest, at or right of a dotted line of the test scenes; w = 1 and 8
-#   lie lower, about as high as the best of CLIP guidance on the caption, and those on the empty caption lie lowest.
+#   lie lower, about as high as the best of CLIP guidance on the caption, and that on the empty caption lies lowest.
 #   Against the distance to test scenes, w = 1, w = 2 and CLIP with s = 1 lie leftmost.
 # alt: Five rows of twelve small scenes: clean and varied at w = 1 and 3, with swollen bright strokes and some wrong
 #   backgrounds and colours at w = 8; with CLIP at s = 16 spotted colours and frayed strokes.
@@ -798,25 +801,26 @@ SHOWN = ("w = 1", "w = 3", "w = 8", "CLIP, s = 1", "CLIP, s = 16")
 picture_grid(torch.cat([images[n][:12] for n in SHOWN]), columns=12, rows=list(SHOWN))
 
 # %% [markdown]
-# **How to read it.** Classifier-free guidance takes the judge's share from two thirds to that of real scenes at $w =
-# 3$. At $w = 8$ it has fallen: strokes swell and colours saturate, as in lecture 05. At equal cost CLIP adds something
-# to the field of the caption at $s = 1$, less than $w = 2$ does, and raised further it takes away. The field of the
-# empty caption it does not teach to paint what is asked, at neither scale. (One reading: early in time, where the scene
+# **How to read it.** Classifier-free guidance takes the judge's share from 70 % to that of real scenes at $w = 3$. At
+# $w = 8$ it has fallen: strokes swell and colours saturate, as in lecture 05. At equal cost CLIP adds something to the
+# field of the caption at $s = 1$, less than $w = 2$ does, and raised further it takes away. The field of the empty
+# caption it does not teach to paint what is asked, not even at $s = 16$. (One reading: early in time, where the scene
 # is decided, its pull is too weak, and where it is strong enough it also pulls elsewhere.) The last column is the
-# likeness to real pictures: even test scenes are 323 from other test scenes, as 224 pictures are few for a covariance,
-# so that only differences count. $w = 1$, $w = 2$ and CLIP at $s = 1$ stay within 13 of that, $w = 3$ is 42 above it,
-# CLIP at $s = 16$ is 85 above it. So in obedience the paper's finding holds at our scale, for this CLIP (one that was
+# likeness to real pictures: even test scenes are 361 from other test scenes, as 200 pictures are few for a covariance,
+# so that only differences count. $w = 1$, $w = 2$ and CLIP at $s = 1$ stay within 15 of that, $w = 3$ is 43 above it,
+# CLIP at $s = 16$ is 89 above it. So in obedience the paper's finding holds at our scale, for this CLIP (one that was
 # trained on captions of noised pictures, as (2) asks, is not compared); in likeness it depends on the scales that one
-# compares. Three seeds are in [`tables/13_guidance.md`](tables/13_guidance.md): at $w = 3$, of captions
-# of one digit nearly all are right, of two 92 %. CLIP adds less there than here: with a weight of 30 on the cosine,
-# which is $s = 0.8$, all is right in 74 %, without guidance in 69 %. There Heun's method makes the steps, with two
-# calls in each, and $w = 8$ does as well as $w = 3$. The painter is the same, so what the judge loses at $w = 8$ here
-# is most likely lost by the sampler: strong guidance needs exact steps.
+# compares. Three seeds are in [`tables/13_guidance.md`](tables/13_guidance.md), whose column "other" is by the relative
+# of the guide, "clip-conv". At $w = 3$, of captions of one digit nearly all are right, of two 92 %. CLIP adds less
+# there than here: with a weight of 30 on the cosine, which is $s = 0.8$, all is right in 74 %, without guidance in
+# 69 %. There Heun's method makes the steps, with two calls in each, and $w = 8$ does as well as $w = 3$. The painter is
+# the same, so what the judge loses at $w = 8$ here is most likely lost by the sampler: strong guidance needs exact
+# steps.
 #
 # **Goodhart's trap** is in the table as well. With CLIP at $s = 4$ the CLIP that guides gives a better mark than
-# without guidance, better even than to *test scenes*, while the judge finds all right in no more pictures than without
-# guidance. A score is learned from pictures as they usually are; of pictures that were made to please it, it says how
-# well it has been pleased.
+# without guidance, better even than to *test scenes*. The judge finds all right in 65 % of these pictures, without
+# guidance in 70 %, and the CLIP that looks gives them a lower mark than those without guidance. A score is learned from
+# pictures as they usually are; of pictures that were made to please it, it says how well it has been pleased.
 #
 # **How a score can be bought.** Leave the painter out altogether: take finished pictures, and climb the score of the
 # CLIP that guides, by small steps of each pixel in the direction of its gradient's sign.
@@ -854,11 +858,12 @@ if not fast:
 picture_grid(torch.cat([images["w = 1"][:12], bought[:12]]), columns=12, rows=["w = 1", "climbed"])
 
 # %% [markdown]
-# Twenty steps, and the score is far above that of real scenes. The other CLIP finds the pictures worse than they were.
-# The judge does see a gain (perhaps because this CLIP has learned to read through noise, so that its gradient points to
-# digits); and it still finds one in six of the pictures wrong that the score puts above reality. So no method should be
-# judged by the score that it follows; and the other CLIP, from which this one was made, and the judge do not even agree
-# on whether the pictures have become better. This is why the judge here was trained on labels, and guides nothing.
+# Twenty steps, and the score is far above that of real scenes. The CLIP that looks finds the pictures far worse than
+# they were: its mark falls from 0.66 to 0.46. The judge does see a gain (perhaps because this CLIP has learned to read
+# through noise, so that its gradient points to digits); and it still finds one in six of the pictures wrong that the
+# score puts above reality. So no method should be judged by the score that it follows; and the CLIP that looks and the
+# judge do not even agree on whether the pictures have become better. This is why the judge here was trained on labels,
+# and guides nothing.
 #
 # **A blind pairing.** The paper showed pairs of pictures to people, who did not know which was which. Here the judge is
 # asked, of the same caption and the same noise, in which picture more is right.
@@ -883,7 +888,7 @@ if not fast:
 # in new pairs.
 
 # %%
-held = unseen.batch(torch.arange(NUMBER))["caption"]
+held = unseen.batch(torch.arange(40 if fast else 128))["caption"]
 composed = {}
 for w in (1.0, 3.0):
     x = paint(ClassifierFreeGuidance(field, w), net.tokenizer(held))
@@ -898,8 +903,8 @@ print(format_table([
 ]))  # fmt: skip
 
 # %% [markdown]
-# At $w = 3$ a pair that was never seen is painted nearly as well: the colour in 96 %, where known pairs have 98 %, the
-# digit in 92 %, where they have 97 %. Without guidance the gap is wider. One reading: the words are known, and each
+# At $w = 3$ a pair that was never seen is painted nearly as well: the colour in 95 %, where known pairs have 98 %, the
+# digit in 92 %, where they have 98 %. Without guidance the gap is wider. One reading: the words are known, and each
 # brings its own part into the linear map of its phrase.
 #
 # ## 4. Twice the size
@@ -1168,7 +1173,7 @@ assert not torch.equal(made.predict(x, t, both), field.predict(x, t, y))
 
 # %% [markdown]
 # **What is known stays, to the last bit.** The trained network's own prediction of the known pixels is not equal to
-# them: below, one is off by 0.63, of a range of 2. So the sampler is given, in the place of its $D = \mathbb E[z \mid
+# them: below, one is off by 0.45, of a range of 2. So the sampler is given, in the place of its $D = \mathbb E[z \mid
 # x_t]$, what is known where it is known; at $t = 1$ a sample is its $D$.
 
 # %%
@@ -1177,9 +1182,9 @@ edits = edits_of(tests, 40 if fast else 128)  # another digit of another colour 
 ip = inpainter.module.net
 y = ip.guide(ip.tokenizer(edits.texts), inpainting_guide(edits.images, edits.known))
 noise = torch.randn(edits.images.shape, generator=seeded(0))
-bare = sample_ddim(inpainter.field, noise, y, steps=STEPS, order=2)
+bare = sample_ddim(inpainter.field, noise[:16], y[:16], steps=STEPS, order=2)
 kept = inpainter.sample(y, scale=2.0, steps=STEPS, method="ddim")
-moved = [float(((x - edits.images) * edits.known).abs().max()) for x in (bare, kept)]
+moved = [float(((x - edits.images[: len(x)]) * edits.known[: len(x)]).abs().max()) for x in (bare, kept)]
 print(f"known pixels move by at most {moved[0]:.2f} without KnownPixels, by {moved[1]:.0f} with it")
 assert torch.equal(kept * edits.known, edits.images * edits.known)
 assert moved[0] > 1e-3
@@ -1190,24 +1195,18 @@ assert moved[0] > 1e-3
 # In a hole around one digit of a test scene another one is asked for: "a small blue two at the upper left ..." where a
 # red seven is. The caption describes the *whole* picture after the edit. The judge reads what has come out ("all": as
 # the caption says), and what it reads of the rest (the other digit, where there is one). The painter that replaces
-# pixels is shown the same holes, captions and noise.
-
+# pixels is shown the same holes, captions and noise. Both are guided with $w = 2$.
 
 # %%
 # alt: Four rows of ten scenes: before, with a chequered hole around one digit, and edited by the conditioned network
 #   and by replacing: in both another digit of another colour stands in the hole, and the rest is as it was.
-def replaced_by(w: float) -> Tensor:
-    """The same edits by the painter that has never seen a hole."""
-    start = painter.noise(len(edits.images), 0)
-    return painter.sample(
-        net.tokenizer(edits.texts), scale=w, steps=STEPS, method="ddim",
-        wrap=lambda guided: ReplacedPixels(guided, edits.images, edits.known, start), batch_size=len(edits.images),
-    )  # fmt: skip
-
-
+start = painter.noise(len(edits.images), 0)
 edited = {
-    "before": edits.images, "conditioned, w = 1": inpainter.sample(y, scale=1.0, steps=STEPS, method="ddim"),
-    "conditioned, w = 2": kept, "replaced, w = 1": replaced_by(1.0), "replaced, w = 2": replaced_by(2.0),
+    "before": edits.images, "conditioned": kept,
+    "replaced": painter.sample(
+        net.tokenizer(edits.texts), scale=2.0, steps=STEPS, method="ddim", batch_size=len(edits.images),
+        wrap=lambda guided: ReplacedPixels(guided, edits.images, edits.known, start),
+    ),
 }  # fmt: skip
 told = {name: score_captions(x.clamp(-1, 1), edits.texts) for name, x in edited.items()}
 beside = [i for i, text in enumerate(edits.texts) if len(read_caption(text).things) == 2]  # another digit is there
@@ -1226,13 +1225,12 @@ print(format_table([
 ]))  # fmt: skip
 if not fast:
     assert max(told["before"]["digit"], told["before"]["colour"]) < 0.05
-    assert told["conditioned, w = 2"]["all"] > 0.9
+    assert told["conditioned"]["all"] > 0.9
     assert min(rest_kept(x) for x in edited.values()) > 0.95
-    assert told["replaced, w = 2"]["all"] > told["conditioned, w = 2"]["all"] - 0.15  # no worse, in these edits
+    assert told["replaced"]["all"] > told["conditioned"]["all"] - 0.15  # no worse, in these edits
 checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1  # how a hole is shown
 holes = torch.where(edits.known > 0, edits.images, checks)
-SHOWN = ("before", "conditioned, w = 2", "replaced, w = 2")
-strip = torch.cat([edits.images[:10], holes[:10], edited[SHOWN[1]][:10], edited[SHOWN[2]][:10]])
+strip = torch.cat([x[:10] for x in (edits.images, holes, edited["conditioned"], edited["replaced"])])
 picture_grid(strip.clamp(-1, 1), columns=10, rows=["before", "hole", "conditioned", "replaced"])
 
 # %% [markdown]
@@ -1370,7 +1368,7 @@ if not fast:
     ax.set_axis_off()
     thumbnail.savefig("images/13.png", dpi=50)
     plt.close(thumbnail)
-print(f"{time.perf_counter() - begun:.0f} s from the first cell")
+print(f"{time.process_time() - begun:.0f} s of one core from the first cell")
 
 # %% [markdown]
 # ![The same noise carried to different scenes by different captions](images/13_words.gif)
