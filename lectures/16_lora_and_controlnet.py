@@ -14,12 +14,13 @@
 # **Time:** 90 minutes of reading, 3 minutes of computing. **Needed before:** lectures 05 (guidance), 06 (the U-Net)
 # and 13 (GLIDE, the painter that is adapted here).
 #
-# **Notation.** $W_0$ is a finished weight of $m$ rows and $n$ columns, $W = W_0 + s\, B A$ the adapted one, with $A$
-# of $r \times n$, $B$ of $m \times r$ and $s = \alpha / r$. $G = \partial L / \partial W$ is the gradient of the loss
-# $L$ for a full weight, $\eta$ a learning rate, $\Delta$ the change of $W$ that is wanted, $\sigma_i$ its singular
-# values. From section 7 on, $c$ is a control, an image; $y$ is the caption, $u_t(x \mid y)$ the velocity of the locked
-# flow, and $w$ a strength. Paths are $x_t = \alpha_t z + \beta_t \varepsilon$ as always, and $b_t$ is lecture 04's
-# factor in $u_t = a_t x + b_t \nabla \log p_t$.
+# **Notation.** $W_0$ is a finished weight of $m$ rows and $n$ columns, $W = W_0 + s\, B A$ the adapted one, with $A$ of
+# $r \times n$, $B$ of $m \times r$ and $s = \alpha / r$. $G = \partial L / \partial W$ is the gradient of the loss $L$
+# for a full weight, $\gamma$ that for a layer's output, $\eta$ a learning rate, $\Delta$ the change of $W$ that is
+# wanted, $\sigma_i$ its singular values, $C$ a covariance of inputs. $w$ is a strength, of an adapter or of a control.
+# In section 2 $t$ is the time of a gradient flow. From section 7 on it is that of the painter: paths are $x_t =
+# \alpha_t z + \beta_t \varepsilon$ as always, $u_t(x \mid y)$ is the velocity of the locked flow, $y$ a caption and $c$
+# a control, an image; $b_t$ is lecture 04's factor in $u_t = a_t x + b_t \nabla \log p_t$.
 
 # %%
 import copy
@@ -44,7 +45,7 @@ from flowlib.nets import Controlled, ControlNet
 from flowlib.nets.lora import add_lora, load_lora, lora_state, merge, unmerge
 from flowlib.nets.low_rank import Adapted, LowRank
 from flowlib.plotting import format_table, picture_grid, tile
-from flowlib.plotting.style import ACCENT, BLUE, GREY
+from flowlib.plotting.style import ACCENT, BLUE, GREY, INK
 from flowlib.runs import load_pretrained
 from flowlib.systems.lora_report import style_distance
 from flowlib.times import logit_normal_time
@@ -140,8 +141,8 @@ assert torch.allclose(both(images), expected, atol=1e-12)
 # "A thousand times smaller than the network": is that so? It depends on the network. Count for the attention layers of
 # Stable Diffusion v1's U-Net, with the shapes of its published configuration: three levels of 320, 640 and 1,280
 # channels with five transformer blocks each and one block in the middle. A block has self-attention, four projections
-# of $c \times c$, and cross-attention, whose keys and values read 768 numbers of the text. And for ours, whose keys and
-# values read 96.
+# of $d \times d$ for $d$ channels, and cross-attention, whose keys and values read 768 numbers of the text. And for
+# ours, whose keys and values read 96.
 
 # %%
 LEVELS, CONTEXT, WHOLE = ((320, 5), (640, 5), (1280, 5), (1280, 1)), 768, 859_520_964  # channels, blocks; all weights
@@ -229,10 +230,10 @@ G, of_A, of_B = gradients(A0, torch.zeros(m, r).double())
 assert not of_A.any()  # A waits
 step = s * (-eta * of_B) @ A0
 assert torch.allclose(step, -eta * s**2 * G @ A0.T @ A0, atol=1e-12)  # (3)
-Q = torch.linalg.qr(A0.T)[0].T  # orthonormal rows, the same row space
-projection = Q.T @ Q
-assert torch.allclose(step @ projection, step, atol=1e-12)  # within the row space of A
-assert torch.allclose(G @ Q.T @ Q, G @ projection, atol=1e-12)
+projection = torch.linalg.pinv(A0) @ A0  # on the row space of A
+assert torch.allclose(step @ projection, step, atol=1e-12)
+rows = 1.7 * torch.linalg.qr(A0.T)[0].T  # orthogonal rows of length 1.7, with the same row space
+assert torch.allclose(rows.T @ rows, 1.7**2 * projection, atol=1e-12)
 assert torch.linalg.matrix_rank(step) == r
 draws = 2000 if fast else 20_000
 tau2 = 1 / n  # the library's variance
@@ -338,12 +339,12 @@ print(f"eigenvalues at A = B = 0: {int((found < -1e-9).sum())} below zero, {int(
 # 2023), which argues that $1 / \sqrt r$ is the one scale for which neither activations nor gradients vanish or explode
 # with the rank.
 #
-# *Adam* divides by the gradient's size: its first step is $\eta$ times a sign. Take one sample, $G = g x^\top$. Then
-# $\partial L / \partial B = s\, g (A x)^\top$, so that $B$ becomes $-\eta\, \mathrm{sign}(g)\, \mathrm{sign}(A x)^\top$
-# and the output of the layer moves by $$s B A x = -\eta\, s\, \mathrm{sign}(g) \sum_{k = 1}^r |a_k \cdot x| .$$ All $r$
-# terms have *one* sign, so that the sum grows as $r$, not as $\sqrt r$: for this step $s = \alpha / r$ is right. Later
-# steps are neither of the two cases. So keep in mind what is compared when ranks are compared: the rank, or the
-# learning rate.
+# *Adam* divides by the gradient's size: its first step is $\eta$ times a sign. Take one sample, $G = \gamma x^\top$.
+# Then $\partial L / \partial B = s\, \gamma (A x)^\top$, so that $B$ becomes $-\eta\, \mathrm{sign}(\gamma)\,
+# \mathrm{sign}(A x)^\top$ and the output of the layer moves by $$s B A x = -\eta\, s\, \mathrm{sign}(\gamma) \sum_{k =
+# 1}^r |a_k \cdot x| .$$ All $r$ terms have *one* sign, so that the sum grows as $r$, not as $\sqrt r$: for this step $s
+# = \alpha / r$ is right. Later steps are neither of the two cases. So keep in mind what is compared when ranks are
+# compared: the rank, or the learning rate.
 
 # %%
 x1, g1 = (torch.randn(k, generator=seeded(i)).double() for i, k in ((6, 256), (7, m)))
@@ -506,8 +507,8 @@ if not fast:
 
 # %% [markdown]
 # The three trainings solve their own task equally well. The LoRA with a random $A$ also changes outputs for inputs that
-# it has never been shown, by 40 % of the size of its task; and this is all of the error of the sum. Nothing in its loss
-# could have told it.
+# it has never been shown, here by 40 % of the size of its task; and this is all of the error of the sum. Nothing in its
+# loss could have told it.
 #
 # Adding is right for tasks that are apart and adapters that are silent on each other. It is wrong for adapters that
 # have learned the same: two of one style make twice the style. There a mean is right, or weights below 1.
@@ -561,7 +562,7 @@ houses, new_houses = (styles.load("scenes-glyph", split) for split in ("train", 
 few = Scenes().batch(torch.arange(20))
 sets = {"object": (houses.images, list(houses.captions)),
         "style": (at_dusk(few["x"]), [f"dusk, {text}" for text in few["short"]])}  # fmt: skip
-LORA_STEPS = {"object": 200, "style": 60}
+LORA_STEPS = {"object": 200, "style": 160}
 loras = {name: lora_state(adapted_to(*data, LORA_STEPS[name])) for name, data in sets.items()}
 trained, whole = sum(value.numel() for value in loras["object"].values()) - 1, sum(p.numel() for p in base.parameters())
 print(f"{trained:,} numbers of {whole:,} are trained: {trained / whole:.1%}")
@@ -594,8 +595,8 @@ assert torch.equal(one.predict(x, t, tokens(asked)), before)  # merged, the same
 unmerge(one)
 assert torch.equal(one.predict(x, t, tokens(asked)), before)
 if not fast:
-    assert scores[1.0][0] < 0.85 * scores[0.0][0]  # nearer to the object
-    assert scores[1.0][1] < scores[0.0][1]  # and something is forgotten
+    assert scores[1.0][0] < scores[0.5][0] < scores[0.0][0] - 0.05  # nearer to the object
+    assert scores[1.0][1] < 0.7 * scores[0.0][1] < 0.8 * scores[0.5][1]  # and much is forgotten, at half weight little
 shown = torch.cat([made[:WIDE] for made in (drawn[0.0], drawn[0.5], drawn[1.0], new_houses.images)])
 picture_grid(shown, columns=WIDE, rows=["w = 0", "w = 0.5", "w = 1", "data"])
 
@@ -610,8 +611,8 @@ picture_grid(shown, columns=WIDE, rows=["w = 0", "w = 0.5", "w = 1", "data"])
 
 # %%
 # alt: Four rows of twelve pictures with captions such as "dusk, a blue sks". With the object's adapter alone, houses or
-#   scribbles in plain colours. With the style's alone, and with both, blue and grain all over, under which few strokes
-#   are seen. With both at weight 0.7 less grain, and more of the strokes.
+#   scribbles in plain colours. With the style's alone, blue pictures in which few strokes are seen. With both a few
+#   more strokes, and with both at weight 0.7 more still, under some grain.
 said = tokens([f"dusk, {text}" for text in asked])
 off = base.predict(x, t, said)
 ratios = {}
@@ -622,6 +623,7 @@ for w in (0.03, 0.06, 0.25, 1.0):
 print({f"w = {w:g}": percent(ratio) for w, ratio in ratios.items()}, "of the effect is no sum")
 assert fast or list(ratios.values()) == sorted(ratios.values())
 assert fast or 1.6 < ratios[0.06] / ratios[0.03] < 2.4  # of second order, over first order
+assert fast or ratios[1.0] < 0.5
 pairs = {"object": (1.0, 0.0), "style": (0.0, 1.0), "both": (1.0, 1.0), "both, 0.7": (0.7, 0.7)}
 pictures = {name: paint(with_loras(*zip(loras.values(), pair, strict=True)), said, 2.0) for name, pair in pairs.items()}
 blue = {name: float((made[:, 2] - made[:, 0]).mean()) for name, made in pictures.items()}
@@ -630,8 +632,9 @@ assert fast or blue["style"] > blue["object"] + 0.1 < blue["both"] + 0.1
 picture_grid(torch.cat([made[:WIDE] for made in pictures.values()]), columns=WIDE, rows=list(pairs))
 
 # %% [markdown]
-# The style came out as more than dusk: the pictures are blue, and grainy, with both adapters so much that the grain
-# hides the houses; at weight 0.7 less so. It is one training, of sixty steps, asked for an object that it never had.
+# The style came out as more than dusk: the pictures are blue, and of what the caption asks for little is left. With
+# both adapters there is more of it, and at weight 0.7 more still. It is one training of 160 steps from twenty pictures,
+# asked for an object that it never had. After 60 steps the same pictures are full of grain.
 #
 # At small weights the share that is no sum grows as the weight, as (7) says. At full weight it is about a third: these
 # adapters disturb each other, and still most of each one's effect is there.
@@ -748,7 +751,8 @@ slack = 5 / math.sqrt(count)
 assert float((torch.cov(samples[1.0].T) - S_c).abs().max()) < slack
 assert float((samples[1.0].mean(0) - mean_c[0]).abs().max()) < slack
 assert float((torch.cov(samples[0.0].T) - S).abs().max()) < 2 * slack  # nothing is added: the law of the base
-assert float((samples[2.0] @ h).std()) < 0.9 * float((samples[1.0] @ h).std())  # too narrow: no law of data
+assert float((samples[2.0] @ h).std()) < 0.4 * float((samples[1.0] @ h).std())  # too narrow: no law of data
+assert float((samples[2.0] @ h).mean()) > 0.9 > float((samples[1.0] @ h).mean())  # and beyond the control's own value
 
 # %% tags=["draw"]
 # alt: Four clouds of points in the plane with the same dashed line. At strength 0 an oblique ellipse that ignores the
@@ -863,17 +867,17 @@ print(f"{sizes['locked']:,} weights are locked, {sizes['trained']:,} are trained
 # %% [markdown]
 # Why does a convolution of zeros learn? Section 3 has shown that a product of two zeros does not.
 #
-# > **Proposition 8.** Let $o(p) = Z\, h(p) + e$ at each pixel $p$, and let $g(p) = \partial L / \partial o(p)$. Then
-# > $$\frac{\partial L}{\partial Z} = \sum_p g(p)\, h(p)^\top, \qquad \frac{\partial L}{\partial e} = \sum_p g(p),
-# > \qquad \frac{\partial L}{\partial h(p)} = Z^\top g(p) . \tag{9}$$ So at $Z = 0$, $e = 0$ the weight and the bias
-# > *have* a gradient, unless the sums vanish, and whatever is behind the convolution has *none*. After one step of size
-# > $\eta$, $Z = -\eta \sum_p g(p) h(p)^\top$, and there is one.
+# > **Proposition 8.** Let $o(p) = Z\, \phi(p) + e$ at each pixel $p$, and let $\gamma(p) = \partial L / \partial o(p)$.
+# > Then $$\frac{\partial L}{\partial Z} = \sum_p \gamma(p)\, \phi(p)^\top, \qquad \frac{\partial L}{\partial e} =
+# > \sum_p \gamma(p), \qquad \frac{\partial L}{\partial \phi(p)} = Z^\top \gamma(p) . \tag{9}$$ So at $Z = 0$, $e = 0$
+# > the weight and the bias *have* a gradient, unless the sums vanish, and whatever is behind the convolution has
+# > *none*. After one step of size $\eta$, $Z = -\eta \sum_p \gamma(p)\, \phi(p)^\top$, and there is one.
 #
-# **Proof.** $dL = \sum_p g(p) \cdot (dZ\, h(p) + de + Z\, dh(p))$. $\blacksquare$
+# **Proof.** $dL = \sum_p \gamma(p) \cdot (dZ\, \phi(p) + de + Z\, d\phi(p))$. $\blacksquare$
 #
 # In a ControlNet two convolutions of zeros stand one behind the other: the image's small network ends in one, and the
 # copy's outputs in others. Is that the saddle of section 3? No: between them the copy gets the noised image *too*, so
-# that $h \ne 0$ whatever the image's part is. But the order in which parts wake up follows from (9):
+# that $\phi \ne 0$ whatever the image's part is. But the order in which parts wake up follows from (9):
 #
 # 1. at the first step only the outputs' convolutions have a gradient;
 # 2. at the second the copy too, and the *last* layer of the image's network: what it is given is not zero, and what is
@@ -923,10 +927,9 @@ assert all(torch.equal(value, locked[name]) for name, value in base.state_dict()
 
 # %% [markdown]
 # The table is what the proposition says. And it says what the *copy* is for at the start: $\partial L / \partial Z =
-# \sum g h^\top$ can only be as good as the features $h$, and those of a network that can already paint are features of
-# pictures. A copy with zeros in its weights would be the saddle of section 3; one with random weights has random
-# features. After that, the copy gives a network of the right size with the right receptive fields, without a search
-# for one.
+# \sum \gamma \phi^\top$ can only be as good as the features $\phi$, and those of a network that can already paint are
+# features of pictures. A copy with zeros in all its weights would be the saddle of section 3. One with first weights of
+# its own has features too, of an untrained network: section 9 tries it.
 #
 # ## 9. Live: edges
 #
@@ -951,9 +954,9 @@ def agrees(pictures: Tensor, masks: Tensor = held["masks"]) -> float:
     return float(edge_f1(edges_of(read_masks(pictures)), edges_of(masks)).mean())
 
 
-def follow(control: ControlNet) -> dict[int, dict[str, float]]:
+def follow(control: ControlNet, every: int = EVERY, seed: int = 60) -> dict[int, dict[str, float]]:
     """Train a ControlNet; the loss and the agreement on the way."""
-    field, g, curve, recent = under([control]), seeded(60), {0: {"F1": agrees(painted(control, edges))}}, []
+    field, g, curve, recent = under([control]), seeded(seed), {0: {"F1": agrees(painted(control, edges))}}, []
     settings = Training(steps=CONTROL_STEPS, optimiser="muon", lr=1e-3, matrix_lr=0.01, weight_decay=0.0)
     optimisers = make_optimisers(settings, control)
     peaks = [(group, group["lr"]) for one in optimisers for group in one.param_groups]
@@ -972,17 +975,33 @@ def follow(control: ControlNet) -> dict[int, dict[str, float]]:
         for one in optimisers:
             one.step()
         recent.append(float(error.detach()))
-        if step % EVERY == 0:
+        if step % every == 0:
             curve[step] = {"loss": sum(recent) / len(recent), "F1": agrees(painted(control, edges))}
             recent.clear()
     return curve
 
 
-torch.manual_seed(0)
-edge_net = ControlNet(base.net.net, channels=1)
-curve = follow(edge_net)
+def two_of(seed: int) -> tuple[ControlNet, ControlNet]:
+    """A copy, and the same network with first weights of its own, which has learned nothing yet."""
+    torch.manual_seed(seed)
+    copied, fresh = ControlNet(base.net.net, channels=1), ControlNet(base.net.net, channels=1)
+    fresh.draw_anew()
+    return copied, fresh
+
+
+edge_net, fresh_net = two_of(0)
+assert torch.equal(edge_net.stem.weight, base.net.net.stem.weight)
+assert not torch.equal(fresh_net.stem.weight, base.net.net.stem.weight)
+curve, other = follow(edge_net), follow(fresh_net, CONTROL_STEPS)
+ends = {"a copy": [curve[CONTROL_STEPS]["F1"]], "first weights of its own": [other[CONTROL_STEPS]["F1"]]}
+for seed in () if fast else (1, 2):
+    for name, control in zip(ends, two_of(seed), strict=True):
+        ends[name].append(follow(control, CONTROL_STEPS, 60 + seed)[CONTROL_STEPS]["F1"])
 print(format_table([{"step": k} | {name: f"{value:.3f}" for name, value in row.items()} for k, row in curve.items()]))
 ceiling = agrees(held["x"])
+print(f"F1 after {CONTROL_STEPS} steps, of several trainings:")
+for name, values in ends.items():
+    print(f"  {name:25}" + "  ".join(f"{value:.2f}" for value in values))
 print(f"the scenes themselves: {ceiling:.3f}, which is what reading the edges off a picture costs")
 assert all(torch.equal(value, locked[name]) for name, value in base.state_dict().items())  # the base is what it was
 if not fast:
@@ -994,13 +1013,18 @@ if not fast:
     assert max(f1[step] for step in (10, 20, 30)) < f1[0] + 0.05  # nothing at first
     assert most > 0.45 * total  # and then suddenly
     assert ceiling > 0.9
+    assert min(ends["a copy"]) > f1[0] + 0.15
+    assert sum(ends["a copy"]) > sum(ends["first weights of its own"])
 
 # %% tags=["draw"]
-# alt: Left, agreement against training steps: flat near 0.14 for 50 steps, a steep rise to 0.45 at 80, then flat; a
+# alt: Left, agreement against training steps: flat near 0.14 for 50 steps, a steep rise to 0.45 at 80, then flat;
+#   squares at the last step for three trainings of a copy and of the same network with first weights of its own; a
 #   dashed line near 1 for the scenes themselves. Right, the loss, which jumps between 0.026 and 0.042 without a trend.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
 marks = list(curve)
 left.plot(marks, [curve[k]["F1"] for k in marks], "o-", color=ACCENT)
+for (name, values), colour in zip(ends.items(), (ACCENT, INK), strict=True):
+    left.plot([marks[-1]] * len(values), values, "s", markersize=5, color=colour, fillstyle="none", label=name)
 left.axhline(ceiling, color=GREY, linestyle="--", label="the scenes themselves")
 left.set(xlabel="training step", ylabel="edge F1, without a caption", ylim=(0, 1.02))
 left.legend(loc="upper left", bbox_to_anchor=(0, 0.9))
@@ -1017,6 +1041,13 @@ plt.show()
 # first and then fast, as the $\sinh$ of section 2 does. The other is in the measure: edges that are half right have few
 # pixels in the right place, so that $F_1$ bends what grows smoothly. The practical lesson is the same. A training that
 # does not follow *yet* looks just like one that never will, in its pictures and nearly in its loss.
+#
+# **What does the copy buy?** The squares are the control: the same network, trained in the same way, but with first
+# weights of its own. In each of three trainings the copy is ahead after 100 steps, with 0.46 to 0.49 against 0.26 to
+# 0.45. But it is not *needed*: a network that has learned nothing follows the edges too. Its features are enough for
+# (9) to begin with. (Zhang et al. have other controls: a single convolution in the place of each block of the copy, and
+# convolutions that do not begin at zero. What is left of the difference after a full training, with few images and with
+# many, is the row "anew" of `python benchmarks/control.py images`.)
 #
 # **Strength**, with captions and without, and two controls: the left half of the edges as one and the right half as
 # another, each read by the same network, and their additions summed. Beside them what must fail: the edges of *another*
@@ -1054,7 +1085,9 @@ assert torch.equal(zero.predict(x, t, zero.net.guide(tokens(texts), [edges])), b
 if not fast:
     f1 = {name: row["edge F1"] for name, row in measured_on.items()}
     assert f1["strength 1"] > f1["strength 0"] + 0.1
-    assert f1["strength 1"] > f1["another scene's edges"] + 0.1  # it is this control that is followed
+    assert f1["strength 1"] > f1["strength 0"] > f1["another scene's edges"]  # it is this control that is followed
+    assert f1["no caption"] > f1["strength 0"] + 0.1
+    assert abs(f1["two halves, added"] - f1["strength 1"]) < 0.1
 shown = {"edges": pictures_of(edges)} | {
     name: parts[name] for name in ("strength 0", "strength 0.5", "strength 1", "no caption")
 }
@@ -1174,10 +1207,10 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # - In section 2, let `A0` have orthonormal rows. What is `G @ A0.T @ A0` then?
 # - In section 4, give LoRA twice the rank that it needs. Is it slower?
 # - In section 6, mix pictures of the base's own captions into each batch, as DreamBooth does. What is forgotten now?
-# - In section 6, train the style for 160 steps instead of 60. Is the grain still there?
+# - In section 6, train the style for 60 steps instead of 160. What do its pictures look like then?
 # - In section 6, train `targets=["attention.*"]` alone, or rank 1 and 16.
 # - In section 9, never drop a caption (`< 0.0`), and measure "no caption" again. Then always (`< 1.0`).
-# - In section 9, draw the copy's weights anew before the training (`reset_parameters()` of its parts).
+# - In section 9, train `fresh_net` for 300 steps. When does it begin to follow?
 #
 # ## Further reading
 #

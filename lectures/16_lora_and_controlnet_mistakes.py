@@ -50,8 +50,14 @@
 
 # %% mistake="the space is that of another A"
 """
-- Q = torch.linalg.qr(A0.T)[0].T  # orthonormal rows, the same row space
-+ Q = torch.linalg.qr(A0.T.roll(1, 0))[0].T  # orthonormal rows, the same row space
+- projection = torch.linalg.pinv(A0) @ A0  # on the row space of A
++ projection = torch.linalg.pinv(A0.roll(1, 1)) @ A0.roll(1, 1)  # on the row space of A
+"""
+
+# %% mistake="the length of the rows comes in once"
+"""
+- assert torch.allclose(rows.T @ rows, 1.7**2 * projection, atol=1e-12)
++ assert torch.allclose(rows.T @ rows, 1.7 * projection, atol=1e-12)
 """
 
 # %% mistake="the mean of the steps has no rank in it"
@@ -165,6 +171,13 @@
 + edge_net.zeros[0].bias.fill_(0.1)
 """
 
+# %% mistake="the copy is no copy"
+"""
+- mask_net = ControlNet(base.net.net, channels=2)
++ mask_net = ControlNet(base.net.net, channels=2)
++ edge_net.draw_anew()
+"""
+
 # %% mistake="the bias of a zero convolution has the mean"
 """
 -     assert torch.allclose(zero.bias.grad, g.sum((0, 2, 3)), rtol=1e-3, atol=1e-7)
@@ -178,6 +191,11 @@
 + waking.hint[-1].weight.fill_(0.1)
 """
 
+# %% mistake="the control is a copy too"
+"""
+-     fresh.draw_anew()
+"""
+
 # %% mistake="the edges are another scene's"
 """
 -     parts[f"strength {w:g}"] = painted(edge_net, edges, texts, w)
@@ -188,4 +206,28 @@
 """
 - field = under([edge_net, edge_net], [0.3, 0.7])
 + field = under([edge_net, edge_net], [0.3**2, 0.7**2])
+"""
+
+# %% mistake="without a caption there is no control either"
+"""
+- parts["no caption"] = painted(edge_net, edges)
++ parts["no caption"] = painted(edge_net, edges, None, 0.0)
+"""
+
+# %% mistake="both halves are those of another scene"
+"""
+- two = halves.net.guide(tokens(texts), [left_half, edges - left_half])
++ two = halves.net.guide(tokens(texts), [left_half.roll(1, 0), (edges - left_half).roll(1, 0)])
+"""
+
+# %% mistake="the adapter is forgotten at half weight"
+"""
+-     model = with_loras((loras["object"], w))
++     model = with_loras((loras["object"], w if w > 0.5 else 0.0))
+"""
+
+# %% mistake="the strength ends at 1.5"
+"""
+- samples = {w: flowed(noise, w, wanted) for w in (0.0, 0.5, 1.0, 2.0)}
++ samples = {w: flowed(noise, min(w, 1.5), wanted) for w in (0.0, 0.5, 1.0, 2.0)}
 """
