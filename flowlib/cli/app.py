@@ -153,5 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, status: int = 2) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        print("flowlib: " + " ".join(message.split()), file=sys.stderr)
+        line = " ".join(message.split())  # which may hold a name that somebody else has chosen
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        print(f"flowlib: {line}", file=sys.stderr)
     return status

@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import hostile
 import psutil
 import pytest
+from hostile_exercises import SOURCES
 
 import flowlib
+from flowlib.course.authoring.source import read_cells
 from flowlib.course.grading import sandbox
 from flowlib.course.grading.grade import Graded, Task, grade_all
-from flowlib.course.grading.reference import Reference, load_reference
+from flowlib.course.grading.reference import load_reference
 from flowlib.course.grading.submission import read_submission
 
 FILES = sorted((Path(__file__).parent / "hostile").glob("*.txt"))
@@ -26,55 +28,16 @@ ALL = pytest.mark.skipif(not os.environ.get("FLOWLIB_HOSTILE_ALL"), reason="all 
 DANGEROUS = ("kill_", "change_")  # for the machine, where there are no namespaces
 BARE = ("liar_number", "liar_tensor", "patch_torch_allclose", "builtin_isinstance", "loop_in_call", "os_exit",
         "wire_garbage", "wire_ask_get", "error_words", "frame_globals")  # fmt: skip
-SOURCE = """# %% [markdown]
-# # Exercise 10. Three times
-# %%
-import torch
-# %% [markdown]
-# ## 10.1 A tensor (5 points, 1 minute, easy)
-# %% solution="10.1"
-def times(x):
-    ### BEGIN SOLUTION
-    return 3 * x
-    ### END SOLUTION
-# %% check="10.1" points=5
-_x = torch.arange(3.0)
-found = times(_x)
-assert isinstance(found, torch.Tensor), "no tensor"
-assert found.shape == (3,), "the shape is lost"
-assert torch.allclose(found, 3 * torch.arange(3.0)), "not three times"
-assert torch.equal(_x, torch.arange(3.0)), "changed in place"
-### BEGIN HIDDEN TESTS
-assert times(torch.tensor(7.0)) == 21, "not for every x"
-### END HIDDEN TESTS
-# %% [markdown] hints="10.1"
-# 1. One.
-# 2. Two.
-# 3. Three.
-# %% [markdown]
-# ## 10.2 A number (5 points, 1 minute, easy)
-# %% solution="10.2"
-def count(n):
-    ### BEGIN SOLUTION
-    return 3 * n
-    ### END SOLUTION
-# %% check="10.2" points=5
-assert count(4) == 12, "not twelve"
-assert abs(count(5) - 15) < 1e-9, "not fifteen"
-# %% [markdown] hints="10.2"
-# 1. One.
-# 2. Two.
-# 3. Three.
-"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A folder with the exercise, a file that nobody may read or change, and a server that nobody may reach."""
     folder = tmp_path_factory.mktemp("hostile")
-    source = folder / "10_three.py"
-    source.write_text(SOURCE)
-    exercise = hostile.make(source, folder)
+    exercises = {}
+    for name, text in SOURCES.items():
+        (folder / f"{name}.py").write_text(text)
+        exercises[name] = hostile.make(folder / f"{name}.py", folder)
     for name in ("secret", "outside"):
         (folder / name).write_text(name)
     os.environ["FLOWLIB_HOSTILE"] = "1"
@@ -82,13 +45,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         port = server.getsockname()[1]
         abstract.bind(f"\0flowlib-hostile-{port}")
         abstract.listen()
-        yield SimpleNamespace(folder=folder, exercise=exercise, port=port)
+        yield SimpleNamespace(folder=folder, exercises=exercises, port=port)
     del os.environ["FLOWLIB_HOSTILE"]
 
 
 def grade(place: SimpleNamespace, names: list[str], limits: sandbox.Limits = LIMITS) -> dict[str, Graded]:
     """What hostile files score, by their names."""
-    reference: Reference = load_reference("10_three", place.folder / "reference")
+    references = {exercise: load_reference(exercise, place.folder / "reference") for exercise in place.exercises}
     tasks = []
     for name in names:
         text = (Path(__file__).parent / "hostile" / f"{name}.txt").read_text()
@@ -96,25 +59,36 @@ def grade(place: SimpleNamespace, names: list[str], limits: sandbox.Limits = LIM
             path = place.folder if key == "folder" else place.folder / key
             text = text.replace(f"{{{key}!r}}", repr(str(path)))
         text = text.replace("{port}", str(place.port))
-        handed = hostile.Handed(place.exercise, right=False)
-        handed.cell("solution-10-1")["source"] = "def times(x):\n    return 3 * x"
-        handed.cell("solution-10-2")["source"] = "def count(n):\n    return 3 * n"
-        handed.cell("solution-10-2" if "# question: 2" in text else "solution-10-1")["source"] = text
+        question = _question(text)
+        exercise = next(known for known in references if known[:2] == question[:2])
+        handed = hostile.Handed(place.exercises[exercise], right=False)
+        for cell in read_cells(place.folder / f"{exercise}.py"):
+            if cell.mark == "solution":
+                right = "\n".join(line for line in cell.source.split("\n") if "### " not in line)
+                name_of = f"solution-{str(cell.question).replace('.', '-')}"
+                handed.cell(name_of)["source"] = text if cell.question == question else right
         path = handed.save(place.folder / "in" / f"{name}.ipynb")
-        tasks.append(Task(read_submission(name, path), reference))
+        tasks.append(Task(read_submission(name, path), references[exercise]))
     return {graded.student: graded for graded in grade_all(tasks, limits=limits, jobs=2)}
+
+
+def _question(text: str) -> str:
+    """Which question a hostile file answers."""
+    said = text.split("# question: ")[1].split("\n")[0]
+    return said if "." in said else f"10.{said}"
 
 
 def judged(graded: Graded) -> str:
     """What is wrong with the outcome of a file, or an empty text."""
     text = (Path(__file__).parent / "hostile" / f"{graded.student}.txt").read_text()
     expected = text.split("\n")[0].removeprefix("# expect: ")
-    own = 1 if "# question: 2" in text else 0
-    verdict, other = graded.verdicts[own], graded.verdicts[1 - own]
+    question = _question(text)
+    verdict = next(verdict for verdict in graded.verdicts if verdict.question == question)
     fits = verdict.verdict != "right" if expected == "not right" else verdict.verdict == expected
     if not fits:
         return f"expected {expected}, got {verdict.verdict} ({verdict.hint})"
-    return "" if other.verdict == "right" else f"the honest answer is {other.verdict} ({other.hint})"
+    others = [other for other in graded.verdicts if other.question != question and other.verdict != "right"]
+    return "".join(f"the honest answer {other.question} is {other.verdict} ({other.hint}) " for other in others)
 
 
 def remains(place: SimpleNamespace) -> list[str]:

@@ -60,13 +60,14 @@ def _owners(submission: Submission, reference: Reference) -> list[str | None]:
     found = [
         None if cell["raw"] else by_id.get(str(cell["grade_id"]), by_id.get(cell["id"])) for cell in submission.cells
     ]
+    bound = [names_bound(cell["source"]) or set() if cell["code"] else set() for cell in submission.cells]
     for question in reference.questions:
         if question.name in found or not question.names:
             continue
         for i, cell in enumerate(submission.cells):  # its metadata and id are gone
             ours = cell["grade_id"] in reference.ids or cell["id"] in reference.ids
             free = found[i] is None and cell["code"] and not ours
-            if free and question.names <= (names_bound(cell["source"]) or set()):
+            if free and question.names <= bound[i]:
                 found[i] = question.name
     return found
 

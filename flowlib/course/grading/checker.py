@@ -8,6 +8,7 @@ cell it says when it starts and what came of it; after an incident there are no 
 """
 
 import ast
+import builtins
 import socket
 import time
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class Checker:
         program = compile(ast.parse(code), f"<check {cell['question']}>", "exec", dont_inherit=True, optimize=0)
         stage = self._stages[cell["setups"]]
         namespace = {**self._stages[0], "__name__": "__main__", **copies(stage)}
-        asked = set(cell["names"]) | (loaded_names(code) - stage.keys() - bound_names(code))
+        asked = set(cell["names"]) | (loaded_names(code) - stage.keys() - bound_names(code) - vars(builtins).keys())
         namespace.update(self._peer.ask("fetch", sorted(asked)))
         exec(program, namespace)
 

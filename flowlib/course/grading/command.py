@@ -53,12 +53,13 @@ def grade(
       flowlib grade submissions/ --jobs 4 --csv class.csv --json grades.json
       flowlib grade submissions/ --hidden my_tests/ --points points.toml
     """
+    import contextlib
     import importlib.util
 
     from tqdm import tqdm
 
     from flowlib.course.grading import gradebook, sandbox
-    from flowlib.course.grading.grade import grade_all
+    from flowlib.course.grading.grade import ended_by_signals, grade_all
     from flowlib.course.grading.outputs import Outputs
     from flowlib.course.grading.world import warning
 
@@ -73,20 +74,24 @@ def grade(
     order = {(task.submission.student, task.submission.path): number for number, task in enumerate(tasks)}
     grades: list[Graded] = []
     several, warned = len(tasks) > 1, False
+    found = grade_all(tasks, limits=limits, jobs=jobs)
     try:
-        found = grade_all(tasks, limits=limits, jobs=jobs)
-        for graded in tqdm(found, total=len(tasks), unit="submission", disable=None if several else True):
-            if sandbox.LACKING and not warned:
-                warned = True
-                tqdm.write(f"flowlib: {warning(sandbox.LACKING)}", file=sys.stderr)
-            if tables or (tables is None and not several):
-                tqdm.write(("\n" if grades else "") + gradebook.as_table(graded))
-            grades.append(graded)
-            grades.sort(key=lambda entry: order[entry.student, entry.path])
-            outputs.write(grades)
+        with ended_by_signals(), contextlib.closing(found):
+            for graded in tqdm(found, total=len(tasks), unit="submission", disable=None if several else True):
+                if sandbox.LACKING and not warned:
+                    warned = True
+                    tqdm.write(f"flowlib: {warning(sandbox.LACKING)}", file=sys.stderr)
+                if tables or (tables is None and not several):
+                    tqdm.write(("\n" if grades else "") + gradebook.as_table(graded))
+                grades.append(graded)
+                grades.sort(key=lambda entry: order[entry.student, entry.path])
+                outputs.write(grades)
     finally:  # after Ctrl-C too
+        problem = outputs.write(grades) if grades else None
         if several and grades:
             typer.echo(("\n" if tables else "") + gradebook.as_summary(grades))
+    if problem is not None:
+        raise problem
     if any(graded.points < graded.possible or not graded.verdicts for graded in grades):
         raise typer.Exit(1)
 

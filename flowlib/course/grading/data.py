@@ -15,6 +15,7 @@ import torch
 from flowlib.course.grading.wire import Broken
 
 _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+_NAMES = {value: name for name, value in _DTYPES.items()}
 _SAME_SIZE = {dtype: torch.int16 if dtype == torch.bfloat16 else torch.uint8 for dtype in _DTYPES.values()
               if dtype == torch.bfloat16 or "float8" in str(dtype)}  # fmt: skip # which numpy does not know
 _NUMPY = "?bBhHiIlLqQefdFD"  # kinds of numbers, without objects
@@ -147,9 +148,10 @@ def raw(tensor: torch.Tensor) -> tuple[str, list[int], bytes]:
         plain = torch.Tensor.detach(tensor).as_subclass(torch.Tensor)
     if plain.layout is not torch.strided or plain.device.type != "cpu" or plain.is_quantized:
         raise Foreign("a tensor of a special kind")
-    plain = plain.resolve_conj().resolve_neg()
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
     known = plain.view(_SAME_SIZE[plain.dtype]) if plain.dtype in _SAME_SIZE else plain
-    return str(plain.dtype), list(plain.shape), known.numpy().tobytes()
+    return _NAMES[plain.dtype], list(plain.shape), known.numpy().tobytes()
 
 
 def tensor(name: Any, shape: Any, data: bytes) -> torch.Tensor:

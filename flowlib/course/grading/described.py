@@ -7,6 +7,7 @@ import functools
 import importlib
 import types
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from flowlib.course.grading import data
@@ -17,6 +18,8 @@ _LIBRARY = ("flowlib", "torch", "math", "numpy", "torchdiffeq", "scipy", "builti
 
 def described(peer: Any, value: Any) -> Any:
     """What the other side can rebuild for itself."""
+    if isinstance(value, Path):
+        return ["path", str(value)]
     if isinstance(value, types.MethodType):
         owner = peer.pack(value.__self__, 1)
         return ["method", owner, value.__name__] if owner[0] == "value" else None
@@ -44,6 +47,8 @@ def rebuilt(peer: Any, tree: list[Any]) -> Any:
         Broken: if it was not.
     """
     match tree:
+        case ["path", name]:
+            return Path(name)
         case ["library", module, name]:
             return functools.reduce(getattr, name.split("."), importlib.import_module(module))
         case ["value", module, name, state]:

@@ -115,8 +115,11 @@ def number(points: float) -> str:
 
 
 def _text(value: object) -> str:
-    """A name in one line that a terminal, XML and UTF-8 can hold: what they cannot is written as Python writes it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    """A name in one line that a terminal, XML and UTF-8 can hold: what they cannot is written as Python writes it.
+
+    So is the backslash, so that two names that differ are never written alike.
+    """
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def _cell(value: object) -> str:

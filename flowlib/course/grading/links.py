@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from flowlib.course.grading import data, states
+from flowlib.course.grading.draws import drawn
 from flowlib.course.grading.frames import Frames
 from flowlib.course.grading.wire import Broken
 
@@ -23,10 +24,12 @@ class Links(Frames):
 
     Attributes:
         records: by number, a tensor that was sent and what it may depend on, for derivatives.
+        wary: whether the other side may only draw from a generator or seed it, and not choose what it will draw.
         cut: above 0 while derivatives are taken for the other side, which end where that side begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, wary: bool = False) -> None:
+        self.wary = wary
         self.mine: dict[int, Any] = {}
         self.theirs: dict[int, Any] = {}
         self.records: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = {}
@@ -161,6 +164,8 @@ class Links(Frames):
             link = self._links[whose == "yours", number]
             content = unpack(told)
             if isinstance(value, torch.Generator):
+                if self.wary and not drawn(link.content, content):
+                    raise Broken("a generator's state that no drawing leads to")
                 value.set_state(data.tensor("torch.uint8", [len(content)], content))
             elif isinstance(value, torch.Tensor):
                 new = None if content is None else data.tensor(*content[:3])

@@ -42,13 +42,15 @@ def pack(peer: Any, module: nn.Module, blocks: list[bytes]) -> Any:
 
 
 def _attribute(peer: Any, value: Any, blocks: list[bytes]) -> Any:
-    if not peer.trusting:
-        return peer.pack(value, 1)
-    return data.pack(value, blocks, _refuse, 1)
+    return data.pack(value, blocks, _foreign, 1) if peer.trusting else peer.pack(value, 1)
 
 
-def _refuse(value: Any) -> Any:
+def _foreign(value: Any) -> Any:
     raise data.Foreign(type(value).__name__)
+
+
+def _broken(_: Any) -> Any:
+    raise Broken("an attribute that is no data")
 
 
 def _part(peer: Any, value: torch.Tensor | None, blocks: list[bytes]) -> Any:
@@ -62,7 +64,9 @@ def _known(module: str, name: str, restricted: bool) -> Any:
     """A class of layers by name, if it is one that may be rebuilt."""
     places = ("torch.nn.modules.", "flowlib.nets.") if restricted else ("torch.nn.modules.", "flowlib.")
     found = data.found(module, name) if f"{module}.".startswith(places) else None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+    if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, name):
+        return None  # of another place, to which the module's own imports lead
+    return found if issubclass(found, nn.Module) else None
 
 
 def unpack(peer: Any, tree: list[Any], blocks: list[bytes]) -> nn.Module:
@@ -81,9 +85,9 @@ def unpack(peer: Any, tree: list[Any], blocks: list[bytes]) -> nn.Module:
     if described is None:
         vars(made)["_peer"] = peer
     for key, value in attributes:
-        if key in _INNER or not isinstance(key, str):
+        if key in _INNER or not isinstance(key, str) or described is None or callable(getattr(kind, key, None)):
             raise Broken("an attribute of modules themselves")
-        vars(made)[key] = peer.unpack(value, 1)
+        vars(made)[key] = peer.unpack(value, 1) if peer.trusting else data.unpack(value, blocks, _broken, 1)
     places: Any = ((made._parameters, parameters), (made._buffers, buffers))
     for place, entries in places:
         for key, part in entries:

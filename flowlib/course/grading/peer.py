@@ -43,7 +43,7 @@ class Peer(Rights):
         self, wire: Wire, *, trusting: bool, setup: dict[str, Any] | None = None, **kinds: Callable[..., Any]
     ) -> None:
         self.wire, self.trusting = wire, trusting
-        self.links = Links()
+        self.links = Links(wary=not trusting)
         self.depth = 0
         self.released: list[int] = []
         self.setup = {} if setup is None else setup

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from flowlib.course.grading import data, described, gradients, module_calls, modules, transforms
+from flowlib.course.grading.draws import drawn
+from flowlib.course.grading.rights import SPECIAL
 from flowlib.course.grading.wire import Broken
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
-SPECIAL = ("__call__", "__iter__", "__next__", "__len__", "__getitem__", "__enter__", "__exit__")
 
 
 def pack(peer: Any, value: Any, blocks: list[bytes]) -> Any:
@@ -69,6 +70,8 @@ def unpack(peer: Any, tree: list[Any], blocks: list[bytes]) -> Any:
             return links.take(number, peer.unpack(inner, 1))
         case ["generator", int(number), int(block)]:
             made = torch.Generator()
+            if links.wary and not drawn(None, blocks[block]):
+                raise Broken("a generator's state that no seed leads to")
             made.set_state(data.tensor("torch.uint8", [len(blocks[block])], blocks[block]))
             return links.take(number, made)
         case ["function" | "class", int(number), str(name), parameters]:
@@ -176,9 +179,7 @@ def served(peer: Any) -> dict[str, Callable[..., Any]]:
         setattr(value, name, new)
 
     def special(value: Any, name: str, *args: Any) -> Any:
-        peer.may_read(value, str(name).strip("_"))
-        if name not in SPECIAL:
-            raise TypeError(f"no special method {name}")
+        peer.may_use(value, name)
         return getattr(type(value), name)(value, *args)
 
     return {"call": call, "get": get, "set": write, "special": special, "module": module_calls.server(peer)}

@@ -3,11 +3,14 @@
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_HELD_BY_SYSTEM = 2**18  # bytes on their way through a socket or a pipe
 
 
 def held(pid: int) -> tuple[int, int]:
@@ -29,13 +32,15 @@ def held(pid: int) -> tuple[int, int]:
 
 
 def _unseen(pid: int) -> int:
-    """Bytes of open files without a name: unlinked, or memory."""
+    """Bytes of open files without a name: unlinked, or memory. Sockets and pipes count as if they were full."""
     total = 0
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         with contextlib.suppress(OSError):
             found = os.stat(f"{folder}/{name}")
-            if found.st_nlink == 0:
+            if stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode):
+                total += _HELD_BY_SYSTEM
+            elif found.st_nlink == 0:
                 total += found.st_blocks * 512
     return total
 
@@ -104,10 +109,10 @@ def _carries(process: Any, name: str, mark: str) -> bool:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder: `work`, the submission's, and `root`, for its world. Gone afterwards."""
+    """A temporary folder: `work`, the answers', `root`, for their world, and `checks`. Gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="flowlib-grade-"))
     try:
-        for name in ("work", "root"):
+        for name in ("work", "root", "checks"):
             (folder / name).mkdir()
         yield folder
     finally:

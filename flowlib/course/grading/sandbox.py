@@ -91,7 +91,8 @@ def run(job: dict[str, Any], limits: Limits, interrupted: Event | None = None) -
                 return result
             answer.close()
             LACKING.update(means for means in started["lacking"] if means in MEANS)
-            pids.append(stage.order({"role": "checker", "memory": _CHECKS}, [grader, checker])["pid"])
+            order = {"role": "checker", "memory": _CHECKS, "folder": str(folder / "checks"), "without": list(without)}
+            pids.append(stage.order(order, [grader, checker])["pid"])
             wire = Wire(ours)
             wire.send({"cells": job["cells"], "seconds": limits.seconds}, [])
             _watch(wire, started["pid"], result, limits, folder / "work", interrupted or Event())

@@ -13,6 +13,9 @@ from flowlib.course.grading.names import names_bound
 from flowlib.course.grading.reference import text_of
 
 LARGEST = 64 * 2**20  # bytes of a notebook
+_CELLS = 20_000  # of a notebook
+_CELL, _CODE = 2**18, 2**22  # characters of code, of a cell and of all
+_TOO_LONG = 'raise ValueError("a cell as long as this is not run")'
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ def find_submissions(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
                 raise ValueError(f"{path}: there is no such file")
             yield path.stem, path
             continue
-        found = sorted(
+        closed: list[OSError] = []
+        found = [
             Path(folder) / name
-            for folder, folders, names in os.walk(path)  # which does not follow links
+            for folder, folders, names in os.walk(path, onerror=closed.append)  # which does not follow links
             for name in [*names, *(entry for entry in folders if (Path(folder) / entry).is_symlink())]
             if name.lower().endswith(".ipynb") and ".ipynb_checkpoints" not in Path(folder).parts
-        )
+        ]
+        found = sorted(found + [Path(error.filename) for error in closed])  # whose owners are not left out in silence
         if not found:
             raise ValueError(f"{path}: no notebooks in this folder")
         for file in found:
@@ -68,17 +73,17 @@ def read_submission(student: str, path: Path, *, found: bool = False) -> Submiss
         found: whether it was found in a folder, where a link is refused: it could lead to another's work.
     """
     try:
-        kind = path.lstat() if found else path.stat()
-        if stat.S_ISLNK(kind.st_mode):
+        if found and path.is_symlink():
             return Submission(student, path, problem="it is a link, not a file")
-        if not stat.S_ISREG(kind.st_mode):
-            return Submission(student, path, problem="it is not a file")
-        if kind.st_size > LARGEST:
-            return Submission(student, path, problem=f"it has more than {LARGEST:,} bytes")
-        notebook = json.loads(path.read_bytes())
+        content = _content(path, follow=not found)
+        if isinstance(content, str):
+            return Submission(student, path, problem=content)
+        notebook = json.loads(content)
         if notebook["nbformat"] < 4:
             return Submission(student, path, problem="it is a notebook of an old format: save it anew")
-        cells = tuple(_clean(cell) for cell in notebook["cells"])
+        if len(notebook["cells"]) > _CELLS:
+            return Submission(student, path, problem=f"it has more than {_CELLS:,} cells")
+        cells = tuple(map(_clean, _short(notebook["cells"])))
         about = notebook.get("metadata", {}).get("flowlib")
         exercise = about.get("exercise") if isinstance(about, dict) else None
     except OSError as error:
@@ -86,6 +91,31 @@ def read_submission(student: str, path: Path, *, found: bool = False) -> Submiss
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Submission(student, path, problem="it is not a notebook")
     return Submission(student, path, exercise if isinstance(exercise, str) else None, cells)
+
+
+def _content(path: Path, *, follow: bool) -> bytes | str:
+    """What a file holds, or what is wrong with it. All is asked of what was opened: the path may change meanwhile."""
+    if path.is_dir():
+        return "it is a folder that cannot be read"
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return "it is not a file"
+        content = file.read(LARGEST + 1)
+    return content if len(content) <= LARGEST else f"it has more than {LARGEST:,} bytes"
+
+
+def _short(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Cells, without code that it would take for ever to read."""
+    total = 0
+    for cell in cells:
+        size = len(text_of(cell))
+        code = cell["cell_type"] == "code"
+        total += size if size <= _CELL else 0
+        if size <= _CELL and total <= _CODE:
+            yield cell
+        else:
+            yield {**cell, "source": _TOO_LONG if code else ""}
 
 
 def _clean(cell: dict[str, Any]) -> dict[str, Any]:

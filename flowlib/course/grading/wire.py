@@ -4,6 +4,7 @@ A message is three numbers (the bytes of the JSON, the number of blocks, the byt
 the JSON and the blocks. What comes in is bounded in size, read to a deadline, and parsed by `json` alone.
 """
 
+import itertools
 import json
 import select
 import socket
@@ -14,6 +15,8 @@ from typing import Any
 LARGEST = 512 * 2**20  # bytes of a message: more is not an answer
 _TEXT = 64 * 2**20  # of them, of JSON
 _HEAD = struct.Struct("<IIQ")
+_LOOK = struct.pack("ll", 0, 50_000)  # seconds and microseconds after which a wait looks at the deadline
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Incident(BaseException):
@@ -47,6 +50,8 @@ class Wire:
     def __init__(self, end: socket.socket, largest: int = LARGEST, ahead: int = 0) -> None:
         self._end, self._largest, self._ahead = end, largest, ahead
         self._come = bytearray()
+        if ahead:  # one call to the system for a message, instead of one to wait and one to read
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
         self.deadline: float | None = None
 
     def send(self, message: Any, blocks: list[bytes]) -> None:
@@ -56,56 +61,64 @@ class Wire:
             Ended: if nobody is there to take it.
             Late: if nobody takes it before the deadline.
         """
-        text = json.dumps(message, separators=(",", ":")).encode()
+        text = _encode(message).encode()
         lengths = struct.pack(f"<{len(blocks)}Q", *map(len, blocks))
         head = _HEAD.pack(len(text), len(blocks), len(text) + sum(map(len, blocks)))
         data = memoryview(b"".join((head, lengths, text, *blocks)))
         while data:
-            self._wait(write=True)
             try:
                 data = data[self._end.send(data, socket.MSG_DONTWAIT) :]
-            except BlockingIOError:  # less room than it seemed
-                continue
+            except BlockingIOError:  # no room
+                self._wait(write=True)
             except OSError:
                 raise Ended("nobody takes messages") from None
 
     def receive(self) -> tuple[Any, list[bytes]]:
-        """The next message and its blocks.
+        """The next message and its blocks. One that is late is not lost: what has come of it is kept.
 
         Raises:
             Ended, Late, Broken: as they say.
         """
-        text, count, total = _HEAD.unpack(self._take(_HEAD.size))
+        self._fill(_HEAD.size)
+        text, count, total = _HEAD.unpack_from(self._come)
         if total > self._largest or text > min(total, _TEXT) or count > 100_000:
             raise Broken(f"a message of {total:,} bytes")
-        lengths = struct.unpack(f"<{count}Q", self._take(8 * count))
+        place = _HEAD.size + 8 * count
+        self._fill(place)
+        lengths = struct.unpack_from(f"<{count}Q", self._come, _HEAD.size)
         if sum(lengths) + text != total:
             raise Broken("a message whose parts do not add up")
-        raw = self._take(text)
-        blocks = [self._take(length) for length in lengths]
+        self._fill(place + total)
+        with memoryview(self._come) as come:
+            ends = list(itertools.accumulate((place + text, *lengths)))
+            raw = bytes(come[place : place + text])
+            blocks = [bytes(come[start:end]) for start, end in itertools.pairwise(ends)]
+        del self._come[: place + total]
         try:
             return json.loads(raw), blocks
         except (ValueError, RecursionError):
             raise Broken("a message that is no JSON") from None
 
-    def _take(self, size: int) -> bytes:
+    def _fill(self, size: int) -> None:
+        """Wait until that many bytes of the message have come."""
         while len(self._come) < size:
             self._wait()
             try:
                 part = self._end.recv(max(self._ahead, min(size - len(self._come), 2**20)))
+            except BlockingIOError:  # nothing yet
+                continue
             except OSError:
                 part = b""
             if not part:
                 raise Ended("the other side has ended")
             self._come += part
-        found = bytes(self._come[:size])
-        del self._come[:size]
-        return found
 
     def _wait(self, *, write: bool = False) -> None:
-        if self.deadline is None and not write:
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        if left is not None and left < 0:
+            raise Late
+        if not write and (left is None or self._ahead):
             return
-        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
         ends = [self._end.fileno()]
         ready = select.select([] if write else ends, ends if write else [], [], left)
         if not any(ready[:2]):

@@ -31,8 +31,10 @@ def environment(folder: Path) -> dict[str, str]:
     places = {
         name: str(folder) for name in ("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "IPYTHONDIR", "MPLCONFIGDIR")
     }
-    # Submissions share the cores, and one thread always gives the same bits.
-    return {**kept, **places, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1"}
+    # Submissions share the cores, and one thread always gives the same bits. Each further thread would set addresses
+    # aside that count as memory, though nothing is there.
+    return {**kept, **places, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+            "PYTHONNOUSERSITE": "1"}  # fmt: skip
 
 
 def readable() -> tuple[list[Path], list[Path]]:
@@ -63,6 +65,7 @@ def enter(folder: Path, root: Path, *, without: Collection[str], disk: int, insi
         places = [Path("/")]
     else:
         os.chdir(folder)
+        confine.give_up_rights(read_any=True)
         places = [part for path in places for part in _less(path, hidden)]
     version = next((int(name[-1]) for name in without if name[:-1] == "landlock"), None)
     if "landlock" in without or not confine.restrict_files(folder if not inside else Path("/"), places, version):
