@@ -74,8 +74,8 @@ html_theme_options = {
     else {}
 )
 
-# MathJax in two files, so that a page needs no network; the package holds all of MathJax, of which no more is needed. The
-# second sets a formula only when it comes near the window: a lecture has 300, which took seconds before anything showed.
+# MathJax in two files, so that a page needs no network; the package holds all of MathJax, of which no more is needed.
+# The second sets a formula only when it comes near the window: a lecture has 300, and none showed before all were set.
 for _name in ("tex-svg.js", "ui/lazy.js"):
     _mathjax = next(file for file in files("sphinx-mathjax-offline") or [] if str(file).endswith(f"mathjax/{_name}"))
     html_static_path.append(str(_mathjax.locate()))

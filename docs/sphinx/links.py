@@ -1,8 +1,8 @@
 """Check a built site: python docs/sphinx/links.py site
 
 Every link inside it leads to a file, and to a place that is there; no page loads anything from elsewhere; every picture
-has a text for readers who cannot see it; and no page is heavier, with what it loads and unpacked, than 5 MB, or 20 MB to
-play with.
+has a text for readers who cannot see it; and no page is heavier, with what it loads and unpacked, than 5 MB, or 20 MB
+to play with.
 """
 
 import sys

@@ -17,8 +17,10 @@ from flowlib.systems.graphs import described
 from flowlib.text.words import split_words
 
 HERE = Path(__file__).parent
-ODD = ["", " ", "a", "  a  red\tseven \n", "A RED seven!", "7 and 77, 3_4__", "ein Käfer 🐞", "½ ² Ⅷ 一 ٣٤ क़", "\x1c\x85\u2028x",
-       "<start>a<end>", "\ufeffa\u200bb", "a" * 30]  # fmt: skip
+ODD = [
+    *("", " ", "a", "  a  red\tseven \n", "A RED seven!", "7 and 77, 3_4__", "ein Käfer 🐞", "½ ² Ⅷ 一 ٣٤ क़"),
+    *("\x1c\x85\u2028x", "<start>a<end>", "\ufeffa\u200bb", "a" * 30),
+]
 
 
 def values(tokenizer: Tokenizer, texts: list[str]) -> list[dict[str, Any]]:

@@ -261,16 +261,16 @@ def test_a_scene_is_drawn_and_asked_by_the_keyboard(visit: Any) -> None:
     assert page.evaluate("[scenes.state.chosen, scenes.answer()]") == [1, None]
 
 
-def test_every_control_of_a_playing_page_is_reached_by_the_tab_key(browser: Any) -> None:
+def test_every_control_of_a_playing_page_has_a_name_and_is_reached_by_the_tab_key(browser: Any) -> None:
+    shown = "[...document.querySelectorAll('.play :is(button, input, select)')]"
+    shown += ".filter(e => e.offsetParent && !e.disabled)"
+    name_of = "e.labels?.[0]?.textContent || e.ariaLabel || e.textContent || e.firstChild?.ariaLabel"
     for name in ("plane", "digits", "scenes"):
         page = browser.new_page()
         page.set_default_timeout(120_000)
         page.goto(f"{SITE.as_uri()}/play/{name}.html")
         page.evaluate(f"globalThis.{name}.ready")
-        shown = "[...document.querySelectorAll('.play :is(button, input, select)')].filter(e => e.offsetParent && !e.disabled)"
-        names = page.evaluate(
-            f"{shown}.map(e => e.labels?.[0]?.textContent || e.getAttribute('aria-label') || e.textContent || e.firstChild?.getAttribute('aria-label'))"
-        )
+        names = page.evaluate(f"{shown}.map(e => {name_of})")
         assert all(names), names
         page.evaluate(f"{shown}[0].focus()")
         for i in range(1, len(names)):
