@@ -82,7 +82,7 @@ for _name in ("tex-svg.js", "ui/lazy.js"):
 mathjax_path = "tex-svg.js"
 mathjax3_config = {
     "loader": {"load": ["ui/lazy"], "source": {"ui/lazy": "[mathjax]/lazy.js"}},
-    "options": {"enableMenu": False},
+    "options": {"enableMenu": False, "lazyMargin": "800px"},
     "svg": {"fontCache": "global"},
 }
 

@@ -58,7 +58,7 @@ def flow_graphs(module: Any, spec: Spec) -> list[Graph]:
     Raises:
         ValueError: for a module that is none of these.
     """
-    net = getattr(module, "net", None)
+    net: Any = getattr(module, "net", None)
     reads = type(net) is Captioned
     if not isinstance(module, Model) or not (module.null is None or isinstance(module.null, int) or reads):
         raise ValueError("only the network of a flow without a guide, with labels or with captions can, and a SAM")
