@@ -9,7 +9,7 @@ from examples import mixture, normal, seeded
 from torch import Tensor, nn
 
 from flowlib import EnergyGuidance, Field, GaussianPath, Model, flow_matching_loss
-from flowlib.known import Grid, always, at, is_so, known_time, remember, remember_times, remembering
+from flowlib.known import Grid, always, at, is_so, known_time, remember, remember_times, remembering, trusting
 from flowlib.nets import MLP
 from flowlib.samplers import sample_ddim, sample_ode, sample_sde
 from flowlib.schedules import Trigonometric
@@ -209,3 +209,17 @@ def test_a_grid_answers_for_each_of_its_times_and_for_no_other() -> None:
             assert known_time(grid.points[2], X) is grid.points[2]
     assert known_time(0.25, X) is None
     assert known_time(grid.points[2], X) is None
+
+
+def test_inside_trust_nothing_is_read_and_afterwards_everything_is() -> None:
+    asked: list[bool] = []
+
+    def read() -> bool:
+        asked.append(True)
+        return False
+
+    with trusting():
+        assert is_so(Y, None, "fact", read)
+    assert not asked
+    assert not is_so(Y, None, "fact", read)
+    assert asked

@@ -53,6 +53,32 @@ function button(text, action) {
   return made;
 }
 
+// A canvas of side x side pixels that is a picture to readers who cannot see it; its aria-label says of what.
+function canvasOf(side) {
+  const canvas = element("canvas", "");
+  Object.assign(canvas, { width: side, height: side });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "nothing yet");
+  return canvas;
+}
+
+// colour(i) is [red, green, blue] of pixel i, row by row, each cut to 0 ... 255.
+function paintPixels(canvas, side, colour) {
+  const context = canvas.getContext("2d"), image = context.createImageData(side, side);
+  for (let i = 0; i < side * side; i++) image.data.set([...colour(i), 255], 4 * i);
+  context.putImageData(image, 0, 0);
+}
+
+// Call with a step to the right and downwards, when an arrow key is pressed on an element.
+function onArrows(target, move) {
+  target.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(...step);
+  });
+}
+
 // A colour of the theme, light or dark as it is now.
 const themeColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from formulas import docstring
+from icons import lighten
 
 import flowlib
 
@@ -45,6 +46,7 @@ html_theme = "sphinx_book_theme"
 html_title = "flowlib"
 html_static_path = [str(Path(__file__).parents[1] / "_build" / "source" / "_static")]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_sourcelink_suffix = ""
 html_last_updated_fmt = None
 html_context = {"default_mode": "auto"}
@@ -72,11 +74,17 @@ html_theme_options = {
     else {}
 )
 
-# MathJax in one file, so that a page needs no network; the package holds all of MathJax, of which no more is needed.
-_mathjax = next(file for file in files("sphinx-mathjax-offline") or [] if file.name == "tex-svg.js")
-html_static_path.append(str(_mathjax.locate()))
+# MathJax in two files, so that a page needs no network; the package holds all of MathJax, of which no more is needed.
+# The second sets a formula only when it comes near the window: a lecture has 300, and none showed before all were set.
+for _name in ("tex-svg.js", "ui/lazy.js"):
+    _mathjax = next(file for file in files("sphinx-mathjax-offline") or [] if str(file).endswith(f"mathjax/{_name}"))
+    html_static_path.append(str(_mathjax.locate()))
 mathjax_path = "tex-svg.js"
-mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "global"}}
+mathjax3_config = {
+    "loader": {"load": ["ui/lazy"], "source": {"ui/lazy": "[mathjax]/lazy.js"}},
+    "options": {"enableMenu": False, "lazyMargin": "800px"},
+    "svg": {"fontCache": "global"},
+}
 
 
 def setup(app):  # type: ignore[no-untyped-def]
@@ -86,3 +94,4 @@ def setup(app):  # type: ignore[no-untyped-def]
         lines[:] = docstring(lines)
 
     app.connect("autodoc-process-docstring", convert, priority=100)
+    app.connect("build-finished", lambda app, error: None if error else lighten(Path(app.outdir)))

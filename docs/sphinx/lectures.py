@@ -11,6 +11,13 @@ from typing import Any
 import api
 
 Cell = dict[str, Any]
+TITLES = {  # of tables that have none themselves
+    "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
+    "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
+    "13_networks": "A painter of captions with phrases and without: scenes",
+    "15_binding": "Colours bound to digits, by what carries the caption: scenes",
+    "15_priors": "Priors of DALL·E 2: scenes from captions",
+}
 
 
 def copy(root: Path, target: Path, uses: Mapping[str, Sequence[str]]) -> list[str]:
@@ -32,7 +39,7 @@ def copy(root: Path, target: Path, uses: Mapping[str, Sequence[str]]) -> list[st
     shutil.copytree(root / "exercises", target / "exercises")
     for table in sorted((root / "lectures" / "tables").glob("*.md")):
         text = table.read_text("utf-8")
-        title = "" if text.startswith("# ") else f"# {table.stem[:2]}: {table.stem[3:]}\n\n"
+        title = "" if text.startswith("# ") else f"# {TITLES.get(table.stem, table.stem)}\n\n"
         place = target / "lectures" / "tables" / table.name
         place.parent.mkdir(exist_ok=True)
         place.write_text(title + text, "utf-8")

@@ -108,20 +108,23 @@ def export(
     run: RunFolder,
     onnx: Annotated[Path, typer.Option(metavar="FILE", help="The graph to write, such as digits.onnx.")],
 ) -> None:
-    """Write the network of a flow as an ONNX graph, which runs without Python, and compare it with torch.
+    """Write the network of a flow, or a SAM, as an ONNX graph, which runs without Python, and compare it with torch.
 
-    Inputs are x, t and, with labels, y; a batch has any size. The metadata say what is predicted, and on which path.
+    Inputs are x, t and, with labels or captions, y; a batch has any size. The metadata say what is predicted, on which
+    path, and how a caption becomes tokens. A SAM is two files, FILE-image and FILE-masks.
 
     \b
     Examples:
       flowlib export runs/digits --onnx digits.onnx
+      flowlib export zoo:scenes-text --onnx painter.onnx
+      flowlib export zoo:sam --onnx sam.onnx
     """
     from flowlib.runs import export_onnx, load_run
 
     if onnx.suffix.lower() != ".onnx":
         raise ValueError(f"--onnx must be a file that ends in .onnx, got {str(onnx)!r}")
-    worst = export_onnx(load_run(run, "cpu"), onnx)
-    typer.echo(f"{onnx}: {onnx.stat().st_size / 2**20:.2f} MiB, within {worst:.0e} of torch")
+    for file, worst in export_onnx(load_run(run, "cpu"), onnx).items():
+        typer.echo(f"{file}: {file.stat().st_size / 2**20:.2f} MiB, within {worst:.0e} of torch")
 
 
 def zoo(

@@ -115,7 +115,8 @@ class Captioned(nn.Module):
         # In sampling, one text is read once for all steps.
         tokens = made_of(y, self, "tokens", lambda: self.read(y))  # (B, length, width)
         ends = (y == self.tokenizer.end).int().argmax(1)
-        last = self.norm(tokens[torch.arange(len(y), device=y.device), ends])
+        # A `len` would be a number in a graph that is exported, for one size of batch.
+        last = self.norm(tokens[torch.arange(y.shape[0], device=y.device), ends])
         context, pooled = (tokens, y != self.tokenizer.padding), self.pooled(last)
         if behind is not None:
             context = torch.cat([tokens, behind[0]], dim=1), torch.cat([context[1], behind[1]], dim=1)

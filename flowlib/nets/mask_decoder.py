@@ -74,9 +74,9 @@ class MaskDecoder(nn.Module):
             dense: what is added to the embedding (B, dim, h, w).
             several: for an ambiguous prompt, whether all proposals are wanted in the place of the single mask.
         """
-        batch, (height, width) = len(prompts), image.shape[2:]
-        if len(image) not in (1, batch):
-            raise ValueError(f"image must be one, or one for each of {batch} prompts, got {len(image)}")
+        batch, images, (height, width) = prompts.shape[0], image.shape[0], image.shape[2:]
+        if images not in (1, batch):
+            raise ValueError(f"image must be one, or one for each of {batch} prompts, got {images}")
         own = self.tokens.weight.to(prompts.dtype).expand(batch, -1, -1)
         seen = (image if dense is None else image + dense).expand(batch, -1, -1, -1).flatten(2).transpose(1, 2)
         found, seen = self.transformer(torch.cat([own, prompts], 1), seen, places.flatten(1).T)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_choice, check_count, check_image_shape, check_number
+from flowlib.known import is_so
 from flowlib.nets.norm import LayerNorm2d
 
 PADDING, BACKGROUND, FOREGROUND = -1, 0, 1  # labels of points
@@ -137,9 +138,10 @@ class PromptEncoder(nn.Module):
             text: features (B, text_dim).
         """
         given = [prompt for prompt in (points, boxes, masks, text) if prompt is not None]
-        batch = len(given[0]) if given else 1
-        if any(len(prompt) != batch for prompt in given):
-            raise ValueError(f"prompts must be one for each of a batch, got {[len(prompt) for prompt in given]}")
+        sizes = [prompt.shape[0] for prompt in given]  # no `len`, which a graph that is exported would hold fixed
+        batch = sizes[0] if given else 1
+        if any(size != batch for size in sizes):
+            raise ValueError(f"prompts must be one for each of a batch, got {sizes}")
         tokens = [self.no_point.new_empty(batch, 0, self.no_point.numel())]
         if (points is None) != (labels is None):
             raise ValueError("points and labels go together")
@@ -170,7 +172,7 @@ class PromptEncoder(nn.Module):
         if points.ndim != 3 or points.shape[2] != 2 or labels.shape != points.shape[:2]:
             shapes = f"{tuple(points.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"points and labels must have shapes (B, P, 2) and (B, P), got {shapes}")
-        if bool(((labels < PADDING) | (labels > FOREGROUND)).any()):
+        if not is_so(labels, None, "kinds", lambda: bool(((labels >= PADDING) & (labels <= FOREGROUND)).all())):
             raise ValueError(f"labels must be 1, 0 or -1, got {int(labels.min())} ... {int(labels.max())}")
         known = self._place(points) + self.kinds(labels.long().clamp(min=0))
         return torch.where((labels == PADDING)[..., None], self.no_point, known)

@@ -188,4 +188,4 @@ class TextTransformer(nn.Module):
         x = self.token(tokens) + self.place.weight[: tokens.shape[1]]
         mask = None if self.padding is None else tokens != self.padding
         x = self.norm(self.transformer(x, mask))  # (B, N, width)
-        return x, x[torch.arange(len(x), device=x.device), ends.int().argmax(1)]
+        return x, x[torch.arange(x.shape[0], device=x.device), ends.int().argmax(1)]

@@ -1,6 +1,5 @@
 """A run's network as an ONNX graph, which runs without Python: in a browser, or in a program of another language."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -8,88 +7,95 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from flowlib.fields import Model
+from flowlib.known import trusting
 from flowlib.runs.run import Run
+from flowlib.systems.graphs import Graph, flow_graphs
 
 OPSET = 18
 CLOSE = 1e-4  # the largest difference from torch that a file may have
 
 
-class _Called(nn.Module):
-    """The network as it is called by a field: with labels, or without any."""
+def export_onnx(run: Run, path: Path) -> dict[Path, float]:
+    """Write the network of a flow, or a SAM, to `path` as an ONNX graph, and hold the file to torch.
 
-    def __init__(self, net: nn.Module, guided: bool) -> None:
-        super().__init__()
-        self.net, self.guided = net, guided
+    A flow's graph makes of x (B, *shape) float32, t (B,) float32 in [0, 1] and, for a flow with a guide, y the
+    "prediction" (B, *shape). y are labels (B,), whose null is the number of labels, or the tokens of captions (B, N),
+    whose null are those of the empty caption; int64. Its metadata say what that is: "predicts" (the kind, such as
+    "velocity"), "schedule", "null", "shape", "recipe", and for captions "tokenizer".
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.net(x, t, y if self.guided else None)
-
-
-def export_onnx(run: Run, path: Path) -> float:
-    """Write the network of a flow to `path` as an ONNX graph, and hold the file to torch.
-
-    The graph makes of x (B, *shape) float32, t (B,) float32 in [0, 1] and, for a flow with labels, y (B,) int64, whose
-    null is the number of labels, the "prediction" (B, *shape). B is free. Its metadata say what that is: "predicts"
-    (the kind, such as "velocity"), "schedule", "null", "shape" and "recipe".
+    A SAM is two files. FILE-image.onnx makes of images x (B, C, S, S) embeddings (B, dim, h, w); FILE-masks.onnx of
+    one embedding, points (B, P, 2) float32, in pixels, and labels (B, P) int64, 1 inside, 0 outside, -1 none, the
+    "logits" of masks (B, 1 + K, S, S), the single one first and then the K proposals, and their predicted "iou"
+    (B, 1 + K). B and P are free.
 
     Args:
-        run: a flow of images or points, with labels or without.
+        run: a flow of images or points, with labels, with captions or without; or a run of sam.
         path: the file to write.
 
     Returns:
-        the largest difference between the file, run by onnxruntime, and torch, for batches of 1, 3 and 10.
+        for each file the largest difference between it, run by onnxruntime, and torch, for batches of 1, 3 and 10.
 
     Raises:
-        ValueError: for a run that is no such flow; if the packages of the extra "onnx" are not installed; or if the
-            difference is more than 1e-4.
-        OSError: if the file cannot be written.
+        ValueError: for another run; if the packages of the extra "onnx" are not installed; or if a difference is more
+            than 1e-4.
+        OSError: if a file cannot be written.
     """
-    model = run.module
-    if not isinstance(model, Model) or not (model.null is None or isinstance(model.null, int)):
-        raise ValueError(
-            f"a run of {run.recipe.name!r} cannot be exported: only the network of a flow with labels, or without a "
-            "guide, can"
-        )
     try:
-        import onnx
-        import onnxruntime
+        graphs = getattr(run.recipe.system, "graphs", flow_graphs)(run.module, run.spec)
+    except ValueError as error:
+        raise ValueError(f"a run of {run.recipe.name!r} cannot be exported: {error}") from None
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed: pip install -c constraints.txt 'flowlib[onnx]'") from None
 
-    guided, device = model.null is not None, run.device
-    net = _Called(model.net, guided).to("cpu").eval()
-    free = torch.export.Dim("batch", min=1, max=4096)
-    shapes = {name: {0: free} for name in ("x", "t", *(["y"] if guided else []))}
-    with _silence():
+    device, found = run.device, {}
+    run.module.to("cpu").eval()
+    try:
+        for graph in graphs:
+            file = path.with_stem(f"{path.stem}-{graph.name}") if graph.name else path
+            _write(graph, file, run.recipe.name)
+            found[file] = worst = _difference(graph, file)
+            if not worst <= CLOSE:
+                raise ValueError(f"the graph in {file} differs from torch by {worst:.1e}, more than {CLOSE:g}")
+    finally:
+        run.module.to(device)
+    return found
+
+
+def _write(graph: Graph, path: Path, recipe: str) -> None:
+    """The file of a graph, with its metadata."""
+    import onnx
+
+    sizes = {name for axes in graph.free.values() for name in axes.values()}
+    free = {name: torch.export.Dim(name, min=1, max=4096) for name in sizes}
+    shapes = tuple({axis: free[size] for axis, size in axes.items()} for axes in graph.free.values())
+    with _silence(), trusting():
         torch.onnx.export(
-            net, _inputs(run, 2, guided), str(path), input_names=list(shapes), output_names=["prediction"],
-            opset_version=OPSET, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False,
+            graph.net.eval(), tuple(graph.inputs(2).values()), str(path), input_names=list(graph.free),
+            output_names=list(graph.outputs), opset_version=OPSET, dynamo=True, dynamic_shapes=shapes,
+            external_data=False, verbose=False,
         )  # fmt: skip
-    graph = onnx.load(str(path))
-    said = {
-        "predicts": model.predicts,
-        "schedule": repr(model.path.schedule),
-        "null": json.dumps(model.null),
-        "shape": json.dumps(list(run.shape)),
-        "recipe": run.recipe.name,
-    }
-    onnx.helper.set_model_props(graph, said)
-    onnx.save(graph, str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
+    made = onnx.load(str(path))
+    onnx.helper.set_model_props(made, {**graph.said, "recipe": recipe})
+    onnx.save(made, str(path))
+
+
+def _difference(graph: Graph, path: Path) -> float:
+    """The largest difference between a file and torch."""
+    import onnxruntime
+
+    session, worst = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]), 0.0
     for batch in (1, 3, 10):
-        given = _inputs(run, batch, guided)
+        given = graph.inputs(batch)
         with torch.no_grad():
-            expected = net(*given)
-        (found,) = session.run(None, {name: value.numpy() for name, value in zip(shapes, given, strict=True)})
-        worst = max(worst, float((torch.from_numpy(found) - expected).abs().max()))
-    model.to(device)
-    if not worst <= CLOSE:
-        raise ValueError(f"the graph in {path} differs from torch by {worst:.1e}, more than {CLOSE:g}")
+            expected = graph.net(*given.values())
+        found = session.run(list(graph.outputs), {name: value.numpy() for name, value in given.items()})
+        for mine, theirs in zip(found, [expected] if torch.is_tensor(expected) else expected, strict=True):
+            worst = max(worst, float((torch.from_numpy(mine) - theirs).abs().max()))
     return worst
 
 
@@ -104,10 +110,3 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _inputs(run: Run, batch: int, guided: bool) -> tuple[Tensor, ...]:
-    """Inputs of a batch, the same each time: noise, times over all of [0, 1], every label and the null one in turn."""
-    generator = torch.Generator().manual_seed(batch)
-    x, t = torch.randn(batch, *run.shape, generator=generator), torch.linspace(0, 1, batch)
-    return (x, t, torch.arange(batch) % (run.module.null + 1)) if guided else (x, t)

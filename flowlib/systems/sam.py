@@ -20,10 +20,12 @@ from flowlib.nets.prompts import PromptEncoder
 from flowlib.nets.sam import SAM, ImageEncoder
 from flowlib.nets.two_way import TwoWayTransformer
 from flowlib.systems.clip import CaptionedCLIP
+from flowlib.systems.graphs import Graph
 from flowlib.systems.mae import EncoderSettings, MAEStage
 from flowlib.systems.mask_losses import mask_loss
 from flowlib.systems.prompting import Chances, called, converse, crops_of, draw_chances, first_prompt
 from flowlib.systems.regions import drawn_targets, regions_of
+from flowlib.systems.sam_graphs import sam_graphs
 from flowlib.systems.sam_report import MaskReport, overlay, report_masks
 from flowlib.systems.segmenting import SegmentRequest, segment
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, no_parts, register
@@ -152,6 +154,10 @@ class SAMSystem(EncoderSettings):
 
     def report(self, module: nn.Module, data: Splits, parts: Parts, request: Any) -> Sequence[Row]:
         return report_masks(module, data, parts, request)
+
+    def graphs(self, module: nn.Module, spec: Spec) -> Sequence[Graph]:
+        """What `flowlib export` writes."""
+        return sam_graphs(module, spec)
 
     def illustrate(self, module: nn.Module, data: Data, parts: Parts, title: str) -> Any:
         """Eight images, and below each the three masks that one click on a stroke has for an answer."""

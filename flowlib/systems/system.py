@@ -103,6 +103,7 @@ class System(Protocol):
                                                         is a function that loads the test data
         illustrate(module, data, parts, title) -> Figure   a picture of how far it is, in place of samples
         Sampling, Reporting                             classes of its own for the two requests
+        graphs(module, spec) -> Sequence[Graph]         what `flowlib export` writes (`flowlib.systems.graphs`)
         noise(module, spec, count, seed) -> Tensor      where sampling starts
         takes_net                                       true: `train(recipe, net=...)` gives it the part "net"
     """

@@ -1,15 +1,18 @@
 """A flow as an ONNX graph: it computes what torch does, for any batch, and what cannot be exported is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from flowlib.cli import main
 from flowlib.recipes import change, find_recipe
-from flowlib.runs import export_onnx, graph, load_run, train
+from flowlib.runs import Run, export_onnx, graph, load_pretrained, load_run, train
 
+GLIDE = {"net_args": {"channels": (8, 16), "attention": (1,), "patch": 2, "dim": 32}, "text_width": 16, "text_depth": 1}
 TINY = {"steps": 2, "batch_size": 4}
 
 
@@ -36,7 +39,7 @@ def test_the_graph_computes_what_the_network_does(runs: Path, tmp_path: Path, na
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra 'onnx'")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra 'onnx'")
     run, path = load_run(runs / name, "cpu"), tmp_path / f"{name}.onnx"
-    assert export_onnx(run, path) <= graph.CLOSE
+    assert export_onnx(run, path)[path] <= graph.CLOSE
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     x, t = torch.randn(7, *run.shape, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 0.9, 7)
     y = torch.arange(7) % (run.field.null + 1)
@@ -53,3 +56,44 @@ def test_a_graph_that_differs_is_refused(runs: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(graph, "CLOSE", -1.0)
     with pytest.raises(ValueError, match="differs from torch by"):
         export_onnx(load_run(runs / "moons", "cpu"), tmp_path / "moons.onnx")
+
+
+def sessions(run: Run, folder: Path) -> dict[str, Any]:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra 'onnx'")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: the extra 'onnx'")
+    found = export_onnx(run, folder / "run.onnx")
+    assert max(found.values()) <= graph.CLOSE
+    return {path.stem: onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in found}
+
+
+def test_a_painter_of_captions_takes_tokens_and_says_how_they_are_made(tmp_path: Path) -> None:
+    recipe = find_recipe("scenes-text")
+    recipe = replace(recipe, system=replace(recipe.system, **GLIDE))
+    train(change(recipe, **TINY), tmp_path / "painter", pictures=False, progress=False)
+    run = load_run(tmp_path / "painter", "cpu")
+    (session,) = sessions(run, tmp_path).values()
+    tokenizer = run.field.net.tokenizer
+    y = tokenizer(["a large red seven", "", "a two above a one", "a one", "grey"])
+    x, t = torch.randn(5, *run.shape, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 0.9, 5)
+    (found,) = session.run(None, {"x": x.numpy(), "t": t.numpy(), "y": y.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), run.field.predict(x, t, y), rtol=0, atol=graph.CLOSE)
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["null"]) == tokenizer([""])[0].tolist()
+    described = json.loads(said["tokenizer"])
+    assert described["merges"] == tokenizer.bpe.to_dict()["merges"]
+    assert (described["length"], described["end"]) == (tokenizer.length, tokenizer.end)
+
+
+@pytest.mark.full
+def test_sam_is_two_graphs_for_any_clicks(tmp_path: Path) -> None:
+    run = load_pretrained("sam", "cpu")
+    made = sessions(run, tmp_path)
+    images = torch.rand(2, *run.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    (embedding,) = made["run-image"].run(None, {"x": images.numpy()})
+    points, labels = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]] * 3), torch.tensor([[1, 0], [1, 1], [0, -1]])
+    given = {"embedding": embedding[:1], "points": points.numpy(), "labels": labels.numpy()}
+    logits, iou = (torch.from_numpy(part) for part in made["run-masks"].run(None, given))
+    for several, which in ((False, slice(0, 1)), (True, slice(1, 4))):
+        expected = run.module(images[:1], points, labels, several=several)
+        for found, true in zip((logits[:, which], iou[:, which]), expected, strict=True):
+            torch.testing.assert_close(found, true, rtol=0, atol=graph.CLOSE)
