@@ -108,7 +108,7 @@ captioned_grid(paint(ClassifierFreeGuidance(field, 3.0), net.tokenizer(sentences
 # added (`Phrases`, a convolution). What it is good for is said at the end of this part.
 
 # %%
-show_source(Captioned.read, Phrases.forward, Captioned.told)
+show_source(Captioned.read, Phrases.forward, Captioned.heard)
 
 # %% [markdown]
 # ### What one vector can and cannot hold

@@ -509,7 +509,7 @@ plt.show()
 # is dropped with probability 0.1 and the caption with 0.5, *independently*.
 
 # %%
-show_source(CaptionedEmbedding.forward, UnCLIPSystem.dropped)
+show_source(CaptionedEmbedding.given, UnCLIPSystem.dropped)
 
 # %% [markdown]
 # > **Proposition 5.** Let $(x, y, e)$ be drawn, and let what is dropped be drawn independently of them. Then the
