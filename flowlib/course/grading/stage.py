@@ -19,9 +19,11 @@ from typing import Any
 from flowlib.course.grading import confine, namespaces, world
 from flowlib.course.grading.wire import Ended, Wire
 
-_LOADED = ("torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torch.func", "IPython.core.interactiveshell",
-           "psutil",
-           "flowlib.course.notebook", "flowlib.course.grading.answer", "flowlib.course.grading.checker")  # fmt: skip
+_LOADED = (
+    "torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torch.func", "IPython.core.interactiveshell",
+    "psutil", "flowlib.course.notebook", "flowlib.fields", "flowlib.nets", "flowlib.paths", "flowlib.schedules",
+    "flowlib.course.grading.answer", "flowlib.course.grading.checker",
+)  # fmt: skip
 
 
 class Stage:
