@@ -97,9 +97,9 @@ def test_what_is_no_file_or_too_much_of_one_costs_its_owner_alone(place, tmp_pat
         (room / name / "01_mean.ipynb").write_text(
             text.replace('"cells": [', '"cells": [' + cell.replace("a=1", source))
         )
-    started = time.monotonic()
+    started = time.process_time()
     _, entries = found(place, room)
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 30
     points = {entry["student"]: (entry["points"], entry["problem"]) for entry in entries}
     assert points.pop("zoe") == (4, "")
     assert set(points) == {"pipe", "link", "loop", "large", "cells", "nested", "wide"}

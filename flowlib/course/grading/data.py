@@ -144,8 +144,10 @@ def raw(tensor: torch.Tensor) -> tuple[str, list[int], bytes]:
     Raises:
         Foreign: if it is no plain tensor in the memory of this machine.
     """
-    with torch._C.DisableTorchFunctionSubclass():
-        plain = torch.Tensor.detach(tensor).as_subclass(torch.Tensor)
+    plain = tensor
+    if type(tensor) is not torch.Tensor or tensor.requires_grad:
+        with torch._C.DisableTorchFunctionSubclass():
+            plain = torch.Tensor.detach(tensor).as_subclass(torch.Tensor)
     if plain.layout is not torch.strided or plain.device.type != "cpu" or plain.is_quantized:
         raise Foreign("a tensor of a special kind")
     if plain.is_conj() or plain.is_neg():

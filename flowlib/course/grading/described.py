@@ -10,10 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flowlib.course.grading import data
+import torch
+
+from flowlib.course.grading import data, gradients
 from flowlib.course.grading.wire import Broken
 
 _LIBRARY = ("flowlib", "torch", "math", "numpy", "torchdiffeq", "scipy", "builtins", "operator", "itertools")
+_PLAIN = ("flowlib.fields", "flowlib.paths", "flowlib.schedules")
+_DEEPEST = 8  # objects in objects
 
 
 def described(peer: Any, value: Any) -> Any:
@@ -33,6 +37,65 @@ def described(peer: Any, value: Any) -> Any:
     if importable(kind) and hasattr(value, "__dict__") and not any("__slots__" in vars(k) for k in kind.__mro__):
         return ["value", kind.__module__, kind.__qualname__, peer.pack(vars(value), 1)]
     return None
+
+
+def plain(peer: Any, value: Any) -> Any:
+    """A field, path or schedule of the library that is made of tensors and numbers; None for anything else.
+
+    The answer's side may send these too, as they are the course's own classes, and what they hold is data.
+    """
+    if not _is_plain(value):
+        return None
+    kind = type(value)
+    try:
+        parts = [[key, data.pack(part, peer.blocks, lambda o: _sent(peer, o), 1)] for key, part in vars(value).items()]
+    except data.Foreign:  # a tensor of a special kind
+        return None
+    return ["plain", kind.__module__, kind.__qualname__, parts]
+
+
+def _sent(peer: Any, value: Any) -> Any:
+    return gradients.pack(peer, value, peer.blocks) if isinstance(value, torch.Tensor) else plain(peer, value)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str, torch.Tensor, torch.dtype, torch.device) or depth > _DEEPEST:
+        return depth <= _DEEPEST
+    if kind in (tuple, list):
+        return all(_is_plain(part, depth + 1) for part in value)
+    own = kind.__module__ in _PLAIN and importable(kind) and not issubclass(kind, torch.nn.Module)
+    return own and hasattr(value, "__dict__") and all(_is_plain(part, depth + 1) for part in vars(value).values())
+
+
+def unpacked(peer: Any, module: str, name: str, parts: Any) -> Any:
+    """The object of `plain`.
+
+    Raises:
+        Broken: if it is none.
+    """
+    kind: Any = data.found(module, name) if module in _PLAIN else None
+    if not isinstance(kind, type) or not importable(kind) or issubclass(kind, torch.nn.Module):
+        raise Broken("an object of no known class")
+    made: Any = object.__new__(kind)
+    for key, part in parts:
+        if not isinstance(key, str) or callable(getattr(kind, key, None)):
+            raise Broken("an attribute that is a method")
+        vars(made)[key] = data.unpack(part, peer.blocks, lambda other: _received(peer, other), 1)
+    return made
+
+
+def _received(peer: Any, tree: list[Any]) -> Any:
+    match tree:
+        case ["tensor", *_] if len(tree) == 8:
+            return gradients.unpack(peer, tree, peer.blocks)
+        case ["plain", str(module), str(name), [*parts]]:
+            return unpacked(peer, module, name, parts)
+        case ["yours" | "mine" as whose, int(number)]:
+            value = peer.links.find(whose, number)
+            if isinstance(value, torch.Tensor):
+                return value
+    raise Broken("an attribute that is no data")
 
 
 def importable(kind: type) -> bool:

@@ -6,6 +6,8 @@ asks the side that has the class. The checker rebuilds layers of `torch.nn` and 
 the code itself: their attributes are data.
 """
 
+import contextlib
+import importlib
 from typing import Any
 
 import torch
@@ -63,6 +65,9 @@ def _part(peer: Any, value: torch.Tensor | None, blocks: list[bytes]) -> Any:
 def _known(module: str, name: str, restricted: bool) -> Any:
     """A class of layers by name, if it is one that may be rebuilt."""
     places = ("torch.nn.modules.", "flowlib.nets.") if restricted else ("torch.nn.modules.", "flowlib.")
+    if f"{module}".startswith("flowlib.nets."):  # whose modules are loaded when they are asked for
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     found = data.found(module, name) if f"{module}.".startswith(places) else None
     if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, name):
         return None  # of another place, to which the module's own imports lead

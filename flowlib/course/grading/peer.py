@@ -169,6 +169,11 @@ class Peer(Rights):
             self._blocks.pop()
         return str(mark), value
 
+    @property
+    def blocks(self) -> list[bytes]:
+        """The blocks of the message at hand."""
+        return self._blocks[-1]
+
     def pack(self, value: Any, depth: int = 0) -> Any:
         """A value as it is sent, within a message; `depth` is above 0 within another."""
         if (known := self.links.reference(value)) is not None:

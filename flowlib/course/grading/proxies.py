@@ -6,9 +6,8 @@ other direction: of an object of the student's, the checker has a name and a num
 attributes; what comes back is data or another proxy. Comparisons of a proxy are those of `object`.
 """
 
-import inspect
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ import torch
 from flowlib.course.grading import data, described, gradients, module_calls, modules, transforms
 from flowlib.course.grading.draws import drawn
 from flowlib.course.grading.rights import SPECIAL
+from flowlib.course.grading.signatures import parameters_of, signature
 from flowlib.course.grading.wire import Broken
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
@@ -42,15 +42,17 @@ def pack(peer: Any, value: Any, blocks: list[bytes]) -> Any:
         return ["generator", links.offer(value), len(blocks) - 1]
     if not peer.trusting and (known := described.described(peer, value)) is not None:
         return known
+    if peer.trusting and (known := described.plain(peer, value)) is not None:
+        return known
     number, name = links.offer(value, lasting=True), _name(value)
     if isinstance(value, _FUNCTIONS):
-        return ["function", number, name, _parameters(value)]
+        return ["function", number, name, parameters_of(value)]
     if isinstance(value, type):
-        return ["class", number, name, _parameters(value)]
+        return ["class", number, name, parameters_of(value)]
     kind = type(value)
     special = [entry for entry in SPECIAL if hasattr(kind, entry)]
     base = next(([k.__module__, k.__qualname__] for k in kind.__mro__ if described.importable(k)), None)
-    return ["object", number, name, special, _parameters(value) if callable(value) else [], base]
+    return ["object", number, name, special, parameters_of(value) if callable(value) else [], base]
 
 
 def unpack(peer: Any, tree: list[Any], blocks: list[bytes]) -> Any:
@@ -76,6 +78,8 @@ def unpack(peer: Any, tree: list[Any], blocks: list[bytes]) -> Any:
             return links.take(number, made)
         case ["function" | "class", int(number), str(name), parameters]:
             return links.take(number, _function(peer, _identifier(name), parameters), lasting=True)
+        case ["plain", str(module), str(name), [*parts]]:
+            return described.unpacked(peer, module, name, parts)
         case ["object", int(number), str(name), [*special], parameters, base]:
             return links.take(number, _object(peer, _identifier(name), special, parameters, base), lasting=True)
     if peer.trusting:
@@ -94,38 +98,13 @@ def _identifier(name: str) -> str:
     return name[:80] if name.isidentifier() else "object"
 
 
-def _parameters(value: Any) -> list[Any]:
-    """The names of what a function takes, with how it takes them and whether there is a default."""
-    try:
-        found = inspect.signature(value).parameters.values()
-        return [[p.name, int(p.kind), p.default is not p.empty] for p in found]
-    except BaseException:
-        return []
-
-
-def _signature(parameters: Iterable[Any]) -> inspect.Signature:
-    """The signature of `_parameters`; one that takes anything if there is none."""
-    try:
-        kinds = {int(kind): kind for kind in (vars(inspect.Parameter)[name] for name in _KINDS)}
-        made = [
-            inspect.Parameter(name, kinds[kind], default=None if default else inspect.Parameter.empty)
-            for name, kind, default in parameters
-        ]
-        return inspect.Signature(made)
-    except (ValueError, TypeError, KeyError):
-        return inspect.Signature()
-
-
-_KINDS = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD")
-
-
 def _function(peer: Any, name: str, parameters: Any) -> Callable[..., Any]:
     def remote(*args: Any, **named: Any) -> Any:
         return transforms.call(peer, "call", remote, [], args, named)
 
     remote.__name__ = remote.__qualname__ = name
     remote.__module__ = "__main__"
-    remote.__signature__ = _signature(parameters)  # type: ignore[attr-defined]
+    remote.__signature__ = signature(parameters)  # type: ignore[attr-defined]
     return remote
 
 
@@ -152,7 +131,7 @@ def _object(peer: Any, name: str, special: list[Any], parameters: Any, base: Any
     body |= {"__getattribute__": read, "__setattr__": write, "__module__": "__main__", "__repr__": object.__repr__}
     body |= {"__eq__": object.__eq__, "__ne__": object.__ne__, "__hash__": object.__hash__}
     if "__call__" in special:
-        body["__signature__"] = _signature(parameters)
+        body["__signature__"] = signature(parameters)
     made = types.new_class(name, (kind,), {}, lambda namespace: namespace.update(body))
     made.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
     return object.__new__(made)

@@ -16,6 +16,7 @@ LARGEST = 512 * 2**20  # bytes of a message: more is not an answer
 _TEXT = 64 * 2**20  # of them, of JSON
 _HEAD = struct.Struct("<IIQ")
 _LOOK = struct.pack("ll", 0, 50_000)  # seconds and microseconds after which a wait looks at the deadline
+_decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -95,7 +96,7 @@ class Wire:
             blocks = [bytes(come[start:end]) for start, end in itertools.pairwise(ends)]
         del self._come[: place + total]
         try:
-            return json.loads(raw), blocks
+            return _decode(raw.decode()), blocks
         except (ValueError, RecursionError):
             raise Broken("a message that is no JSON") from None
 
