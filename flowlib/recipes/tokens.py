@@ -1,7 +1,4 @@
-"""Images as sentences: DALL-E, on scenes of 16 x 16 pixels, which are 8 x 8 tokens.
-
-Its numbers are a start: no training of this recipe to its end has been measured yet.
-"""
+"""Images as sentences: DALL-E, on scenes of 16 x 16 pixels, which are 8 x 8 tokens."""
 
 from flowlib.recipes.recipe import Recipe
 from flowlib.systems.dalle import DALLESystem
@@ -9,15 +6,16 @@ from flowlib.systems.dvae import DVAEStage
 from flowlib.training import Training
 
 _STAGE = DVAEStage(
-    tokens=256, latent_channels=32, channels=64, factor=2, gain=8.0, likelihood="logit-laplace", scale_floor=1.0,
-    kl_weight=0.5, kl_rise=0.25, cooling=0.8, steps=4000, optimiser="muon", lr=6e-3, matrix_lr=0.02, ema=0.998,
+    tokens=512, latent_channels=32, channels=64, factor=2, centres=1000, gain=3.0, likelihood="logit-laplace",
+    scale_floor=0.2, kl_weight=0.05, kl_rise=0.25, cooling=0.8, steps=3000, optimiser="muon", lr=5e-4, matrix_lr=0.005,
+    ema=0.998, precision="fp32",
 )  # fmt: skip
 
 RECIPES = (
     Recipe(
         name="dalle",
         data="scenes",
-        system=DALLESystem(first_stage=_STAGE, parts={"clip": "zoo:clip-conv"}),
-        training=Training(optimiser="muon", steps=3000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
+        system=DALLESystem(first_stage=_STAGE, width=96, depth=6, parts={"clip": "zoo:clip-conv"}),
+        training=Training(optimiser="muon", steps=5000, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
 )
