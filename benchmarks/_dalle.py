@@ -23,7 +23,7 @@ from flowlib.systems.reranking import similarity
 from flowlib.systems.token_bound import bound_of_images
 from flowlib.systems.token_sampling import write_image
 
-LAWS = {
+LAWS: dict[str, dict[str, Any]] = {
     "temperature 1": {}, "temperature 0.9": {"temperature": 0.9}, "temperature 0.7": {"temperature": 0.7},
     "temperature 0.5": {"temperature": 0.5}, "temperature 0.25": {"temperature": 0.25}, "top 64": {"top_k": 64},
     "top 16": {"top_k": 16}, "top 4": {"top_k": 4}, "top 1": {"top_k": 1},
@@ -111,7 +111,7 @@ def of_cache(batch: int, arguments: argparse.Namespace) -> dict[str, object]:
     module = load_run(arguments.run, "cpu").module
     gpt, said = module.gpt, module.read(scenes(batch)["caption"])
     chance = torch.rand(batch, gpt.places - 1, generator=seeded(arguments.seed), dtype=torch.float64)
-    ways = {name: lambda cached=cached: write_image(gpt, said, chance, cached=cached)  # type: ignore[misc]
+    ways = {name: lambda cached=cached: write_image(gpt, said, chance, cached=cached)
             for name, cached in (("cached", True), ("anew", False))}  # fmt: skip
     seconds = interleave(ways, arguments.repetitions)
     written = {name: way()[1] for name, way in ways.items()}

@@ -60,8 +60,7 @@ def main() -> None:
         "bits": (of_bits, list(BITS)),
     }[arguments.table]
     scores = [found(measure, seed, arguments) for seed in arguments.seeds]
-    rows = [{"row": name} | {key: cell(key, [one[name][key] for one in scores]) for key in scores[0][name]}
-            for name in names]  # fmt: skip
+    rows = [{"row": name, **cells([one[name] for one in scores])} for name in names]
     return publish(rows, "dalle.py", sys.argv[1:], arguments.write)
 
 
@@ -75,9 +74,9 @@ def found(measure: Any, seed: int, arguments: argparse.Namespace) -> dict[str, d
     return rows
 
 
-def cell(key: str, values: list[float]) -> str:
-    """A measure of several seeds."""
-    return spread(values, PLAIN.get(key, ".1%"))
+def cells(scores: list[dict[str, float]]) -> dict[str, str]:
+    """The measures of several seeds as cells of a row."""
+    return {key: spread([one[key] for one in scores], PLAIN.get(key, ".1%")) for key in scores[0]}
 
 
 if __name__ == "__main__":

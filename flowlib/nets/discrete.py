@@ -1,6 +1,6 @@
 """An autoencoder whose latent is a grid of tokens: the network of the discrete VAE (Ramesh et al. 2021, sec. 2.1)."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +67,8 @@ class DiscreteAutoencoder(nn.Module):
         size = in_channels * factor**2
         self.centres = Centres(tokens, size, (1 + law) * size) if check_flag("centred", centred) else None
         if centred:
-            zero_init(self.layers.encoder[-1])
-            zero_init(self.layers.decoder[-1])
+            for last in (self.layers.encoder[-1], self.layers.decoder[-1]):
+                zero_init(cast(nn.Conv2d, last))
 
     def encode(self, x: Tensor) -> Tensor:
         """The logits of q(token | x) at each place: (B, tokens, h, w).
