@@ -7,8 +7,8 @@ from flowlib.training import Training
 
 _STAGE = DVAEStage(
     tokens=512, latent_channels=32, channels=64, factor=2, centres=1000, gain=3.0, likelihood="logit-laplace",
-    scale_floor=0.2, kl_weight=0.05, kl_rise=0.25, cooling=0.8, steps=3000, optimiser="muon", lr=5e-4, matrix_lr=0.005,
-    ema=0.998, precision="fp32",
+    scale_floor=0.3, kl_weight=0.05, kl_rise=0.25, cooling=0.8, steps=4000, batch_size=32, optimiser="muon", lr=1e-3,
+    matrix_lr=0.01, ema=0.998, precision="fp32",
 )  # fmt: skip
 
 RECIPES = (

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from flowlib.checks import check_count
 from flowlib.nets.discrete import DiscreteAutoencoder, into_odds
 
-ROUNDS, MOST = 15, 30_000  # of k-means, and points that it looks at
+ROUNDS, POINTS = 25, 60_000  # of k-means
+FLAT = 0.02  # weight of a flat patch among those that k-means is given
 SMALLEST = 0.02  # scale of a pixel's log odds that a token begins with, about one of 256 levels
 
 
@@ -42,9 +43,18 @@ def grouped(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return total / size.clamp(min=1)[:, None], size
 
 
+def contrast(x: Tensor, factor: int) -> Tensor:
+    """The standard deviation within each patch of images (B, C, H, W), of each channel about its mean; in [0, 1]."""
+    parts = F.pixel_unshuffle(x, factor).unflatten(1, (x.shape[1], -1)).var(2, correction=0)  # (B, C, h, w)
+    return parts.mean(1).sqrt().flatten()
+
+
 @torch.no_grad()
 def begin_at_centres(dvae: DiscreteAutoencoder, x: Tensor, gain: float, generator: torch.Generator) -> None:
     """Set the centres of a network that has them, and what it makes of them, by images x (B, C, H, W) in [-1, 1].
+
+    k-means is given patches in proportion to their contrast. In pictures that are flat for the most part it would spend
+    most centres on levels of flat colours, which neighbours tell too, and few on strokes.
 
     Args:
         dvae: the network.
@@ -54,12 +64,13 @@ def begin_at_centres(dvae: DiscreteAutoencoder, x: Tensor, gain: float, generato
         generator: of the points that k-means takes and begins with.
 
     Raises:
-        ValueError: for a network without centres, or images with fewer patches than tokens.
+        ValueError: for a network without centres.
     """
     if dvae.centres is None:
         raise ValueError("dvae must have centres")
     patches = F.pixel_unshuffle(x, dvae.factor).movedim(1, -1).flatten(0, 2)
-    patches = patches[torch.randperm(len(patches), generator=generator)[:MOST].to(x.device)]
+    chosen = torch.multinomial(FLAT + contrast(x, dvae.factor).cpu(), POINTS, replacement=True, generator=generator)
+    patches = patches[chosen.to(x.device)]
     centre = k_means(patches, dvae.tokens, generator)
     distance, group = torch.cdist(patches, centre).min(1)
     dvae.centres.centre.copy_(centre)
