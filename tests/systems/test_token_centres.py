@@ -51,7 +51,7 @@ def test_images_of_few_patches_are_restored_before_training(likelihood: str) -> 
     data = Dataset(x, name="patches", levels=256)
     dvae = system.network(data.spec)
     system.begin(dvae, data, 0)
-    torch.testing.assert_close(dvae(x), x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(dvae(x), x, atol=1e-3, rtol=0)
     with pytest.raises(ValueError, match="dvae must have centres"):
         begin_at_centres(DVAESystem(channels=8, factor=2).network(data.spec), x, 1.0, seeded(0))
 
