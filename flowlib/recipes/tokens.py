@@ -16,6 +16,6 @@ RECIPES = (
         name="dalle",
         data="scenes",
         system=DALLESystem(first_stage=_STAGE, width=96, depth=6, parts={"clip": "zoo:clip-conv"}),
-        training=Training(optimiser="muon", steps=5000, batch_size=32, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
+        training=Training(optimiser="muon", steps=6500, batch_size=32, lr=1.5e-3, matrix_lr=0.0075, ema=0.998),
     ),
 )
