@@ -49,7 +49,8 @@ def of_choice(seed: int, arguments: argparse.Namespace) -> Table:
     said = run.module.read(texts)
     chance = torch.rand(len(texts), run.module.gpt.places - 1, generator=seeded(seed), dtype=torch.float64)
     pairs = zip(said.split(500), chance.split(500), strict=True)
-    index = [write_image(run.module.gpt, words, luck)[1] for words, luck in pairs]
+    cold = arguments.temperature
+    index = [write_image(run.module.gpt, words, luck, temperature=cold)[1] for words, luck in pairs]
     images = torch.cat([run.module.decode(part) for part in index]).clamp(-1, 1)
     right = torch.tensor([row["all"] for row in compare_captions(images, texts)]).double()
     logs = [run.module.log_prob(words, part)[1] for words, part in zip(said.split(500), index, strict=True)]

@@ -1,6 +1,7 @@
 """DALL-E: what choosing among many pictures gives, how tokens are drawn, patterns of attention, the cache, and bits.
 
     python benchmarks/dalle.py choosing --seeds 0 1 2
+    python benchmarks/dalle.py choosing --seeds 0 1 2 --temperature 0.5
     python benchmarks/dalle.py drawing --seeds 0 1 2
     python benchmarks/dalle.py patterns --seeds 0 1 2
     python benchmarks/dalle.py cache
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--clip", default="zoo:clip-conv", help="who chooses")
     parser.add_argument("--prompts", type=int, default=100, help="captions of which a picture is chosen")
     parser.add_argument("--candidates", type=int, default=64, help="pictures of each, a power of two")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the pictures that are chosen among")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64], help="pictures that are timed at once")
     arguments = parser.parse_args()
     if arguments.candidates < 1 or arguments.candidates & (arguments.candidates - 1):
@@ -68,7 +70,7 @@ def found(measure: Any, seed: int, arguments: argparse.Namespace) -> dict[str, d
     """All rows of a table with one seed, kept."""
     left = ("out", "write", "seeds", "batches", "repetitions")
     settings = {key: str(value) for key, value in vars(arguments).items() if key not in left}
-    path = arguments.out / f"{slug(arguments.table)}-{seed}.json"
+    path = arguments.out / f"{slug(arguments.table)}-{arguments.temperature:g}-{seed}.json"
     rows = kept(path, settings | {"seed": seed}, partial(measure, seed, arguments))
     print(arguments.table, seed, rows, file=sys.stderr, flush=True)
     return rows

@@ -220,6 +220,6 @@
 
 # %% mistake="the scenes of the zoo are of other captions"
 """
--     "written": zoo.sample(said, seed=0), "best of 16 by CLIP": zoo.sample(said, candidates=16, seed=0),
-+     "written": zoo.sample(said, seed=0), "best of 16 by CLIP": zoo.sample(said.roll(1, 0), candidates=16, seed=0),
+-     "best of 16": zoo.sample(said, candidates=16, seed=0),
++     "best of 16": zoo.sample(said.roll(1, 0), candidates=16, seed=0),
 """
