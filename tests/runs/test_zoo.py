@@ -145,6 +145,8 @@ def needs(name: str) -> Any:
         ("captioner-descriptive", {}, "written, top 1", "complete", 0.1),
         ("unclip-prior", {"scales": (2.0,)}, "w = 2", "picture", 0.01),
         ("unclip", {"scales": (3.0,)}, "diffusion, w = 3", "all", 0.07),
+        ("dalle", {"candidates": (8,), "likelihood": 1}, "best of 8", "all", 0.1),
+        ("dalle", {"candidates": (1,), "likelihood": 1}, "restored", "all", 0.04),
         ("control-edges", {"strengths": (1.0,), "samples": 64}, "strength 1", "edge F1", 0.04),
         ("sam", {"everything": 2}, "three points", "mIoU", 0.03),
         ("lora-striped", {"samples": 100}, "adapted, w = 3", "style", 0.1),
