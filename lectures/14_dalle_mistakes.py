@@ -217,3 +217,9 @@
 - value, base = ((x[:number] + 1) * 127.5).round().double(), clean(inside_of[:number]).double()
 + value, base = ((x[:number] + 1) * 127.5).round().double(), clean(inside_of[:number].roll(1, 0)).double()
 """
+
+# %% mistake="the scenes of the zoo are of other captions"
+"""
+-     "best of 16": zoo.sample(said, candidates=16, seed=0),
++     "best of 16": zoo.sample(said.roll(1, 0), candidates=16, seed=0),
+"""

@@ -1,6 +1,6 @@
 """An autoencoder whose latent is a grid of tokens: the network of the discrete VAE (Ramesh et al. 2021, sec. 2.1)."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_flag, check_image_shape, check_tensor
 from flowlib.nets.autoencoder import Autoencoder
+from flowlib.nets.centres import Centres
+from flowlib.nets.embeddings import zero_init
 
 EPSILON = 0.1  # what is left free of (0, 1) on both sides by images that are mapped into it
 
@@ -31,6 +33,8 @@ class DiscreteAutoencoder(nn.Module):
         in_channels, channels, factor, depth: those of `Autoencoder`, whose encoder and decoder these are.
         law: whether the decoder gives a distribution of each pixel, the location and the logarithm of the scale of its
             log odds (`law`), and an image is that of the locations; or else the image itself.
+        centred: whether each token has a patch of its own (`Centres`), to whose logits and to what is made of it the
+            convolutions, which see more than one patch, add: at first nothing.
 
     Raises:
         ValueError: for a size that does not fit, naming it.
@@ -47,6 +51,7 @@ class DiscreteAutoencoder(nn.Module):
         factor: int = 4,
         depth: int = 1,
         law: bool = False,
+        centred: bool = False,
     ) -> None:
         super().__init__()
         check_count("tokens", tokens, 2)
@@ -59,6 +64,11 @@ class DiscreteAutoencoder(nn.Module):
         if law:
             folded = 2 * in_channels * self.layers.patch**2
             self.layers.decoder[-1] = nn.Conv2d(channels, folded, 3, padding=1)
+        size = in_channels * factor**2
+        self.centres = Centres(tokens, size, (1 + law) * size) if check_flag("centred", centred) else None
+        if centred:
+            for last in (self.layers.encoder[-1], self.layers.decoder[-1]):
+                zero_init(cast(nn.Conv2d, last))
 
     def encode(self, x: Tensor) -> Tensor:
         """The logits of q(token | x) at each place: (B, tokens, h, w).
@@ -67,7 +77,8 @@ class DiscreteAutoencoder(nn.Module):
             ValueError: for images (B, in_channels, H, W) of another shape or dtype; H and W are multiples of factor.
         """
         check_image_shape("x", check_tensor("x", x, finite=False), self.in_channels, self.factor)
-        return self.layers.encoder(F.pixel_unshuffle(x, self.layers.patch))
+        logits = self.layers.encoder(F.pixel_unshuffle(x, self.layers.patch))
+        return logits if self.centres is None else logits + self.centres.logits(F.pixel_unshuffle(x, self.factor))
 
     def decode(self, code: Tensor) -> Tensor:
         """Weights over the codebook (B, tokens, h, w), one-hot or relaxed -> images, not clipped to [-1, 1].
@@ -91,7 +102,8 @@ class DiscreteAutoencoder(nn.Module):
 
     def _decoder(self, code: Tensor) -> Tensor:
         check_image_shape("code", check_tensor("code", code, finite=False), self.tokens, sides="h, w")
-        return self.layers.decode(torch.einsum("bkhw,kc->bchw", code, self.codebook.to(code.dtype)))
+        made = self.layers.decode(torch.einsum("bkhw,kc->bchw", code, self.codebook.to(code.dtype)))
+        return made if self.centres is None else made + F.pixel_shuffle(self.centres.decode(code), self.factor)
 
     def one_hot(self, index: Tensor) -> Tensor:
         """Tokens (B, h, w), integers 0 ... tokens - 1 -> weights over the codebook (B, tokens, h, w).

@@ -122,11 +122,12 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
         raise ValueError(
             f"weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
         )
+    stages = [run / stage for stage in record.stages] + [run]
     described = {
         "sha256": hashlib.sha256(content).hexdigest(),
         "command": f"flowlib train {name}",
         "steps": steps,
-        "seconds": round(read_metrics(run / METRICS)[-1]["seconds"]),
+        "seconds": round(sum(read_metrics(stage / METRICS)[-1]["seconds"] for stage in stages)),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "figures": [dict(row) for row in figures],
         "run": content_of(record),

@@ -4,7 +4,6 @@ As in the first stage of DALL-E (Ramesh et al. 2021, arXiv:2102.12092, section 2
 distribution at each place of the grid, of which a relaxed draw is decoded in training (`flowlib.systems.relaxation`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,57 +16,15 @@ from flowlib.data import Data, Spec
 from flowlib.nets import DiscreteAutoencoder
 from flowlib.systems.autoencoder import AutoencoderSystem, check_images_of
 from flowlib.systems.codebook_use import codebook_use
-from flowlib.systems.logit_laplace import log_density, log_mass
-from flowlib.systems.relaxation import annealed_temperature, gumbel_noise, gumbel_softmax, half_cosine, kl_to_uniform
+from flowlib.systems.dvae_loss import dvae_loss
+from flowlib.systems.relaxation import annealed_temperature, gumbel_noise, half_cosine
+from flowlib.systems.relaxation import gumbel_softmax as gumbel_softmax
 from flowlib.systems.system import Parts, ReportRequest, Row, SampleRequest, Splits, Stage, register
+from flowlib.systems.token_centres import begin_at_centres
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
 
 LIKELIHOODS = ("gaussian", "logit-laplace")
-
-
-def dvae_loss(
-    dvae: DiscreteAutoencoder,
-    x: Tensor,
-    *,
-    temperature: float,
-    kl_weight: float = 0.0,
-    scale_floor: float = 0.0,
-    hard: bool = False,
-    levels: int | None = None,
-    generator: torch.Generator | None = None,
-    noise: Tensor | None = None,
-) -> Tensor:
-    """Mean error of the decoded relaxed tokens plus `kl_weight` times the KL term, both per pixel; a scalar.
-
-    The error is squared, or of a network with a `law` its negative log-likelihood in nats, with which the loss at
-    `kl_weight` 1 is the negative evidence lower bound with a uniform prior on tokens. The KL term is that of the
-    discrete q, not of the relaxed one, so the sum is a bound only as the temperature goes to 0 (Maddison et al. 2017).
-
-    Args:
-        dvae: the network.
-        x: images (B, in_channels, H, W) in [-1, 1].
-        temperature, hard: of `gumbel_softmax`.
-        kl_weight: >= 0.
-        scale_floor: >= 0, added to the scale of each pixel's distribution; at 0 the likelihood is that of the network.
-        levels: values of a pixel, whose probability is then the likelihood; None for the density.
-        generator: the source of the Gumbel noise, on the CPU; or `noise`, the numbers themselves.
-
-    Raises:
-        ValueError: for images that do not fit, or a number out of range.
-    """
-    check_number("kl_weight", kl_weight, 0)
-    check_number("scale_floor", scale_floor, 0)
-    logits = dvae.encode(x).to(x.dtype)
-    code = gumbel_softmax(logits, temperature, hard=hard, generator=generator, noise=noise)
-    if dvae.has_law:
-        at, scale = (part.to(x.dtype) for part in dvae.law(code))
-        if scale_floor:
-            scale = torch.logaddexp(scale, torch.full_like(scale, math.log(scale_floor)))
-        error = -(log_density(x, at, scale) if levels is None else log_mass(x, at, scale, levels)).mean()
-    else:
-        error = (dvae.decode(code).to(x.dtype) - x).square().mean()
-    return error + kl_weight * kl_to_uniform(logits).mean() / x[0].numel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +36,8 @@ class DVAESettings:
         latent_channels: the length of its vectors.
         channels, factor, depth: as in `AutoencoderSystem`.
         gain: of the logits before training, > 0. Of many tokens a relaxed draw is decided by its noise unless logits
-            differ; a decoder that finds nothing in it learns to ignore it.
+            differ; a decoder that finds nothing in it learns to ignore it. With `centres`, as in `begin_at_centres`.
+        centres: training images in whose patches the tokens begin, as in `begin_at_centres`; 0: at random.
         likelihood: of pixels, "gaussian" (of a fixed variance: squared error) or "logit-laplace".
         kl_weight: as in `dvae_loss`. Without it nothing asks for many tokens to be used.
         kl_rise: the share of the steps over which it rises from 0 to that, in [0, 1].
@@ -96,6 +54,7 @@ class DVAESettings:
     factor: int = 4
     depth: int = 1
     gain: float = 1.0
+    centres: int = 0
     likelihood: str = "gaussian"
     kl_weight: float = 0.1
     kl_rise: float = 0.0
@@ -110,6 +69,7 @@ class DVAESettings:
             check_count(name, getattr(self, name))
         check_count("tokens", self.tokens, 2)
         check_number("gain", self.gain, 0, low_open=True)
+        check_count("centres", self.centres, 0)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
         check_number("kl_weight", self.kl_weight, 0)
         check_number("kl_rise", self.kl_rise, 0, 1)
@@ -124,10 +84,18 @@ class DVAESettings:
         """The untrained network for data of `spec`; a ValueError if it does not take them."""
         check_images_of(spec, self.factor)
         sizes = (spec.shape[0], self.channels, self.factor, self.depth)
-        made = DiscreteAutoencoder(self.tokens, self.latent_channels, *sizes, law=self.likelihood == "logit-laplace")
+        made = DiscreteAutoencoder(
+            self.tokens, self.latent_channels, *sizes, law=self.likelihood == "logit-laplace", centred=self.centres > 0
+        )
         with torch.no_grad():
             made.layers.encoder[-1].weight.mul_(self.gain)  # type: ignore[operator]
         return made
+
+    def begin(self, dvae: DiscreteAutoencoder, data: Data, seed: int) -> None:
+        """Put the tokens of an untrained network where their training begins, if that is told by the data."""
+        if self.centres:
+            count = self.centres if data.count is None else min(self.centres, data.count)
+            begin_at_centres(dvae, data.batch(torch.arange(count))["x"], self.gain, stream(seed, "centres"))
 
     def loss(self, module: Any, data: Data, turn: Turn) -> Mapping[str, Tensor]:
         """The loss of a turn, and the temperature that it was computed at."""
@@ -156,6 +124,7 @@ class DVAEStage(DVAESettings, Training):
     def stage(self, dvae: DiscreteAutoencoder, data: Data) -> Stage:
         """The training of a network, which ends up with its averaged weights, frozen."""
         dvae.requires_grad_(True)
+        self.begin(dvae, data, self.seed)
 
         def finish(trained: nn.Module) -> None:
             dvae.load_state_dict(trained.state_dict())
@@ -174,6 +143,10 @@ class DVAESystem(DVAESettings, AutoencoderSystem):
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         return self.network(spec)
+
+    def stages(self, module: nn.Module, data: Data, parts: Parts) -> Sequence[Stage]:
+        self.begin(module, data, 0)  # type: ignore[arg-type]
+        return super().stages(module, data, parts)
 
     @torch.no_grad()
     def sample(self, module: Any, parts: Parts, request: SampleRequest) -> Tensor:

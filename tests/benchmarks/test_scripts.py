@@ -38,6 +38,11 @@ SMALL: dict[str, tuple[str, int]] = {
     "ddpm_steps chains --images 20 --draws 20": (r"^(linear|cosine) ", 26),
     "ddpm_steps quality --data digits --steps 2 --evaluations 2": (r"^(ddpm-linear|iddpm-hybrid) .* ± ", 11),
     "ddpm_steps quality --small --steps 1 --evaluations 2 --no-clip": (r"^(ddpm|iddpm)-.*, not clipped .* ± ", 11),
+    "dalle choosing --prompts 4 --candidates 4": (r"^ *[124] .* ± ", 3),
+    "dalle drawing": (r"^(temperature|top) .* ± ", 9),
+    "dalle patterns --steps 1": (r"^(sparse|full) .* ± ", 2),
+    "dalle cache --batches 1 2 --repetitions 1": (r"^ *[12] .*%$", 2),
+    "dalle bits": (r"^(uniform|tokens|most|under) .* ± ", 4),
     "disco --steps 1 --sampling-steps 2 --variants base secondary": (r"^(base|secondary) .* ± ", 2),
     "lora ranks --steps 1 --sampling-steps 1 --rows real base 2 full": (r"^(real|base|2|full) .* ± ", 4),
     "lora together --steps 1 --sampling-steps 1": (r"^ *[01](\.7)? +[01](\.7)? .* ± ", 4),
@@ -80,6 +85,7 @@ SMALL: dict[str, tuple[str, int]] = {
 NOT_KEPT = (
     "overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains",
     "lora shapes", "sharded",
+    "dalle cache", "lora shapes",
 )  # fmt: skip
 
 

@@ -153,6 +153,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nets.DiscreteAutoencoder(tokens=5, channels=8, factor=2, law=True),
         "layers.encoder.1.conv1 layers.encoder.1.conv2 layers.decoder.1.conv1 layers.decoder.1.conv2",
     ),
+    "discrete with centres": (
+        lambda: nets.DiscreteAutoencoder(tokens=5, channels=8, factor=2, centred=True),
+        "layers.encoder.1.conv1 layers.encoder.1.conv2 layers.decoder.1.conv1 layers.decoder.1.conv2",
+    ),
     "classifier": (
         lambda: nets.TimeClassifier(channels=(8, 16), dim=8),
         """

@@ -12,6 +12,7 @@ from flowlib.cli import main
 from flowlib.data import mnist
 from flowlib.recipes import RECIPES, change, find_recipe
 from flowlib.runs import RunError, evaluate_run, load_pretrained, load_run, train, zoo
+from flowlib.training import read_metrics
 from flowlib.weights import FOLDER, describe_weights
 
 TINY = {"steps": 3, "batch_size": 4}
@@ -44,6 +45,18 @@ def test_a_packed_run_is_the_run_in_half_precision(run: Path, shelf: Path) -> No
     assert described["figures"] == [{"scenes": "none", "digit": 0.5}]
     (row,) = zoo.rows(shelf)
     assert (row["name"], row["system"], row["data"]) == ("zoo:judge", "judge", "scenes")
+
+
+def test_seconds_are_those_of_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = change(find_recipe("dalle"), **TINY, parts={}, **{"first_stage.centres": 20, "first_stage.steps": 1})
+    monkeypatch.setitem(RECIPES._all, "dalle", recipe)  # type: ignore[attr-defined]
+    folder = tmp_path / "run"
+    train(recipe, folder, pictures=False, progress=False)
+    for stage, seconds in (("", 100.0), ("dvae", 40.0)):
+        path = folder / stage / "metrics.jsonl"
+        path.write_text(json.dumps(read_metrics(path)[-1] | {"seconds": seconds}) + "\n")
+    zoo.pack(folder, [], tmp_path)
+    assert describe_weights("dalle", tmp_path)["seconds"] == 140
 
 
 def test_what_is_not_the_recipe_is_not_packed(run: Path, tmp_path: Path) -> None:
@@ -132,6 +145,8 @@ def needs(name: str) -> Any:
         ("captioner-descriptive", {}, "written, top 1", "complete", 0.1),
         ("unclip-prior", {"scales": (2.0,)}, "w = 2", "picture", 0.01),
         ("unclip", {"scales": (3.0,)}, "diffusion, w = 3", "all", 0.07),
+        ("dalle", {"candidates": (8,), "likelihood": 1}, "best of 8", "all", 0.1),
+        ("dalle", {"candidates": (1,), "likelihood": 1}, "restored", "all", 0.04),
         ("control-edges", {"strengths": (1.0,), "samples": 64}, "strength 1", "edge F1", 0.04),
         ("control-mask", {"strengths": (1.0,), "samples": 64}, "strength 1", "mask IoU", 0.04),
         ("control-keypoints", {"strengths": (1.0,), "samples": 64}, "strength 1", "key points", 0.04),

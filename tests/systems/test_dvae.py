@@ -19,9 +19,9 @@ from flowlib.systems.dvae import (
     dvae_loss,
     gumbel_noise,
     gumbel_softmax,
-    kl_to_uniform,
 )
 from flowlib.systems.logit_laplace import log_density, log_mass
+from flowlib.systems.relaxation import kl_to_uniform
 from flowlib.training import Turn
 
 DRAWS = 100_000
