@@ -84,8 +84,7 @@ SMALL: dict[str, tuple[str, int]] = {
 }
 NOT_KEPT = (
     "overhead", "scenes", "samplers", "painters speed", "unet_speed", "train_evaluator", "ddpm_steps chains",
-    "lora shapes", "sharded",
-    "dalle cache", "lora shapes",
+    "lora shapes", "sharded", "dalle cache",
 )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from flowlib.course.grading.wire import Ended, Wire
 
 _LOADED = (
     "torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torch.func", "IPython.core.interactiveshell",
-    "psutil", "flowlib.course.notebook", "flowlib.course.grading.answer", "flowlib.course.grading.checker",
     "psutil", "flowlib.course.notebook", "flowlib.fields", "flowlib.nets", "flowlib.paths", "flowlib.schedules",
     "flowlib.course.grading.answer", "flowlib.course.grading.checker",
 )  # fmt: skip
