@@ -5,7 +5,7 @@
 For each submission two processes are forked from a third (`stage`), which has loaded torch and run the set-up cells:
 
 - `answer` runs the student's cells, in a world of its own (`namespaces`, `confine`, `world`), and has no check.
-- `checker` runs the checks. The names of the student's functions and classes are proxies there; a call is a message
+- `checker` runs the checks, confined too (Landlock, seccomp). The names of the student's functions and classes are proxies there; a call is a message
   to the other process and its reply (`peer`), both of data alone (`data`, `wire`).
 
 The verdict is what a check cell says in `checker`, by code that no student has touched, of values that it has read from
@@ -18,7 +18,10 @@ Arguments and results: tensors, numbers, texts, containers of them, generators (
 What an answer changes in place is changed in the check's tensors too, so that a check can see it (`links`). Besides:
 
 - *Callbacks, networks and objects that a check passes* stay in `checker` and are called from the answer; so what they
-  write down is true. The answer's side may rebuild schedules, fields and layers of the library from their data.
+  write down is true. The answer's side may rebuild schedules, fields and layers of the library from their data; and
+  the checker's, fields, paths and schedules. Of objects the answer sees public attributes, where their class is the
+  check's, the library's or torch's. Others, such as files and generators, it can only iterate, index, enter or call.
+- *Generators of random numbers* (`draws`): an answer may seed them and draw from them, and not write their states.
 - *Gradients* (`gradients`): a result that depends on what the check gave has a place in the check's graph, whose
   backward step asks `answer` for derivatives: tensors of the shapes that torch requires. They are compared here.
   `torch.func` works in both directions too (`transforms`).

@@ -26,6 +26,7 @@ LARGEST_FILE = 256 * 2**20
 MOST_FILES = 512  # open at a time, sockets and pipes too, in which the system keeps memory for a process
 _READ_ANY = 1 << 2  # the right of root to read what others have closed to all but themselves
 _CAPSET = {"x86_64": 126, "aarch64": 91}
+_OPEN, _OPEN_ANEW = {"x86_64": ((2, 24), (257, 32)), "aarch64": ((56, 32),)}, 437  # and where their flags stand
 _CLONE, _CLONE_ANEW, _ANEW = {"x86_64": 56, "aarch64": 220}, 435, 0x7E020000  # flags of new namespaces
 
 # Numbers of system calls by machine. Always refused, and refused where no namespace keeps other files out of reach:
@@ -33,12 +34,12 @@ _REFUSED = {
     "x86_64": (
         (319, 447, 101, 310, 311, 165, 166, 155, 272, 308, 250, 248, 249, 321, 298, 323, 425, 29, 68, 64, 240, 304,
          438),
-        (90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
+        (76, 90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
         (41, 0xC000003E),
     ),
     "aarch64": (
         (279, 447, 117, 270, 271, 40, 39, 41, 97, 268, 219, 217, 218, 280, 241, 282, 425, 194, 186, 190, 180, 265, 438),
-        (52, 53, 452, 54, 55, 5, 6, 7, 14, 15, 16, 88),
+        (45, 52, 53, 452, 54, 55, 5, 6, 7, 14, 15, 16, 88),
         (198, 0xC00000B7),
     ),
 }  # fmt: skip
@@ -92,7 +93,7 @@ def restrict_calls(*, files: bool) -> bool:
     if known is None or sys.maxsize < 2**32:
         return False
     always, of_files, (socket, machine) = known
-    load, equal, above, any_of, back = 0x20, 0x15, 0x35, 0x45, 0x06
+    load, equal, above, any_of, both, back = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     allow, refuse = 0x7FFF0000, 0x00050001  # with "Operation not permitted"
     program = [(load, 0, 0, 4), (equal, 1, 0, machine), (back, 0, 0, refuse), (load, 0, 0, 0)]
     program += [(above, 0, 1, 0x40000000), (back, 0, 0, refuse)]  # the numbers of another way to call
@@ -102,6 +103,11 @@ def restrict_calls(*, files: bool) -> bool:
     program += [(equal, 0, 1, _CLONE_ANEW), (back, 0, 0, 0x00050000 | errno.ENOSYS)]
     program += [(equal, 0, 4, _CLONE[platform.machine()]), (load, 0, 0, 16), (any_of, 0, 1, _ANEW)]
     program += [(back, 0, 0, refuse), (back, 0, 0, allow)]
+    # Before its version 3 Landlock lets a file be emptied: by its name, or while it is opened to be read.
+    for number, place in _OPEN[platform.machine()] if files else ():
+        program += [(equal, 0, 5, number), (load, 0, 0, place), (both, 0, 0, 0x203), (equal, 0, 1, 0x200)]
+        program += [(back, 0, 0, refuse), (back, 0, 0, allow)]
+    program += [(equal, 0, 1, _OPEN_ANEW), (back, 0, 0, 0x00050000 | errno.ENOSYS)] if files else []
     program += [(equal, 0, 3, socket), (load, 0, 0, 16), (equal, 1, 0, 1), (back, 0, 0, refuse), (back, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     header = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(program), ctypes.addressof(code)))
