@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium is installed: its package of the system brings it"),
     pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="the site is not built: make site"),
 ]
+PATIENCE = 300_000  # milliseconds: beside other work on the machine a page gets little of it
 TEXTS = ["index", "install", "own", "choose", "zoo", "bugs", "glossary", "lectures/04_scores_and_sdes", "api/schedules"]
 
 
@@ -58,7 +59,7 @@ class Visit:
 
     def __init__(self, browser: Any, address: str) -> None:
         self.page = browser.new_page()
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(PATIENCE)
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda line: self.said.append(line.text) if line.type in ("error", "warning") else None)
@@ -110,7 +111,7 @@ def test_words_are_found(visit: Any) -> None:
 def test_a_phone_needs_no_sideways_scrolling(browser: Any) -> None:
     for name in ("index", "choose", "play/plane", "play/digits", "play/scenes", "lectures/04_scores_and_sdes", "zoo"):
         page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{SITE.as_uri()}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= 391, name
         page.close()
@@ -232,6 +233,7 @@ def test_a_scene_is_drawn_and_asked_by_the_keyboard(visit: Any) -> None:
     page = visit("play/scenes")
     page.evaluate("scenes.ready")
     field, said = page.locator("#control-caption"), page.locator(".play-numbers")
+    page.evaluate("scenes.renew({steps: 4})")
     before = page.evaluate("Array.from(scenes.images())")
     page.locator("#control-steps").press("ArrowLeft")
     page.wait_for_function("before => scenes.images().some((v, i) => v !== before[i])", arg=before)
@@ -244,7 +246,7 @@ def test_a_scene_is_drawn_and_asked_by_the_keyboard(visit: Any) -> None:
         page.wait_for_function(
             "text => document.querySelector('.play-numbers').textContent.startsWith(text)", arg=error
         )
-    field.fill("a pink five, on white")
+    field.fill("a pink five, on white")  # in three steps
     field.press("Enter")
     page.wait_for_function("document.querySelector('.play-numbers').textContent.startsWith('4 pictures')")
     assert "a pink five, on white" in page.locator(".play-large canvas").get_attribute("aria-label")
@@ -267,7 +269,7 @@ def test_every_control_of_a_playing_page_has_a_name_and_is_reached_by_the_tab_ke
     name_of = "e.labels?.[0]?.textContent || e.ariaLabel || e.textContent || e.firstChild?.ariaLabel"
     for name in ("plane", "digits", "scenes"):
         page = browser.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{SITE.as_uri()}/play/{name}.html")
         page.evaluate(f"globalThis.{name}.ready")
         names = page.evaluate(f"{shown}.map(e => {name_of})")
