@@ -971,6 +971,7 @@ def channel(size: int) -> Tensor:
 
 SIZE_OF, COLOUR_OF, DIGIT_OF = (channel(len(NAMES[name])) for name in ("size", "colour", "digit"))
 GROUND_OF = torch.cat([0.2 * torch.eye(3), torch.full((3, 1), 0.8)], dim=1).double()
+assert all(float((table.sum(1) - 1).abs().max()) < 1e-6 for table in (SIZE_OF, COLOUR_OF, DIGIT_OF, GROUND_OF))
 NOTHING = 4 * 1000  # texts that say nothing of a scene, "photo 123"
 
 
@@ -1063,6 +1064,8 @@ for row in told_bits.values():
     assert row["noisy"] < row["descriptive"]
 assert all(abs(told_bits[name]["descriptive"] - told_bits[name]["there is"]) < 1e-9 for name in ATTRIBUTES)
 assert abs(told_bits["all"]["short"] - (1 + 1.5 * math.log2(72))) < 1e-9
+table = DIGIT_OF[:, :, None] * (uniform @ COLOUR_OF)[:, None]  # p(digit, what is said of digit and colour)
+assert abs((1 - USELESS) * information(table.flatten(1)) / math.log(2) - told_bits["digit"]["noisy"]) < 1e-9
 assert 0 < told_bits["place"]["noisy"] < 0.02  # it is never said; but how many and how large tells a little of where
 
 # %% [markdown]
