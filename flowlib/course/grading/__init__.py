@@ -5,8 +5,8 @@
 For each submission two processes are forked from a third (`stage`), which has loaded torch and run the set-up cells:
 
 - `answer` runs the student's cells, in a world of its own (`namespaces`, `confine`, `world`), and has no check.
-- `checker` runs the checks, confined too (Landlock, seccomp). The names of the student's functions and classes are proxies there; a call is a message
-  to the other process and its reply (`peer`), both of data alone (`data`, `wire`).
+- `checker` runs the checks, confined too (Landlock, seccomp). The names of the student's functions and classes are
+  proxies there; a call is a message to the other process and its reply (`peer`), both of data alone (`data`, `wire`).
 
 The verdict is what a check cell says in `checker`, by code that no student has touched, of values that it has read from
 bytes: exact types, without methods or comparisons of the student's own. Checks are written as for a notebook, where
