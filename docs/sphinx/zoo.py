@@ -12,7 +12,7 @@ from flowlib.runs.zoo import names
 from flowlib.weights import FOLDER, describe_weights
 
 # The systems whose runs draw from noise, labels or captions alone. The others match, read or change pictures.
-DRAWS = ("flow", "disco", "glide", "inpainter")
+DRAWS = ("flow", "disco", "glide", "inpainter", "dalle")
 
 INTRODUCTION = """\
 # The zoo: trained runs that come with the package
