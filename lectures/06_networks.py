@@ -1064,7 +1064,7 @@ plt.show()
 
 # %% tags=["draw"]
 # alt: Four bar charts for U-Net, ADM's U-Net and DiT: accuracy 77, 75 and 59 percent under a dashed line at 99; Fréchet
-#   distance 12, 11 and 40; 1.3, 1.9 and 1.1 GFLOP an image; about 95, 97 and 130 seconds of training.
+#   distance 12, 11 and 40; 1.3, 1.9 and 1.1 GFLOP an image; seconds of training, nearly alike.
 bars = {
     "accuracy, %": ("accuracy", "accuracy error", 100),
     "Fréchet distance": ("distance", "distance spread", 1),
