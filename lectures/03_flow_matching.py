@@ -1333,10 +1333,10 @@ plt.show()
 # %% [markdown]
 # On the left, $x_t$ says of its image just what a Gaussian with that covariance would say, until about 5 of the 7.2
 # bits are left. Then the posterior falls upon few images. On the right is what that does. Early, the exact field of the
-# training data is the better denoiser of *new* digits, too: an average over 150 images is hard to learn and easy to
-# compute. Late, it averages over one or two images, none of which is the one that was noised, and its error stays where
-# it is. The network goes on learning from $x_t$ itself: of images that it has never seen it knows what strokes look
-# like.
+# training data is the better denoiser of *new* digits, too: the average over 150 images that it computes, this briefly
+# trained network has learned only nearly. Late, it averages over one or two images, none of which is the one that was
+# noised, and its error stays where it is. The network's goes on falling: what it has learned of strokes holds for
+# images that it has never seen.
 #
 # So use each where it is better: the exact field before a time $t_0$, the network from then on (`Switched`). Does that
 # copy? Ask with a third set (Meehan, Chaudhuri, Dasgupta 2020). Distances of samples to the nearest training datum
