@@ -15,8 +15,18 @@ TITLES = {  # of tables that have none themselves
     "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
     "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
     "13_networks": "A painter of captions with phrases and without: scenes",
+    "14_bits": "The bound of both stages of DALL·E in bits: scenes",
+    "14_cache": "DALL·E's sampling with and without a cache of keys and values: scenes",
+    "14_choosing": "DALL·E, the best of N by CLIP, by its own probability and by an oracle: scenes",
+    "14_cold": "DALL·E, the best of N at temperature 0.5: scenes",
+    "14_drawing": "DALL·E by temperature and top-k: scenes",
+    "14_patterns": "Sparse against full attention in DALL·E: scenes",
     "15_binding": "Colours bound to digits, by what carries the caption: scenes",
     "15_priors": "Priors of DALL·E 2: scenes from captions",
+    "15_systems": "GLIDE, DALL·E and DALL·E 2 on the same captions: scenes",
+    "16_lora": "LoRA by rank, and full fine-tuning, on twenty striped scenes",
+    "16_two_loras": "Two LoRAs on one painter: scenes",
+    "17_together": "SAM, an inpainter, a ControlNet and a LoRA on one picture: scenes",
 }
 
 

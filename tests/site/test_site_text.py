@@ -19,6 +19,14 @@ def test_each_known_mistake_names_a_test_that_is_there() -> None:
     assert not missing
 
 
+def test_every_table_of_the_lectures_has_a_title() -> None:
+    titles = (TESTS.parent / "docs" / "sphinx" / "lectures.py").read_text("utf-8")
+    tables = sorted((TESTS.parent / "lectures" / "tables").glob("*.md"))
+    bare = [path.stem for path in tables if not path.read_text("utf-8").startswith("# ")]
+    assert len(tables) > 10
+    assert not [name for name in bare if f'    "{name}": "' not in titles]
+
+
 def test_a_model_of_ones_own_is_sampled_as_the_page_says() -> None:
     text = (PAGES / "own.md").read_text("utf-8").split("## A network of your own")[1]
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
