@@ -52,7 +52,7 @@ def add_a_system(target: Path) -> None:
 def benchmarks(target: Path) -> None:
     """What is measured, and by which command."""
     (target / "benchmarks").mkdir()
-    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8").replace("(../docs/pages/", "(../")
     (target / "benchmarks" / "README.md").write_text(re.sub(r"^# Benchmarks$", "# What was measured", text, flags=re.M))
 
 
