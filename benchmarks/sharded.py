@@ -158,7 +158,7 @@ def step(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def plan(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each way: what a step of DiT-B/2 needs of each GPU."""
+    """What a step of DiT-B/2 needs of each GPU, a column for each way."""
     width, depth, tokens, n = arguments.width, 12, (32 // 2) ** 2, arguments.gpus
     net = DiT(4, 32, patch=2, width=width, depth=depth, heads=width // 64, classes=1000)
     count = sum(p.numel() for p in net.parameters())
@@ -170,7 +170,7 @@ def plan(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     # Kept for the backward pass, in half precision: about 16 vectors of `width` a token and block (its input, two
     # norms, queries, keys, values, what attention reads, the hidden layer of 4 twice); fused attention keeps no table.
     activations = 2 * 16 * width * tokens * depth * arguments.each
-    rows = []
+    columns: dict[str, dict[str, str]] = {}
     for way in WAYS:
         share = n if way == "FSDP" else 1
         state = 20 * count / share  # weight, gradient, two moments, average: 4 bytes each
@@ -178,20 +178,18 @@ def plan(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         # A ring sends (n - 1) / n of a tensor to gather or to scatter it; an all-reduce does both.
         sent = (n - 1) / n * count * (2 + 2 + 4 if way == "FSDP" else 4 + 4)
         work = flops * arguments.each / (arguments.use * 1e12 * arguments.teraflops)
-        rows.append(
-            {
-                "way": way,
-                "GB of state": f"{state / 1e9:.2f}",
-                "of copies": f"{largest / 1e9:.2f}",
-                "of activations": f"{activations / 1e9:.2f}",
-                "TFLOP a step": f"{flops * arguments.each / 1e12:.1f}",
-                "ms of arithmetic": f"{1e3 * work:.1f}",
-                "GB sent": f"{sent / 1e9:.2f}",
-                "ms of sending": f"{1e3 * sent / (1e9 * arguments.gigabytes):.1f}",
-                "images a second": f"{math.floor(n * arguments.each / max(work, sent / (1e9 * arguments.gigabytes)))}",
-            }
-        )
-    return rows
+        sending = sent / (1e9 * arguments.gigabytes)
+        columns[way] = {
+            "GB of state": f"{state / 1e9:.2f}",
+            "GB of copies in half precision": f"{largest / 1e9:.2f}",
+            "GB of activations": f"{activations / 1e9:.2f}",
+            "TFLOP a step": f"{flops * arguments.each / 1e12:.1f}",
+            "ms of arithmetic": f"{1e3 * work:.1f}",
+            "GB sent": f"{sent / 1e9:.2f}",
+            "ms of sending": f"{1e3 * sending:.1f}",
+            "images a second, all GPUs": f"{math.floor(n * arguments.each / max(work, sending))}",
+        }
+    return [{"a GPU": name, **{way: column[name] for way, column in columns.items()}} for name in columns[WAYS[0]]]
 
 
 if __name__ == "__main__":
