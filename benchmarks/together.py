@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from _common import kept, parser_of, prepare, publish, seeded, spread
 from torch import Tensor
 
@@ -39,6 +38,7 @@ from flowlib.systems.adapting import put_on
 from flowlib.systems.clicks import pick_pixel
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.lora_report import style_distance
+from flowlib.systems.segmenting import widened
 from flowlib.text.captions import Thing, descriptive
 
 SCALE, SHOWN = 3.0, 8
@@ -97,7 +97,7 @@ def pictures(count: int, seed: int, arguments: Any) -> tuple[dict[str, Any], Ten
     """Scenes, holes (B, 1, H, W) in them, what is asked for, and the pictures of each row."""
     batch = Scenes(split="test").batch(seed * count + torch.arange(count))
     texts, mask = recoloured(batch, seed), cut_out(load_run(arguments.sam, "cpu"), batch, seed)
-    hole = F.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)
+    hole = widened(mask, 1)[:, None].float()
     plain, control = load_run(arguments.inpainter, "cpu"), load_run(arguments.control, "cpu").module
     edges = CONTROLS["edges"].of(batch).to(batch["x"])
     made = {}

@@ -104,8 +104,10 @@ class Controlled(nn.Module):
 
     def _own(self, y: Tensor) -> Tensor:
         """The network's own guides: of captions and words (B, length), beside images (B, more), of labels (B,)."""
-        label, null = isinstance(self.base.null, int), torch.as_tensor(self.base.null)
-        return made_of(y, self, "own", lambda: (y[:, 0] if label else y[:, : self.places[0]]).to(null.dtype))
+        null: Any = self.base.null
+        if isinstance(null, int):
+            return made_of(y, self, "own", lambda: y[:, 0].long())
+        return made_of(y, self, "own", lambda: y[:, : self.places[0]].to(null.dtype))
 
     def _given(self, x: Tensor, y: Tensor) -> dict[str, Any]:
         """What the U-Net is given of the network's own guides."""

@@ -147,7 +147,7 @@ def segment(run: Any, request: SegmentRequest) -> list[str]:
 
 
 def widened(mask: Tensor, grow: int) -> Tensor:
-    """A mask (H, W) with all pixels that are at most `grow` rows and columns away from it.
+    """A mask (H, W), or several (B, H, W), with all pixels that are at most `grow` rows and columns away from it.
 
     Example:
         >>> widened(torch.tensor([[False, False, False, True]]), 1)

@@ -1,9 +1,8 @@
 """Where the tokens of a discrete autoencoder begin: at the centres of groups of training patches.
 
-Trained from random tokens, few of many are ever learned. Logits become sure of the tokens that come first, those that
-are never drawn have no gradient of any size, and Adam and Muon, whose steps do not shrink with the gradient, carry all
-logits away meanwhile. From the groups of k-means (Lloyd 1982) each token has patches of its own, and what the decoder
-makes of it is right on average, before the first step.
+Trained from random tokens, few of many may ever be learned: once the logits are sure of some tokens, those that are
+never drawn have hardly a gradient (`flowlib train dalle --set centres=0` shows it). From the groups of k-means (Lloyd
+1982) each token has patches of its own, and what the decoder makes of it is right on average, before the first step.
 """
 
 import torch

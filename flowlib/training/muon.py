@@ -17,8 +17,9 @@ def orthogonalise(matrix: Tensor, steps: int = 5, half: bool = True) -> Tensor:
     """About U V^T for a matrix (rows, columns) = U S V^T: singular values between 0.7 and 1.2, float32.
 
     Newton-Schulz iterations of an odd polynomial, whose coefficients are Jordan's, chosen for a steep slope at zero.
-    bfloat16 (`half`) is enough, because only the directions matter; but it turns the last bit of a gradient, which
-    depends on how many processes summed it, into a thousandth of the update.
+    bfloat16 (`half`) is enough, because only the directions matter. But two trainings whose gradients differ in the
+    last bit, as those summed by one process and by two do, are then farther apart after 50 steps than the 1e-4 that
+    `tests/training/test_distributed.py` allows in float32.
     """
     x = matrix.bfloat16() if half else matrix.float()
     x = x / x.norm().clamp_min(1e-30)
