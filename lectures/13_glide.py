@@ -211,7 +211,7 @@ def differ(text: str) -> bool:
     return len({thing.digit for thing in things}) == len({thing.colour for thing in things}) == 2
 
 
-doubles = [text for text in tests.batch(torch.arange(2000, 3000))["short"] if differ(text)][:COUNT]
+doubles = [text for text in tests.batch(torch.arange(2000, 3000))["short"] if differ(text)][: 40 if fast else 256]
 y, empty = net.tokenizer(doubles), net.tokenizer([""] * len(doubles))
 bound = {}
 for name, two in (("both ways", (y, y)), ("the last feature alone", (empty, y))):
@@ -220,12 +220,12 @@ for name, two in (("both ways", (y, y)), ("the last feature alone", (empty, y)))
     print(f"{name:24} as asked {percent(bound[name][0])}, colours exchanged {percent(bound[name][1])}")
 assert all(swapped(text) != text == swapped(swapped(text)) for text in doubles)
 if not fast:
-    assert bound["both ways"][0] > 0.2 > 10 * bound["both ways"][1]
+    assert bound["both ways"][0] > 0.3 > 10 * bound["both ways"][1]
 
 # %% [markdown]
 # **How to read it.** Attention brings what is where: digits, colours, sizes and places. The last feature alone paints
 # none of these. What it brings is the background, which is the same everywhere, and which stands at the end of the
-# caption. And colours are exchanged in one picture of 96: what is wrong in the others is not whose colour is whose. (To
+# caption. And colours are not exchanged: whatever is wrong in the other pictures, it is not whose colour is whose. (To
 # cut a part out of a trained network tells what this network uses, not what it could have learned.)
 #
 # The last two rows of the first table tell something that the paper's readers may not expect. Without the neighbours
@@ -480,8 +480,8 @@ assert not torch.allclose(guided, told, atol=1e-2)
 # other's captions.
 
 # %%
-# alt: Eight pictures with a blurred spot of colour each, and their captions; places and most colours are as asked, the
-#   digits cannot be read.
+# alt: Eight blurred pictures of one large coloured digit each, with their captions; places and most colours are as
+#   asked, the digits mostly cannot be read.
 
 
 def placed(split: str, count: int) -> Dataset:
@@ -501,7 +501,7 @@ SMALL = {"channels": (16, 48), "depth": 1, "attention": (1,), "patch": 1, "dim":
 with torch.enable_grad():
     live = trained(
         "scenes-text", data=placed("train", 4000 if fast else 24_000), captions=("caption",), net_args=SMALL,
-        text_width=48, text_depth=1, steps=350, ema=0.98,
+        text_width=48, text_depth=1, steps=500, ema=0.99,
     )  # fmt: skip
 texts = placed("test", 300 if fast else 800).batch(torch.arange(40 if fast else 128))["caption"]
 y = live.module.net.tokenizer(texts)
@@ -514,15 +514,14 @@ control = score_captions(x, texts[1:] + texts[:1])
 rows.append({"w": "3, others' captions"} | {key: percent(control[key]) for key in ("digit", "colour", "place")})
 print(format_table(rows))
 if not fast:
-    assert followed[3.0]["place"] > 0.6 > 0.25 > control["place"]
-    assert followed[3.0]["colour"] > 0.3 > 0.2 > control["colour"]
+    assert followed[3.0]["colour"] > 0.6
+    assert followed[3.0]["place"] > 0.6 > 0.25 > max(control["colour"], control["place"])
     assert followed[3.0]["digit"] < 0.5 * followed[3.0]["place"]  # the last that is learned
 captioned_grid(x[:8], texts[:8])
 
 # %% [markdown]
-# After 350 steps the place follows the caption, and the colour in two pictures of five (held against others' captions,
-# in one of eight). The digit does not yet: it is right in 15 %, and in 14 % of pictures that are held against others'
-# captions.
+# After 500 steps place and colour follow the caption. The digit does not yet: it is right in 13 %, and in 12 % of
+# pictures that are held against others' captions.
 #
 # ## 3. Who guides better: the painter itself, or CLIP?
 #
