@@ -31,7 +31,10 @@ def _course(context: typer.Context) -> None:
 
 @course_app.command()
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Such as 01 or lectures/01; all by default.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Such as lectures/01, or 01 for a lecture and its exercise; all by default."),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing, and name what has drifted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also make what has not changed, and execute.")] = False,
     root: Root = REPOSITORY,
@@ -72,7 +75,10 @@ def build(
 
 @course_app.command()
 def bank(
-    names: Annotated[list[str] | None, typer.Argument(help="Such as 01; all by default.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Such as lectures/01, or 01 for a lecture and its exercise; all by default."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Notebooks at a time.", min=1)] = 2,
     root: Root = REPOSITORY,
 ) -> None:

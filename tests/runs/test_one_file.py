@@ -4,15 +4,13 @@ The same for the recipes that are no flows: trained, killed for good, resumed to
 """
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from processes import start, step_of
+from processes import kill_on_the_way, start
 
 import flowlib
 from flowlib.training import checkpoint
@@ -49,19 +47,8 @@ def flowlib_says(*words: str, status: int = 0) -> str:
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A run that was killed twice on its way and went on, beside one that never stopped."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
-    whole, cuts = begin(name, folder / "whole"), 0
-    while cuts < 5:
-        process, before = begin(name, folder / "run"), step_of(folder / "run")
-        while process.poll() is None and (cuts == 2 or step_of(folder / "run") <= before + STEPS // 4):
-            time.sleep(0.01)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        error = process.communicate()[1]
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, error.decode()
-        cuts += 1
-    assert cuts == 2
+    whole = begin(name, folder / "whole")
+    kill_on_the_way(lambda: begin(name, folder / "run"), folder / "run", stride=STEPS // 4, least=2, most=2)
     assert whole.wait() == 0, whole.stderr.read().decode()  # type: ignore[union-attr]
     whole.stderr.close()  # type: ignore[union-attr]
     return name, folder

@@ -1,12 +1,10 @@
 """A real process, killed for good at random moments, and the run that goes on from what it left."""
 
 import random
-import signal
-import time
 
 import pytest
 import torch
-from processes import start, step_of
+from processes import kill_on_the_way, start
 
 from flowlib.training import checkpoint, read_metrics
 
@@ -21,22 +19,14 @@ SETTINGS = [
 def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_never_killed(tmp_path):
     draw = random.Random(0)
     whole = start("moons", tmp_path / "whole", *SETTINGS)
-    killed_at = []
-    while True:
-        process = start("moons", tmp_path / "killed", *SETTINGS)
-        before = step_of(tmp_path / "killed")
-        # Once it has made some progress, wait for a random moment: in a step, in a line of metrics, in a checkpoint.
-        while process.poll() is None and step_of(tmp_path / "killed") <= before + STEPS // 5:
-            time.sleep(0.01)
-        time.sleep(0.1 * draw.random())
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        error = process.communicate()[1]
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, error.decode()
-        killed_at.append(step_of(tmp_path / "killed"))
-    assert len(killed_at) >= 3
+    kill_on_the_way(
+        lambda: start("moons", tmp_path / "killed", *SETTINGS),
+        tmp_path / "killed",
+        stride=STEPS // 5,
+        least=3,
+        # A random moment: in a step, in a line of metrics, in a checkpoint.
+        pause=lambda: 0.1 * draw.random(),
+    )
     assert whole.wait() == 0, whole.stderr.read().decode()
     whole.stderr.close()
     a, b = (checkpoint.load(tmp_path / name / "checkpoints") for name in ("whole", "killed"))
