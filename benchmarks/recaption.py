@@ -8,9 +8,10 @@
 `captioners`: the truth of descriptive captions of test scenes, by what the language model reads of CLIP; of what is
 said of each kind, and in "complete" that all is said and true, of scenes with "one" digit and with "two"; and captions
 a second. `prompts`: a painter for each row, from given captions or from so many per cent of synthetic ones and the rest
-given; the share of pictures of test captions that the judge reads as asked for ("judge"), and a CLIP's score ("CLIP"),
-by how the prompt is written. `binding`: of the same painters, how often the judge finds attributes with the digits that
-they are said of, and in brackets with the other ones.
+given; the share of pictures of test captions that the judge reads as asked for in all ("judge") and in each attribute
+that is named, on average ("attributes"), and a CLIP's score ("CLIP"), by how the prompt is written. `binding`: of the
+same painters, how often the judge finds attributes with the digits that they are said of, and in brackets with the
+other ones.
 
 Captioners come from the zoo; with --captioner-steps they are trained here. Trainings, captions and measurements are
 kept: an interrupted command goes on where it was, --rows and --seeds do a part of it.
@@ -19,8 +20,10 @@ kept: an interrupted command goes on where it was, --rows and --seeds do a part 
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -41,7 +44,12 @@ READS: dict[str, Mapping[str, Any]] = {
     "embedding": {"places": False},
     "embedding, CLIP as it was": {"places": False, "tuned": False, "contrastive": 0.0},
 }
-MEASURES = {"judge": ("all", ".1%"), "CLIP": ("clip", ".1f")}
+MEASURES: dict[str, tuple[Callable[[Mapping[str, Any]], float], str]] = {
+    "judge": (itemgetter("all"), ".1%"),
+    "attributes": (lambda row: fmean(row[name] for name in SHARED if name in row), ".1%"),
+    "CLIP": (itemgetter("clip"), ".1f"),
+}
+SHARED = ("count", "digit", "colour", "size", "place", "relation", "background")
 KINDS = ("digit", "colour", "size", "place", "background")
 
 
@@ -54,6 +62,7 @@ def main() -> None:
     names = ("given", *BLENDS)
     parser.add_argument("--rows", nargs="+", choices=names, default=list(names), metavar="ROW", help="of painters")
     parser.add_argument("--captioner-steps", type=int, default=0, help="of a captioner trained here; 0: of the zoo")
+    parser.add_argument("--channels", type=int, nargs=2, help="of a painter's network (default: the recipe's)")
     parser.add_argument("--size", type=int, default=20_000, help="scenes that are described and learned")
     arguments = parser.parse_args()
     prepare(arguments)
@@ -111,7 +120,10 @@ def painter(name: str, seed: int, arguments: argparse.Namespace) -> Run:
         source = str(captioner(kind, arguments, own).folder) if own else WRITERS[kind]
         recipe = find_recipe("recaption")
         settings |= {"share": share, "parts": {**recipe.system.parts, "captioner": source}}
-    return trained(change(recipe, **settings), arguments.out / f"{name}-{arguments.steps}-{seed}")
+    channels = arguments.channels or recipe.system.net_args["channels"]
+    settings["net_args"] = {**recipe.system.net_args, "channels": tuple(channels)}
+    size = "-".join(map(str, channels))
+    return trained(change(recipe, **settings), arguments.out / f"{name}-{size}-{arguments.steps}-{seed}")
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, dict[str, Any]]]]:
@@ -129,12 +141,12 @@ def measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, dict[str
 
 
 def prompts(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Two rows for each painter: what the judge and a CLIP find, by the way in which prompts are written."""
+    """Three rows for each painter: what the judge and a CLIP find, by the way in which prompts are written."""
     rows = []
     for name, seeds in measured(arguments).items():
-        for measure, (key, form) in MEASURES.items():
+        for measure, (read, form) in MEASURES.items():
             ways = [way for way in seeds[0] if not way.startswith("binding")]
-            row = {way: spread([one[way][key] for one in seeds], form) for way in ways}
+            row = {way: spread([read(one[way]) for one in seeds], form) for way in ways}
             rows.append({"captions": name, "measure": measure} | row)
     return rows
 
