@@ -14,9 +14,11 @@ is from what the model writes, log N - (N - 1) / N nats. `drawing`: one picture 
 the number of tokens that may be drawn; "frechet" is the distance to test scenes in the judge's features, "precision"
 the share of pictures near scenes, "recall" of scenes near pictures. `patterns`: the transformer with sparse and with
 full attention, of equal parameters, trained for --steps steps on the same tokens: nats a token of text and image in
-test scenes, and seconds a step. `cache`: seconds of --batches pictures with and without kept keys and values, their
-ratio, the largest difference of a logit, and the share of equal tokens. `bits`: what test scenes cost at most in bits a
-pixel and channel, and how much of the codebook their tokens use.
+test scenes, and seconds a step. `cache`: seconds of --batches pictures with and without kept keys and values and their
+ratio; beside the largest logit, the largest difference of one between the two ways, in single precision and in double,
+where it must be as much smaller as the rounding is; and in single precision the share of equal tokens: a difference
+in rounding makes another token of a chance that lies on an edge, and others behind it. `bits`: what test scenes cost at
+most in bits a pixel and channel, and how much of the codebook their tokens use.
 
 Measurements and trainings are kept in --out, but for `cache`: an interrupted command goes on where it was.
 """

@@ -4,6 +4,11 @@ What the copy adds to the skip connections and to the midcoder goes through conv
 what the image adds to the copy: at first nothing is added, and no noise of untrained layers harms what the network
 knows (Zhang et al. 2023, arXiv:2302.05543, equations 2 to 4). Such a convolution learns all the same: the gradient of
 its weights is its input times the gradient of its output, which is not zero.
+
+What is added, and where, is what diffusers' ControlNet and U-Net add by the same layers (tests/peers). The layers are
+other ones: our U-Net has one skip connection a level, theirs one behind each block, each change of size and the stem.
+The small network folds the image's pixels as the stem does, then has three convolutions and a zero one of 1 x 1 pixels;
+theirs has eight of 3 x 3, of which three halve the image and the last is zero.
 """
 
 import copy

@@ -190,6 +190,15 @@ def test_a_budget_pays_for_as_many_steps_as_fit_in_it(monkeypatch: pytest.Monkey
         within(find_recipe("mnist-latent"), budget)
 
 
+def test_a_cache_changes_logits_by_the_rounding_of_their_precision(run: Callable[..., str]) -> None:
+    head, _, row = run("dalle", "cache", "--batches", "2", "--repetitions", "1").strip().splitlines()
+    cells = dict(zip(re.split(" {2,}", head.strip()), re.split(" {2,}", row.strip()), strict=True))
+    largest, single, double = (float(cells[name]) for name in ("largest logit", "difference, single", "double"))
+    assert 1 < largest < 1000, cells
+    assert 1e-9 < single / largest < 2e-6, cells
+    assert 0 < double / largest < 1e-13, cells
+
+
 def test_shards_learn_as_one_process_does_and_hold_half() -> None:
     words = [sys.executable, str(FOLDER / "sharded.py"), "step", "--width", "64", "--depth", "1"]
     printed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300).stdout

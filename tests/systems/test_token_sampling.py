@@ -8,8 +8,11 @@ import torch
 from examples import normal, seeded
 from torch import Tensor, nn
 
+from flowlib.data import Scenes
 from flowlib.nets.patterns import layer_patterns
-from flowlib.nets.text_image import TextImageGPT
+from flowlib.nets.text_image import DALLE, TextImageGPT
+from flowlib.nets.transformer_block import Cache
+from flowlib.runs import load_run
 from flowlib.systems.reranking import rank, similarity
 from flowlib.systems.token_sampling import next_token, write_image
 
@@ -65,6 +68,22 @@ def test_an_image_is_the_same_with_and_without_a_cache(options: dict[str, Any]) 
     assert torch.equal(cached, plain)
     assert cached.shape == (40, 6)
     assert len(cached.unique()) > 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
+def test_of_trained_weights_the_cache_changes_the_rounding_alone(dtype: torch.dtype, within: float) -> None:
+    """A share of the largest logit, about 25: products of other shapes are summed in another order."""
+    module: DALLE = load_run("zoo:dalle", "cpu").module  # type: ignore[assignment]
+    gpt = module.gpt.to(dtype)
+    text = module.read(Scenes(split="test").batch(torch.arange(2))["caption"])
+    index = torch.randint(gpt.codes, (2, gpt.places - gpt.length), generator=seeded(0))
+    tokens, cache = module.joined(text, index)[:, :-1], Cache(len(gpt.transformer.blocks))
+    # Not by the transformer's call, whose logits are in single precision always.
+    steps = [gpt.logits(gpt.embed(tokens[:, i : i + 1], len(cache)), cache) for i in range(tokens.shape[1])]
+    whole = gpt.logits(gpt.embed(tokens))
+    assert whole.dtype == dtype
+    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=0, atol=within * float(whole.abs().max()))
 
 
 def test_each_token_is_drawn_from_what_the_transformer_says_of_it() -> None:
