@@ -7,16 +7,14 @@ and every registered system.
 """
 
 import ast
-import doctest
 import importlib
 import inspect
 import json
-import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+
+from examples import borrowed, is_documented, shown_by
 
 import flowlib
 from flowlib.systems.discovery import all_systems
@@ -104,27 +102,6 @@ def lacking(page: str) -> list[str]:
     return [path for path, value in values.items() if is_documented(value) and not shown_by(value)]
 
 
-def is_documented(value: object) -> bool:
-    """Whether a value has a docstring of its own to show it, as constants and modules have not."""
-    return inspect.isclass(value) or inspect.isfunction(value)
-
-
-def shown_by(value: Any) -> str:
-    """What holds the example of a function or class: its own path, that of its file or of its folder; "" if none."""
-    if uses(value.__doc__):
-        return f"{value.__module__}.{value.__qualname__}"
-    for place in (value.__module__, value.__module__.rpartition(".")[0]):
-        if re.search(rf"\b{value.__name__}\b", uses(importlib.import_module(place).__doc__)):
-            return place
-    return ""
-
-
-def uses(text: str | None) -> str:
-    """The code of the examples of a docstring, and what they print; imports show nothing."""
-    found = doctest.DocTestParser().get_examples(text or "")
-    return "".join(one.source + one.want for one in found if not one.source.startswith(("import ", "from ")))
-
-
 def used_in(notebooks: Iterable[Path]) -> dict[str, list[str]]:
     """The lectures, by their names, that import each path."""
     lectures = defaultdict(list)
@@ -172,7 +149,7 @@ def write(target: Path, notebooks: Iterable[Path]) -> dict[str, list[str]]:
         text += [f".. automodule:: flowlib.{page}", "   :no-members:", ""]
         for path in paths:
             key = identity(path)
-            text += entry(path) + borrowed(path, page)
+            text += entry(path) + borrowed(resolve(path), page)
             if key in lectures_of:
                 links = ", ".join(f":doc:`{one[:2]} </lectures/{one}>`" for one in sorted(lectures_of[key]))
                 text += [f"   *Lectures:* {links}", ""]
@@ -208,19 +185,6 @@ def entry(path: str) -> list[str]:
     if isinstance(value, Mapping):
         return [f".. py:data:: {path}", "", f"   By name: {', '.join(f'``{name}``' for name in value)}.", ""]
     return [f".. py:data:: {path}", f"   :value: {value!r}", ""]
-
-
-def borrowed(path: str, page: str) -> list[str]:
-    """The lines of an example that the docstring of a name's file has for it, where the page does not show that."""
-    value = resolve(path)
-    if not is_documented(value) or shown_by(value) != value.__module__ or value.__module__ == f"flowlib.{page}":
-        return []
-    text = importlib.import_module(value.__module__).__doc__ or ""
-    section = re.search(r"^Example:\n((?: .*\n|\n)+)", f"{text}\n", re.MULTILINE)
-    if section is None:
-        raise ValueError(f"the examples of {value.__module__} must stand below a line 'Example:'")
-    example = textwrap.indent(textwrap.dedent(section[1]).strip("\n"), "   ")
-    return ["   .. rubric:: Example", "", *example.split("\n"), ""]
 
 
 INTRODUCTION = """\
