@@ -16,6 +16,7 @@ import flowlib
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "sphinx"))
 import api
+import shown
 
 PACKAGE = Path(flowlib.__file__).parent
 
@@ -43,3 +44,20 @@ def test_the_examples_of_a_file_run(module: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("page", api.pages())
 def test_every_public_name_has_an_example(page: str) -> None:
     assert api.lacking(page) == []
+
+
+def test_importing_a_name_does_not_show_it() -> None:
+    text = "Example:\n    >>> from flowlib.text import DIGITS, Vocabulary\n    >>> Vocabulary(DIGITS).length\n    8\n"
+    assert shown.uses(text) == "Vocabulary(DIGITS).length\n8\n"
+
+
+def test_an_entry_shows_the_example_of_its_file_where_its_page_does_not() -> None:
+    borrowed = shown.borrowed(api.resolve("flowlib.systems.GAN"), "systems")
+    assert borrowed[:2] == ["   .. rubric:: Example", ""]
+    assert any(line.startswith("   >>> system, training = GANSystem(") for line in borrowed)
+    for path, page in (
+        ("systems.Stage", "systems"),
+        ("recipes.change", "recipes"),
+        ("losses.optimal_transport", "losses"),
+    ):
+        assert shown.borrowed(api.resolve(f"flowlib.{path}"), page) == []

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from examples import borrowed, is_documented, shown_by
+from shown import borrowed, is_documented, shown_by
 
 import flowlib
 from flowlib.systems.discovery import all_systems

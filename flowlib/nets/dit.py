@@ -13,7 +13,7 @@ Example:
     >>> unpatchify(tokens, 2, 4, 4).flatten().equal(torch.arange(16.0))
     True
     >>> x = torch.randn(2, 4, 8)
-    >>> DiTBlock(width=8, heads=2, expand=4)(x, torch.randn(2, 8)).equal(x)  # at first
+    >>> DiTBlock(width=8, heads=2, expand=4)(x, torch.randn(2, 8)).equal(x)  # at first x passes unchanged
     True
 """
 

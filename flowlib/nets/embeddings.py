@@ -8,7 +8,7 @@ Example:
     True
     >>> TimeEmbedding(16)(t).shape, LabelEmbedding(classes=10, dim=16)(torch.tensor([3, 10])).shape
     (torch.Size([2, 16]), torch.Size([2, 16]))
-    >>> TimeShift(16)(t).count_nonzero()  # at first
+    >>> TimeShift(16)(t).count_nonzero()  # at first it adds nothing
     tensor(0)
 """
 

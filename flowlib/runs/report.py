@@ -27,8 +27,8 @@ def evaluate_run(run: Run, *, data: Splits | None = None, **options: Any) -> Seq
         >>> from flowlib.data import load
         >>> from flowlib.runs import evaluate_run, load_pretrained
         >>> from flowlib.systems import Splits
-        >>> data = Splits(load("scenes").first(1), load("scenes", "test").first(100))  # else all
-        >>> rows = evaluate_run(load_pretrained("judge"), data=data, samples=100)
+        >>> data = Splits(load("scenes").first(1), load("scenes", "test").first(50))  # else all
+        >>> rows = evaluate_run(load_pretrained("judge"), data=data, samples=50)
         >>> rows[0]["scenes"], rows[0]["digit"] > 0.9  # the share of digits that is read right
         ('as they are', True)
     """

@@ -64,12 +64,12 @@ def train(
     Example:
         >>> from flowlib.recipes import change, find_recipe
         >>> from flowlib.runs import train
-        >>> recipe = change(find_recipe("moons"), steps=20, batch_size=64)
+        >>> recipe = change(find_recipe("moons"), steps=5, batch_size=64)
         >>> run = train(recipe, "runs/moons", pictures=False)
         >>> run.step, run.sample(count=5, steps=4).shape
-        (20, torch.Size([5, 2]))
-        >>> train(change(recipe, steps=30), "runs/moons", resume=True, pictures=False).step  # and on
-        30
+        (5, torch.Size([5, 2]))
+        >>> train(change(recipe, steps=8), "runs/moons", resume=True, pictures=False).step  # and on
+        8
     """
     folder = Path(folder)
     if net is not None:

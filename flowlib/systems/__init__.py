@@ -61,7 +61,7 @@ Example:
     (torch.Size([5, 2]), True)
     >>> centre(run, Options())
     ['a mean of 2 coordinates']
-    >>> SYSTEMS.pop("centred") is CentredSystem
+    >>> SYSTEMS.pop("centred") is CentredSystem  # and it is forgotten again
     True
 """
 

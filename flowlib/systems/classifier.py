@@ -8,7 +8,7 @@ Example:
     >>> from flowlib.systems import ClassifierSystem, classifier_loss
     >>> from flowlib.training import Training
     >>> digits, system = load("digits").batch(torch.arange(32)), ClassifierSystem(channels=(8, 16), dim=16)
-    >>> recipe = Recipe(name="reader", data="digits", system=system, training=Training(steps=20))
+    >>> recipe = Recipe(name="reader", data="digits", system=system, training=Training(steps=5))
     >>> reader = train(recipe, "runs/reader").module
     >>> loss = classifier_loss(reader, system.path(), digits["x"], digits["label"])
     >>> float(loss) < 2.5  # nats; log 10 = 2.3 is a guess

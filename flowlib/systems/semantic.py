@@ -11,8 +11,8 @@ Example:
     >>> from flowlib.systems.semantic import SemanticSystem, text_energy
     >>> run, flow = load_pretrained("clip-noised-agree"), load_pretrained("scenes")
     >>> guided = EnergyGuidance(flow.field, [text_energy(run.module, ["a red seven"], 30.0)])
-    >>> drawn = [sample_ode(field, flow.noise(4), steps=5) for field in (guided, flow.field)]
-    >>> cosines = [run.module.similarity(x, ["a red seven"], torch.ones(4)).mean() for x in drawn]
+    >>> drawn = [sample_ode(field, flow.noise(2), steps=4) for field in (guided, flow.field)]
+    >>> cosines = [run.module.similarity(x, ["a red seven"], torch.ones(2)).mean() for x in drawn]
     >>> isinstance(run.recipe.system, SemanticSystem), bool(cosines[0] > cosines[1] + 0.1)
     (True, True)
 """

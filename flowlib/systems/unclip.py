@@ -19,7 +19,7 @@ Example:
     True
     >>> net = run.module.net
     >>> guides = net.guide(net.tokenizer(["", ""]), embed_images(run.parts["clip"], x))
-    >>> run.sample(guides, scale=2.0, steps=2).shape  # no captions: what CLIP sees in the pictures, painted anew
+    >>> run.sample(guides, steps=2).shape  # no captions: what CLIP sees in the pictures, painted anew
     torch.Size([2, 3, 16, 16])
 """
 
