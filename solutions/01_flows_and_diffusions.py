@@ -7,8 +7,8 @@
 #
 # **How it works.** Fill in each function, then run the check below it. A check prints ✓ when the answer is right;
 # when it is wrong, it says what probably went wrong. The grader runs these checks and a few more. `hint("01.1")` gives
-# a hint; asked again, it says more, three times. `%load_ext flowlib` in a cell of your own shows after each check how
-# much is right (`3 of 7 ✓`). Every question stands on its own.
+# a hint; asked again, it says more, three times. Below the set-up and after each check a line says how much is right
+# (`3 of 7 ✓`). Every question stands on its own.
 #
 # **Needed before:** [lecture 01](../lectures/01_flows_and_diffusions.ipynb). **Time:** about 85 minutes.
 # **Points:** 10.

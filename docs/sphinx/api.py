@@ -10,10 +10,11 @@ import ast
 import importlib
 import inspect
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from shown import borrowed, is_documented, shown_by
 
 import flowlib
 from flowlib.systems.discovery import all_systems
@@ -96,15 +97,9 @@ def resolve(path: str) -> object:
 
 
 def lacking(page: str) -> list[str]:
-    """The names of a page without an example, in their own docstring or in that of their file."""
-    found = []
-    for path in pages()[page][1]:
-        value = resolve(path)
-        if inspect.isclass(value) or inspect.isfunction(value):
-            module = importlib.import_module(value.__module__).__doc__ or ""
-            if ">>>" not in (value.__doc__ or "") and not re.search(rf">>> .*\b{value.__name__}\b", module):
-                found.append(path)
-    return found
+    """The names of a page that no example shows: none in their own docstring, in their file's or in their folder's."""
+    values = {path: resolve(path) for path in pages()[page][1]}
+    return [path for path, value in values.items() if is_documented(value) and not shown_by(value)]
 
 
 def used_in(notebooks: Iterable[Path]) -> dict[str, list[str]]:
@@ -144,21 +139,21 @@ def identity(path: str) -> tuple[str, str] | None:
 def write(target: Path, notebooks: Iterable[Path]) -> dict[str, list[str]]:
     """Write the pages into `target`; for each lecture the paths of the names that it uses and that have an entry."""
     target.mkdir(parents=True, exist_ok=True)
-    uses = defaultdict(list)
+    lectures_of = defaultdict(list)
     for path, lectures in used_in(notebooks).items():
         if (key := identity(path)) is not None:
-            uses[key] += [one for one in lectures if one not in uses[key]]
+            lectures_of[key] += [one for one in lectures if one not in lectures_of[key]]
     back = defaultdict(list)
     for page, (title, paths) in pages().items():
         text = [title, "=" * len(title), ""]
         text += [f".. automodule:: flowlib.{page}", "   :no-members:", ""]
         for path in paths:
             key = identity(path)
-            text += entry(path)
-            if key in uses:
-                links = ", ".join(f":doc:`{one[:2]} </lectures/{one}>`" for one in sorted(uses[key]))
+            text += entry(path) + borrowed(resolve(path), page)
+            if key in lectures_of:
+                links = ", ".join(f":doc:`{one[:2]} </lectures/{one}>`" for one in sorted(lectures_of[key]))
                 text += [f"   *Lectures:* {links}", ""]
-                for one in uses[key]:
+                for one in lectures_of[key]:
                     back[one].append(path)
         (target / f"{page}.rst").write_text("\n".join(text), "utf-8")
     index = ["API reference", "=============", "", INTRODUCTION, ""]

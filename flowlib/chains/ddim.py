@@ -3,6 +3,15 @@
 The eta family itself is the core's `sample_ddim`. Its eta = 1 is DDPM's ancestral sampling with the posterior's
 variance; DDPM's larger variance is not a member, because it adds noise without taking eps_hat back. Sub-sequences of a
 chain's steps are `sample_ddim(times=chain.time(chain.stride(steps)))`.
+
+Example:
+    >>> import torch
+    >>> from flowlib import MixtureField, sample_ddim
+    >>> from flowlib.chains import encode_ddim
+    >>> field, z = MixtureField(torch.eye(2), std=0.5), torch.tensor([[1.0, 0.5]])
+    >>> latent = encode_ddim(field, z, steps=100)
+    >>> sample_ddim(field, latent, steps=100).round(decimals=1)  # the way back
+    tensor([[1.0000, 0.5000]])
 """
 
 from torch import Tensor

@@ -15,6 +15,14 @@ def decoder_variance(
 ) -> Tensor:
     """The smaller variance, but where j = 0 and it vanishes: there that of the step before, as in Nichol & Dhariwal's
     code. That leads to k from `before`, by default from 2k, as on an even stride; without one, k = T, it is `large`.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.chains import Chain, decoder_variance, forward, posterior
+        >>> chain, x = Chain.linear(100), torch.zeros(1, 1).double()
+        >>> small, large = posterior(chain, x, x, 1, 0)[1], forward(chain, x, 1, 0)[1]
+        >>> bool(small == 0), bool(decoder_variance(chain, x, 1, 0, small, large) == posterior(chain, x, x, 2, 1)[1])
+        (True, True)
     """
     if isinstance(j, int) and j:
         return small
@@ -38,6 +46,16 @@ def fixed_reverse(field: Field, chain: Chain, variance: str = "large", steps: St
 
     Raises:
         ValueError: for another variance than "small" or "large".
+
+    Example:
+        >>> import torch
+        >>> from flowlib import GaussianPath, MixtureField
+        >>> from flowlib.chains import Chain, fixed_reverse
+        >>> chain = Chain.linear(100)
+        >>> field = MixtureField(torch.full((1, 2), 0.3).double(), 1e-3, path=GaussianPath(chain))
+        >>> mean, variance = fixed_reverse(field, chain)(torch.randn(1, 2).double(), None, 1, 0)  # the last step
+        >>> mean.round(decimals=2), bool((variance > 0).all())  # decodes to the data, with a variance that is not 0
+        (tensor([[0.3000, 0.3000]], dtype=torch.float64), True)
     """
     check_choice("variance", variance, ["small", "large"])
     before = step_before(chain, steps)

@@ -59,6 +59,19 @@ def mean_shift(
 
     Raises:
         ValueError: naming the argument that does not fit; in calls for a `log_prob` whose result is not (B,).
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VP, GaussianPath, MixtureField
+        >>> from flowlib.chains import mean_shift, sample_ancestral
+        >>> field = MixtureField(torch.eye(2), std=0.5, path=GaussianPath(VP()))
+        >>> log_prob, x = lambda x, t, y: 2 * x.sum(1), torch.randn(4, 2)  # whose gradient is 2 everywhere
+        >>> guided, plain = (mean_shift(field, log_prob, scale, steps=20) for scale in (3.0, 0.0))
+        >>> mean, variance = guided(x, None, 10, 9)
+        >>> torch.allclose(mean - plain(x, None, 10, 9)[0], 3.0 * variance * 2)
+        True
+        >>> sample_ancestral(field, x, steps=20, variance=guided).shape
+        torch.Size([4, 2])
     """
     chain = chain_of(check_field(field), steps)
     check_number("scale", scale)

@@ -36,4 +36,4 @@ def start(
     else:
         typer.echo(f"{copy} is your copy of the exercise.")
     typer.echo(f"Next:\n  jupyter lab {copy}\n  flowlib grade {copy}")
-    typer.echo("In the notebook, %load_ext flowlib shows after each check how much is right.")
+    typer.echo("In the notebook, a line after each check says how much is right.")

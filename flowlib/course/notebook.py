@@ -22,6 +22,7 @@ import torch
 
 import flowlib
 from flowlib.checks import check_choice
+from flowlib.course.extension import follow
 from flowlib.course.unaided import unaided as unaided
 from flowlib.data import Dataset
 from flowlib.plotting.style import STYLE
@@ -174,10 +175,14 @@ class Exercise:
 def exercise(name: str) -> Exercise:
     """The exercise of that name, which gives hints: `hint = exercise("01_flows_and_diffusions").hint`.
 
+    In a notebook a line says from now on, after each check, how much is right (`flowlib.course.extension`).
+
     Raises:
         ValueError: if there is no such exercise.
     """
-    return Exercise(name)
+    found = Exercise(name)
+    follow(name.partition("_")[0])
+    return found
 
 
 def _show(text: str, metadata: dict[str, Any]) -> None:

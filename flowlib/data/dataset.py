@@ -40,6 +40,13 @@ class Dataset:
 
     Raises:
         ValueError: if the columns do not fit together, a label is out of range or there are fewer than two levels.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import Dataset
+        >>> own = Dataset(torch.randn(100, 2), torch.arange(100) % 2, names=("even", "odd"))
+        >>> own.classes, own.spec.names, own.batch(torch.tensor([3, -2]))["label"]
+        (2, ('even', 'odd'), tensor([1, 0]))
     """
 
     images: Tensor

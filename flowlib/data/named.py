@@ -11,7 +11,15 @@ from flowlib.data.spec import Data
 
 
 def available() -> tuple[str, ...]:
-    """Return the names that `load` knows."""
+    """Return the names that `load` knows.
+
+    Example:
+        >>> from flowlib.data import available
+        >>> available()[:3]
+        ('digits', 'mnist', 'scenes')
+        >>> "moons" in available()
+        True
+    """
     return ("digits", "mnist", *scenes.SETS, *styles.SETS, *toy.SETS)
 
 
@@ -29,6 +37,16 @@ def load(name: str, split: str = "train") -> Dataset | Scenes:
     Raises:
         ValueError: if the name or the split is unknown.
         DataError: if the files of MNIST are damaged, or are absent and cannot be fetched.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import load
+        >>> train, test = load("digits"), load("digits", "test")
+        >>> len(train), len(test), train.shape, train.classes
+        (1500, 297, (1, 8, 8), 10)
+        >>> batch = train.batch(torch.tensor([0, 1, 2]))
+        >>> batch["x"].shape, float(batch["x"].min()), batch["label"]
+        (torch.Size([3, 1, 8, 8]), -1.0, tensor([0, 1, 2]))
     """
     check_choice("name", name, available())
     if name == "digits":
@@ -54,6 +72,17 @@ def open_data(text: str, split: str = "train") -> Data:
     Raises:
         ValueError: if the split is unknown.
         DataError: if `text` is neither; if the data cannot be had, or are no such folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from PIL import Image
+        >>> from flowlib.data import open_data
+        >>> Path("pictures").mkdir()
+        >>> for i in range(20):
+        ...     Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(f"pictures/{i}.png")
+        >>> open_data("pictures@16").shape, open_data("moons").shape
+        ((3, 16, 16), (2,))
     """
     if text in available():
         return load(text, split)

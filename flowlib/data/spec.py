@@ -29,6 +29,16 @@ class Spec:
 
     Raises:
         ValueError: for a value that does not fit, naming it.
+
+    Example:
+        >>> import json
+        >>> from dataclasses import asdict
+        >>> from flowlib.data import Spec, load
+        >>> spec = load("digits").spec
+        >>> spec.shape, spec.classes, spec.levels
+        ((1, 8, 8), 10, 17)
+        >>> Spec(**json.loads(json.dumps(asdict(spec)))) == spec
+        True
     """
 
     shape: tuple[int, ...]
@@ -63,6 +73,13 @@ class Data(Protocol):
     """A set of samples that is learned from, which lies in memory (`Dataset`) or has no end (`flowlib.data.Scenes`).
 
     Attributes: as in `Dataset`, and `count`: how many samples there are; None of a set without an end.
+
+    Example:
+        >>> from flowlib.data import Data, load
+        >>> def describe(data: Data) -> str:
+        ...     return f"{data.name}: {data.shape}, {data.count or 'no end'}"
+        >>> describe(load("digits")), describe(load("scenes"))
+        ('digits: (1, 8, 8), 1500', 'scenes: (3, 16, 16), no end')
     """
 
     @property

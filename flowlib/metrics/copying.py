@@ -32,7 +32,14 @@ class Copying(NamedTuple):
 
 
 def nearest_distance(x: Tensor, data: Tensor) -> Tensor:
-    """Euclidean distance of each of x (B, ...) to the nearest of data (N, ...), (B,)."""
+    """Euclidean distance of each of x (B, ...) to the nearest of data (N, ...), (B,).
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import nearest_distance
+        >>> nearest_distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0], [6.0, 8.0]]))
+        tensor([5.], dtype=torch.float64)
+    """
     from sklearn.neighbors import NearestNeighbors
 
     check_tensor("x", x)

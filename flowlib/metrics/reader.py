@@ -26,6 +26,12 @@ class SceneReader(nn.Module):
 
     Raises:
         ValueError: for another size.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.metrics import SceneReader
+        >>> {name: tuple(logits.shape) for name, logits in SceneReader(16)(torch.rand(2, 3, 16, 16)).items()}
+        {'there': (2, 9), 'digit': (2, 9, 10), 'colour': (2, 9, 8), 'size': (2, 9, 2), 'background': (2, 3)}
     """
 
     edges: ClassVar[tuple[str, ...]] = ("stem", "heads")

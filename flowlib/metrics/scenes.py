@@ -43,6 +43,15 @@ def read_scenes(images: Tensor, reader: SceneReader | None = None, *, batch_size
 
     Raises:
         ValueError: for images of another shape, empty or not finite.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import load
+        >>> from flowlib.metrics import read_scenes
+        >>> scenes = load("scenes", "test").batch(torch.arange(5))
+        >>> read = read_scenes(scenes["x"])
+        >>> read.objects.shape, read.background.equal(scenes["background"])  # digit, colour, size and place of two
+        (torch.Size([5, 2, 4]), True)
     """
     check_tensor("images", images)
     reader = load_reader(images.shape[-1]) if reader is None else reader
@@ -109,6 +118,16 @@ def score_captions(
     """The share of images that are right in each attribute, of those whose caption names it, and in "all" it names.
 
     "all" also asks for as many digits as the caption has. Arguments and errors as in `compare_captions`.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import load
+        >>> from flowlib.metrics import score_captions
+        >>> scenes = load("scenes", "test").batch(torch.arange(100))
+        >>> score_captions(scenes["x"], scenes["caption"])["all"] > 0.9
+        True
+        >>> score_captions(scenes["x"], ["a red seven"] * 100)["all"] < 0.1
+        True
     """
     return shares(compare_captions(images, texts, reader, batch_size=batch_size))
 

@@ -1,4 +1,15 @@
-"""Multi-head attention of tokens to each other, or to those of another sequence (Vaswani et al. 2017, section 3.2)."""
+"""Multi-head attention of tokens to each other, or to those of another sequence (Vaswani et al. 2017, section 3.2).
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import Attention
+    >>> attention, x, order = Attention(dim=8, heads=2), torch.randn(1, 5, 8), torch.tensor([4, 2, 0, 1, 3])
+    >>> torch.allclose(attention(x)[:, order], attention(x[:, order]), atol=1e-6)  # no token knows its place
+    True
+    >>> weights, _ = attention.weights(x)
+    >>> weights.shape, torch.allclose(weights.sum(3), torch.ones(1, 2, 5))
+    (torch.Size([1, 2, 5, 5]), True)
+"""
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +116,18 @@ SelfAttention = Attention  # as exercise 6 calls it
 
 
 class CrossAttention(Attention):
-    """Attention to a context, which here is the second argument."""
+    """Attention to a context, which here is the second argument.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import CrossAttention
+        >>> attention, x, words = CrossAttention(8, context_dim=4, heads=2), torch.randn(1, 5, 8), torch.randn(1, 3, 4)
+        >>> attention(x, words).shape
+        torch.Size([1, 5, 8])
+        >>> mask = torch.tensor([[True, True, False]])  # the third word is padding: nobody sees it
+        >>> attention(x, words, mask).allclose(attention(x, words[:, :2]), atol=1e-6)
+        True
+    """
 
     def __init__(self, dim: int, context_dim: int, heads: int) -> None:
         super().__init__(dim, heads, context_dim)

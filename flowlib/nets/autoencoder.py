@@ -43,6 +43,14 @@ class Autoencoder(nn.Module):
 
     Raises:
         ValueError: for a size that does not fit, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import Autoencoder
+        >>> autoencoder, x = Autoencoder(in_channels=1, latent_channels=4, channels=8), torch.rand(2, 1, 8, 8)
+        >>> mean, log_variance = autoencoder.encode(x)
+        >>> mean.shape, autoencoder(x).equal(autoencoder.decode(mean))
+        (torch.Size([2, 4, 2, 2]), True)
     """
 
     edges: tuple[str, ...]
@@ -120,6 +128,13 @@ class PointAutoencoder(nn.Module):
     """Points (B, dim) to latents (B, latent_channels) and back, by `depth` + 1 hidden layers of `channels` each way.
 
     `certain`, `encode`, `decode`, `forward` and errors as in `Autoencoder`, for these shapes.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import PointAutoencoder
+        >>> mean, log_variance = PointAutoencoder(dim=2, latent_channels=1, certain=True).encode(torch.randn(3, 2))
+        >>> mean.shape, log_variance[0]  # a latent without variance
+        (torch.Size([3, 1]), tensor([-inf]))
     """
 
     edges: tuple[str, ...]

@@ -2,6 +2,21 @@
 
 ADM's "BigGAN" blocks change the size of the image inside a residual block, and its "AdaGN" scales and shifts by the
 condition where earlier networks only added it.
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import AttentionBlock, CrossAttentionBlock, Down, ResidualBlock, Stage, Up
+    >>> x, condition = torch.randn(2, 8, 4, 4), torch.randn(2, 16)
+    >>> words = torch.randn(2, 3, 16), torch.ones(2, 3, dtype=torch.bool)
+    >>> blocks = ResidualBlock(8, 8, 16), AttentionBlock(8, heads=2)
+    >>> [block(x, condition).equal(x) for block in blocks]  # at first x passes unchanged
+    [True, True]
+    >>> CrossAttentionBlock(8, 16, heads=2)(x, words).equal(x)
+    True
+    >>> Down(8, 16)(x, condition).shape, Up(8, 16)(x, condition).shape
+    (torch.Size([2, 16, 2, 2]), torch.Size([2, 16, 8, 8]))
+    >>> Stage([8, 16, 16], dim=16, heads=2)(x, condition).shape  # two residual blocks
+    torch.Size([2, 16, 4, 4])
 """
 
 from collections.abc import Callable, Sequence

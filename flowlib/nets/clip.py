@@ -29,6 +29,12 @@ class AttentionPool(nn.Module):
 
     The mean is a token before the pixels, all have learned places, and attention from the mean to all is the result
     (`AttentionPool2d` in the code of CLIP).
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import AttentionPool
+        >>> AttentionPool(pixels=16, dim=8, heads=2, out_dim=5)(torch.randn(2, 8, 4, 4)).shape
+        torch.Size([2, 5])
     """
 
     edges: ClassVar[tuple[str, ...]] = ("places", "attention.out")  # what Muon leaves to AdamW
@@ -64,6 +70,13 @@ class ImageCNN(nn.Module):
 
     Raises:
         ValueError: for a size that does not fit; in calls for images of another shape, or times that are not wanted.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import ImageCNN
+        >>> whole, pixels = ImageCNN(image_size=16, channels=(8, 16, 32), out_dim=5)(torch.randn(2, 3, 16, 16))
+        >>> whole.shape, pixels.shape  # 4 x 4 pixels of the last level
+        (torch.Size([2, 5]), torch.Size([2, 16, 32]))
     """
 
     edges: ClassVar[tuple[str, ...]] = ("stem",)

@@ -16,6 +16,14 @@ class Concatenated(nn.Module):
 
     Raises:
         ValueError: for a network with a guide of its own; in calls for a guide that is no such image.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import Concatenated, UNet
+        >>> net = Concatenated(UNet(3, (8, 16), classes=None), guide_channels=2)
+        >>> x, t, guide = torch.randn(4, 1, 8, 8), torch.rand(4), torch.randn(4, 2, 8, 8)
+        >>> net(x, t, guide).shape, net(x, t).equal(net(x, t, 0 * guide))  # the null guide is 0 everywhere
+        (torch.Size([4, 1, 8, 8]), True)
     """
 
     null: Tensor

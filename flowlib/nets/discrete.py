@@ -38,6 +38,14 @@ class DiscreteAutoencoder(nn.Module):
 
     Raises:
         ValueError: for a size that does not fit, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import DiscreteAutoencoder
+        >>> autoencoder, x = DiscreteAutoencoder(tokens=16, channels=8), torch.rand(2, 1, 8, 8)
+        >>> tokens = autoencoder.encode(x).argmax(1)
+        >>> tokens.shape, autoencoder(x).equal(autoencoder.decode_tokens(tokens))  # 2 x 2 tokens say all of an image
+        (torch.Size([2, 2, 2]), True)
     """
 
     edges: ClassVar[tuple[str, ...]] = ("codebook",)

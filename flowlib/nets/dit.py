@@ -3,6 +3,18 @@
 Patches become tokens, blocks of attention and a two-layer network work on them, and tokens become patches again. Time
 and guide enter by "adaLN-Zero": every block's scales, shifts and gates are computed from the condition, by a layer that
 starts at zero. So every block starts as the identity, and the network starts at 0.
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import DiTBlock, patchify, unpatchify
+    >>> tokens = patchify(torch.arange(16.0).reshape(1, 1, 4, 4), patch=2)
+    >>> tokens[0].tolist()  # row by row
+    [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0], [8.0, 9.0, 12.0, 13.0], [10.0, 11.0, 14.0, 15.0]]
+    >>> unpatchify(tokens, 2, 4, 4).flatten().equal(torch.arange(16.0))
+    True
+    >>> x = torch.randn(2, 4, 8)
+    >>> DiTBlock(width=8, heads=2, expand=4)(x, torch.randn(2, 8)).equal(x)  # at first x passes unchanged
+    True
 """
 
 from typing import ClassVar
@@ -91,6 +103,14 @@ class DiT(nn.Module):
 
     Raises:
         ValueError: for a size or width that does not fit, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import DiT
+        >>> net = DiT(image_size=8, patch=2, width=16, depth=2, heads=2)
+        >>> made = net(torch.randn(2, 1, 8, 12), torch.rand(2), torch.tensor([3, 10]))  # of any size
+        >>> made.shape, made.count_nonzero()  # it starts at 0
+        (torch.Size([2, 1, 8, 12]), tensor(0))
     """
 
     positions: Tensor

@@ -84,6 +84,22 @@ def dit_from_meta(state: Mapping[str, Tensor], heads: int, *, steps: int = 1000)
     Raises:
         ValueError: for a name that is missing or unknown, sizes that do not fit each other, and positions that are not
             those of a square image.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import dit_from_meta
+        >>> from flowlib.nets.embeddings import position_table
+        >>> layers = {"t_embedder.mlp.0": (8, 256), "t_embedder.mlp.2": (8, 8), "x_embedder.proj": (8, 1, 2, 2)}
+        >>> layers |= {"blocks.0.attn.qkv": (24, 8), "blocks.0.attn.proj": (8, 8), "blocks.0.mlp.fc1": (32, 8)}
+        >>> layers |= {"blocks.0.mlp.fc2": (8, 32), "blocks.0.adaLN_modulation.1": (48, 8)}
+        >>> layers |= {"final_layer.linear": (4, 8), "final_layer.adaLN_modulation.1": (16, 8)}
+        >>> state = {f"{name}.weight": torch.randn(shape) for name, shape in layers.items()}
+        >>> state |= {f"{name}.bias": torch.randn(shape[0]) for name, shape in layers.items()}
+        >>> state["y_embedder.embedding_table.weight"] = torch.randn(4, 8)
+        >>> state["pos_embed"] = position_table(2, 2, 8)[None]
+        >>> net = dit_from_meta(state, heads=2)  # of images of 4 x 4 pixels and three labels
+        >>> net.null, net(torch.randn(5, 1, 4, 4), torch.full((5,), 0.5)).shape
+        (3, torch.Size([5, 1, 4, 4]))
     """
     stem, head = _get(state, "x_embedder.proj.weight"), _get(state, "final_layer.linear.weight")
     if stem.ndim != 4 or stem.shape[2] != stem.shape[3]:

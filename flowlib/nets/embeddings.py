@@ -1,4 +1,16 @@
-"""How time and guide enter a network: as one vector that modulates every block."""
+"""How time and guide enter a network: as one vector that modulates every block.
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import Condition, LabelEmbedding, TimeEmbedding, TimeShift
+    >>> t, condition = torch.tensor([0.2, 0.7]), Condition(dim=16, classes=10)
+    >>> condition(t, None).equal(condition(t, torch.tensor([10, 10])))  # without a guide, the null label
+    True
+    >>> TimeEmbedding(16)(t).shape, LabelEmbedding(classes=10, dim=16)(torch.tensor([3, 10])).shape
+    (torch.Size([2, 16]), torch.Size([2, 16]))
+    >>> TimeShift(16)(t).count_nonzero()  # at first it adds nothing
+    tensor(0)
+"""
 
 import math
 from typing import ClassVar, TypeVar

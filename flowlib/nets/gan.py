@@ -1,4 +1,19 @@
-"""Networks that play against each other: a generator, its discriminator, and one that judges patches."""
+"""Networks that play against each other: a generator, its discriminator, and one that judges patches.
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import ConvDiscriminator, ConvGenerator, PatchDiscriminator
+    >>> from flowlib.nets import PointDiscriminator, PointGenerator
+    >>> y = torch.tensor([3, 5])
+    >>> x = ConvGenerator(size=8, channels=8)(torch.randn(2, 32), y)
+    >>> x.shape, bool((x.abs() < 1).all())
+    (torch.Size([2, 1, 8, 8]), True)
+    >>> ConvDiscriminator(size=8, channels=8)(x, y).shape, PatchDiscriminator()(x).shape
+    (torch.Size([2]), torch.Size([2, 1, 2, 2]))
+    >>> points = PointGenerator()(torch.randn(2, 8))
+    >>> points.shape, PointDiscriminator()(points).shape
+    (torch.Size([2, 2]), torch.Size([2]))
+"""
 
 from typing import ClassVar
 

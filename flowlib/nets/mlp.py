@@ -37,6 +37,14 @@ class MLP(nn.Module):
 
     Raises:
         ValueError: for a size that is not a positive integer, or points of another size, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import MLP
+        >>> net = MLP(dim_in=2, width=32, classes=3)
+        >>> made = net(torch.randn(5, 2), torch.rand(5), torch.tensor([0, 1, 2, 3, 3]))
+        >>> made.shape, made.count_nonzero(), net.null  # it starts at 0
+        (torch.Size([5, 2]), tensor(0), 3)
     """
 
     edges: ClassVar[tuple[str, ...]] = ("stem", "head", "carry")

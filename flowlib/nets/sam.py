@@ -12,7 +12,15 @@ from flowlib.nets.vit import ViT
 
 
 class ImageEncoder(nn.Module):
-    """Images (B, C, S, S) -> embeddings (B, dim, h, h), h = S / patch: a `ViT`, and a neck of two convolutions."""
+    """Images (B, C, S, S) -> embeddings (B, dim, h, h), h = S / patch: a `ViT`, and a neck of two convolutions.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import ImageEncoder, ViT
+        >>> vit = ViT(image_size=16, patch=2, width=16, depth=1, heads=2, pool="mean")
+        >>> ImageEncoder(vit, dim=8)(torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 8, 8, 8])
+    """
 
     edges: ClassVar[tuple[str, ...]] = ()
 

@@ -156,6 +156,14 @@ class TextTransformer(nn.Module):
     Raises:
         ValueError: for a size that does not fit; in calls for tokens of another shape, dtype or range, or a text
             without an end.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import TextTransformer
+        >>> net, texts = TextTransformer(9, 5, end=8, width=8, depth=1, heads=2), torch.tensor([[3, 8, 0], [3, 8, 7]])
+        >>> every, text = net(texts)
+        >>> every.shape, text[0].allclose(text[1], atol=1e-6)  # what comes behind the end is not seen
+        (torch.Size([2, 3, 8]), True)
     """
 
     edges: ClassVar[tuple[str, ...]] = ("token", "place")

@@ -58,6 +58,12 @@ class UNet(nn.Module):
 
     Raises:
         ValueError: for a size, width or level that does not fit, naming it.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import UNet
+        >>> UNet(1, (8, 16))(torch.randn(2, 1, 8, 12), torch.rand(2), torch.tensor([3, 10])).count_nonzero()  # it is 0
+        tensor(0)
     """
 
     edges: ClassVar[tuple[str, ...]] = ("stem", "beside", "head", "carry")

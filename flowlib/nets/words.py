@@ -2,6 +2,16 @@
 
 There is no text encoder yet: a word's vector knows its word and its place, not its neighbours. Each sequence starts
 with the same token, so that there is always something to look at; alone it is the empty text, the null guide.
+
+Example:
+    >>> import torch
+    >>> from flowlib.nets import WordEmbedding
+    >>> words = WordEmbedding(words=12, length=4, dim=8)
+    >>> vectors, counts = words(torch.tensor([[1, 5, 7, 0]]), 1)
+    >>> vectors.shape, counts
+    (torch.Size([1, 4, 8]), tensor([[ True,  True,  True, False]]))
+    >>> words(None, 2)[1].sum(1)  # of the null guide, the start alone
+    tensor([1, 1])
 """
 
 from typing import ClassVar

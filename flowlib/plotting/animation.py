@@ -32,6 +32,17 @@ def animate(
 
     Raises:
         ValueError: for states of another shape, or fewer than two.
+
+    Example:
+        >>> import torch
+        >>> from PIL import Image
+        >>> from flowlib import MixtureField, sample_ode
+        >>> from flowlib.plotting import animate
+        >>> field = MixtureField(torch.eye(2), std=0.1)
+        >>> states = sample_ode(field, torch.randn(50, 2), steps=4, trajectory=True)
+        >>> animate(states, "way.gif")
+        >>> Image.open("way.gif").n_frames
+        5
     """
     from PIL import Image
 

@@ -18,6 +18,15 @@ def captioned_grid(images: Tensor, captions: Sequence[str], *, columns: int = 4,
 
     Raises:
         ValueError: for images of another shape or dtype, or another number of captions.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import load
+        >>> from flowlib.plotting import captioned_grid
+        >>> scenes = load("scenes").batch(torch.arange(4))
+        >>> figure = captioned_grid(scenes["x"], scenes["short"], columns=2)
+        >>> len(figure.axes), " ".join(figure.axes[0].texts[0].get_text().split()) == scenes["short"][0]
+        (4, True)
     """
     if len(captions) != len(images):
         raise ValueError(f"captions must be {len(images)}, one an image, got {len(captions)}")

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 
 
 def format_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as lines of text under a header; the columns are the keys, in the order in which they first appear."""
+    """Rows as lines of text under a header; the columns are the keys, in the order in which they first appear.
+
+    Example:
+        >>> from flowlib.plotting import format_table
+        >>> print(format_table([{"samples": "test", "distance": 0.0}, {"samples": "w = 2", "distance": 0.12345}]))
+        samples  distance
+        -------  --------
+        test            0
+        w = 2      0.1235
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_text(row.get(column, "")) for column in columns] for row in rows]
     numeric = [all(not isinstance(row.get(column, 0), str) for row in rows) for column in columns]

@@ -42,5 +42,11 @@ RECIPES: Mapping[str, Recipe] = _Recipes()
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name; a ValueError lists those there are."""
+    """The recipe of that name; a ValueError lists those there are.
+
+    Example:
+        >>> from flowlib.recipes import RECIPES, find_recipe
+        >>> find_recipe("moons").training.steps, "digits" in RECIPES
+        (2000, True)
+    """
     return RECIPES[check_choice("recipe", name, RECIPES)]

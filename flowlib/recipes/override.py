@@ -20,6 +20,12 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
     Raises:
         ValueError: for a setting without "=", an unknown key or a value of the wrong type, naming it.
+
+    Example:
+        >>> from flowlib.recipes import find_recipe, override
+        >>> recipe = override(find_recipe("moons"), ["steps=50", "net.width=32", "predicts=data"])
+        >>> recipe.training.steps, recipe.system.net_args, recipe.system.predicts
+        (50, {'width': 32}, 'data')
     """
     values = to_dict(recipe)
     for setting in settings:
@@ -37,6 +43,15 @@ def change(recipe: Recipe, **changes: Any) -> Recipe:
 
     Raises:
         ValueError: for an unknown setting or a value that does not fit, naming it.
+
+    Example:
+        >>> from flowlib.recipes import change, find_recipe
+        >>> recipe = change(find_recipe("moons"), steps=500, predicts="data")
+        >>> recipe.training.steps, recipe.system.predicts, find_recipe("moons").system.predicts
+        (500, 'data', 'velocity')
+        >>> change(recipe, steps=0)
+        Traceback (most recent call last):
+        ValueError: steps must be an integer >= 1, got 0
     """
     whole = {key: changes.pop(key) for key in ("system", "training") if key in changes}
     values = to_dict(dataclasses.replace(recipe, **whole))

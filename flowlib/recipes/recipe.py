@@ -28,6 +28,14 @@ class Recipe:
 
     Raises:
         ValueError: for a value that does not fit, naming it.
+
+    Example:
+        >>> from flowlib.recipes import Recipe
+        >>> from flowlib.systems import FlowSystem
+        >>> from flowlib.training import Training
+        >>> recipe = Recipe(name="mine", data="moons", system=FlowSystem(net="mlp"), training=Training(steps=100))
+        >>> recipe.training.lr, recipe.system.predicts  # what is not said has a default
+        (0.002, 'velocity')
     """
 
     name: str
@@ -45,13 +53,30 @@ class Recipe:
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data for JSON; `from_dict` is the way back. The system's name stands in its settings."""
+    """The recipe as plain data for JSON; `from_dict` is the way back. The system's name stands in its settings.
+
+    Example:
+        >>> from flowlib.recipes import find_recipe, to_dict
+        >>> values = to_dict(find_recipe("moons"))
+        >>> values["data"], values["system"]["system"], values["training"]["steps"]
+        ('moons', 'flow', 2000)
+    """
     system = {"system": name_of(recipe.system), **dataclasses.asdict(recipe.system)}  # type: ignore[call-overload]
     return {"name": recipe.name, "data": recipe.data, "system": system, "training": dataclasses.asdict(recipe.training)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `to_dict` wrote; a ValueError names what is unknown, missing or of the wrong type."""
+    """The recipe that `to_dict` wrote; a ValueError names what is unknown, missing or of the wrong type.
+
+    Example:
+        >>> from flowlib.recipes import find_recipe, from_dict, to_dict
+        >>> values = to_dict(find_recipe("moons"))
+        >>> from_dict(values) == find_recipe("moons")
+        True
+        >>> from_dict(values | {"training": {"steps": "many"}})
+        Traceback (most recent call last):
+        ValueError: steps must be an integer, got 'many'
+    """
     if "net_args" in values:
         raise ValueError("it has the flat settings of an older flowlib: train it again")
     names = _names(Recipe)

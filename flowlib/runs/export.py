@@ -36,6 +36,15 @@ def export_samples(states: Tensor, y: Tensor | None, path: Path, *, columns: int
     Raises:
         ValueError: for another format.
         OSError: if the file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from flowlib.runs import export_samples
+        >>> samples, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 10
+        >>> export_samples(samples, labels, Path("samples/digits.pt"))
+        >>> torch.load("samples/digits.pt")["samples"].equal(samples)
+        True
     """
     columns = columns if columns <= 20 else 10
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,16 @@ RECIPE, SAMPLES = "recipe.json", "samples"
 
 
 class RunError(ValueError):
-    """A folder that holds no run, or another one than was asked for; the message says what to do."""
+    """A folder that holds no run, or another one than was asked for; the message says what to do.
+
+    Example:
+        >>> from flowlib.runs import RunError, load_run
+        >>> try:
+        ...     load_run("no/such/run")
+        ... except RunError as error:
+        ...     print(error)
+        no/such/run holds no run: there is no no/such/run/recipe.json; `flowlib train` makes one
+    """
 
 
 @dataclass(frozen=True)

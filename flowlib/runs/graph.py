@@ -40,6 +40,14 @@ def export_onnx(run: Run, path: Path) -> dict[Path, float]:
         ValueError: for another run; if the packages of the extra "onnx" are not installed; or if a difference is more
             than 1e-4.
         OSError: if a file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flowlib.runs import export_onnx, load_pretrained
+        >>> differences = export_onnx(load_pretrained("digits"), Path("digits.onnx"))  # doctest: +SKIP
+        >>> export_onnx(load_pretrained("judge"), Path("judge.onnx"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: a run of 'judge' cannot be exported: ...
     """
     try:
         graphs = getattr(run.recipe.system, "graphs", flow_graphs)(run.module, run.spec)

@@ -22,6 +22,15 @@ def evaluate_run(run: Run, *, data: Splits | None = None, **options: Any) -> Seq
         ValueError: for an argument that does not fit, naming it; a RunError if the data have changed since the run was
             trained; a DataError if they cannot be had.
         TypeError: for an option that the system does not take.
+
+    Example:
+        >>> from flowlib.data import load
+        >>> from flowlib.runs import evaluate_run, load_pretrained
+        >>> from flowlib.systems import Splits
+        >>> data = Splits(load("scenes").first(1), load("scenes", "test").first(50))  # else all
+        >>> rows = evaluate_run(load_pretrained("judge"), data=data, samples=50)
+        >>> rows[0]["scenes"], rows[0]["digit"] > 0.9  # the share of digits that is read right
+        ('as they are', True)
     """
     system: Any = run.recipe.system
     kind = getattr(system, "Reporting", ReportRequest)

@@ -1,9 +1,18 @@
 """Runs: what a training leaves in its folder, as a model that is ready to be used.
 
-    run = load_run("runs/digits")
-    images = run.sample(torch.arange(10), scale=2.0)
-
 A folder holds `recipe.json`, `metrics.jsonl`, `checkpoints`, `samples` and a folder for each earlier stage.
+
+Example:
+    >>> import torch
+    >>> from flowlib.runs import Run, load_pretrained, load_run
+    >>> run = load_run("zoo:digits")  # or the folder of a run of your own; load_pretrained("digits") is the same
+    >>> run.recipe.name, run.shape, run.step
+    ('digits', (1, 8, 8), 500)
+    >>> images = run.sample(torch.arange(10), scale=2.0, steps=4)  # one of each label
+    >>> images.shape, images.equal(run.sample(torch.arange(10), scale=2.0, steps=4))  # a seed is one set of samples
+    (torch.Size([10, 1, 8, 8]), True)
+    >>> isinstance(load_pretrained("digits"), Run)
+    True
 """
 
 from collections.abc import Mapping

@@ -60,6 +60,16 @@ def train(
         ValueError: for data or sizes that do not fit, naming them; a RunError if the folder is taken; a DivergedError
             if the loss is no longer finite; a CheckpointError for a damaged checkpoint.
         WriteError: if the folder cannot be written; the last checkpoint is intact.
+
+    Example:
+        >>> from flowlib.recipes import change, find_recipe
+        >>> from flowlib.runs import train
+        >>> recipe = change(find_recipe("moons"), steps=5, batch_size=64)
+        >>> run = train(recipe, "runs/moons", pictures=False)
+        >>> run.step, run.sample(count=5, steps=4).shape
+        (5, torch.Size([5, 2]))
+        >>> train(change(recipe, steps=8), "runs/moons", resume=True, pictures=False).step  # and on
+        8
     """
     folder = Path(folder)
     if net is not None:

@@ -3,6 +3,18 @@
 What the denoising and the variational autoencoder share with it is here: sizes, training, reconstructions beside
 originals, and the table of how good they are. They differ in the loss, and in whether there is a law of latents to
 sample from.
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import AutoencoderSystem
+    >>> from flowlib.training import Training
+    >>> system, training = AutoencoderSystem(latent_channels=4, channels=8), Training(steps=3)
+    >>> recipe = Recipe(name="codes", data="digits", system=system, training=training)
+    >>> run, x = train(recipe, "runs/codes", pictures=False), torch.zeros(2, 1, 8, 8)
+    >>> run.module.encode(x)[0].shape, run.module(x).shape  # 64 pixels, 4 x 2 x 2 numbers, 64 pixels
+    (torch.Size([2, 4, 2, 2]), torch.Size([2, 1, 8, 8]))
 """
 
 from collections.abc import Mapping, Sequence

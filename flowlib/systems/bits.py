@@ -40,6 +40,17 @@ def bound_of_test_set(
     Raises:
         ValueError: for other data, a field of latents, one without a chain or without a learned variance, or an
             argument that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.data import load
+        >>> from flowlib.systems import FlowSystem, bound_of_test_set
+        >>> digits = load("digits", "test")
+        >>> system = FlowSystem(net_args={"channels": [8, 16]}, chain=50, schedule="vp", time="uniform")
+        >>> field = system.build(digits.spec, {}, torch.Generator())  # untrained
+        >>> bound = bound_of_test_set(field, digits, images=2)
+        >>> bound.shape, bool(bound.sum(1).mean() > 4.09)  # log2(17) bits is what knowing nothing of a pixel costs
+        (torch.Size([2, 51]), True)
     """
     if test.levels is None or hasattr(field, "decode") or not hasattr(field.path.schedule, "stride"):
         raise ValueError("a variational bound in bits/dim needs a field with a chain on pixels: this is none")

@@ -4,6 +4,20 @@ What makes it that: a language model whose prefix is a CLIP embedding of the ima
 the captions that data come with; then trained on, with captions that name what there is, or that describe all of it.
 
     flowlib describe scene.png
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.caption_writing import write_captions
+    >>> from flowlib.systems.captioner import CaptionerSystem
+    >>> run, scenes = load_pretrained("captioner-descriptive"), load("scenes", "test").batch(torch.arange(2))
+    >>> isinstance(run.recipe.system, CaptionerSystem), run.recipe.system.captions
+    (True, ('caption',))
+    >>> write_captions(run.module, scenes["x"]) == scenes["caption"]  # of two scenes that it has never seen
+    True
+    >>> scenes["caption"][0]
+    'a small pink five at the centre, on grey'
 """
 
 import copy

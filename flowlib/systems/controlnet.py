@@ -8,6 +8,19 @@ alone must do. A run keeps the copy alone, and stands on the flow, its part "bas
 
 Guidance exaggerates what the caption adds under the control: both of its branches are controlled, since in training the
 control is never dropped.
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.data.controls import pictures_of
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.controlnet import ControlNetSystem
+    >>> run, scenes = load_pretrained("control-edges"), load("scenes", "test").batch(torch.arange(2))
+    >>> system, edges = run.recipe.system, scenes["edges"].float()
+    >>> isinstance(system, ControlNetSystem), system.control
+    (True, 'edges')
+    >>> run.sample(pictures_of(edges), steps=2).shape  # pictures with these edges, of any content
+    torch.Size([2, 3, 16, 16])
 """
 
 import copy

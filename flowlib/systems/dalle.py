@@ -3,6 +3,15 @@
 What makes it DALL-E: a discrete autoencoder turns an image into a grid of tokens; one causal transformer learns texts
 and images as one stream of tokens, with sparse attention among those of the image; an image is written token by token
 behind its caption; of several, CLIP chooses.
+
+Example:
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.dalle import DALLESystem
+    >>> run = load_pretrained("dalle")
+    >>> isinstance(run.recipe.system, DALLESystem), run.recipe.system.layers
+    (True, 'sparse')
+    >>> run.sample(run.module.read(["a red seven"])).shape  # written token by token
+    torch.Size([1, 3, 16, 16])
 """
 
 import copy

@@ -4,6 +4,18 @@ Vincent et al. 2008 ("Extracting and composing robust features with denoising au
 undo a corruption. With Gaussian corruption the best such network is E[x | x + std eps], and what it adds to its input,
 divided by std^2, is the score of the noised data (Vincent 2011, section 4; Alain & Bengio 2014, arXiv:1211.4246): a
 diffusion model at a single noise level.
+
+Example:
+    >>> import torch
+    >>> from flowlib.systems import DenoiserSystem
+    >>> from flowlib.systems.denoiser import denoiser_score
+    >>> x = torch.tensor([[1.0, -2.0]])
+    >>> denoiser_score(lambda x: x / 1.25, x, std=0.5)  # of N(0, 1) with that noise, N(0, 1.25), the score is -x / 1.25
+    tensor([[-0.8000,  1.6000]])
+    >>> system = DenoiserSystem(std=0.0, masked=0.5)
+    >>> damaged = system.corruption()(torch.ones(10_000), torch.Generator().manual_seed(0))
+    >>> damaged.unique(), round(float((damaged == -1).float().mean()), 1)
+    (tensor([-1.,  1.]), 0.5)
 """
 
 from collections.abc import Callable

@@ -8,6 +8,18 @@ what is added to the score is bounded, so that 15 to 100 steps of DDIM are enoug
 
 Nothing of it is trained but, where it is wanted, the secondary model: a small flow whose predicted clean picture is
 looked at in place of the large one's. Disco looks at beta D + (1 - beta) x; here it is D alone.
+
+Example:
+    >>> import torch
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.disco import Disco, DiscoSystem, parse_prompts, targets_of
+    >>> small, flow, clip = (load_pretrained(name) for name in ("scenes-secondary", "scenes", "clip-conv"))
+    >>> isinstance(small.recipe.system, DiscoSystem)  # a secondary model, which is looked through
+    True
+    >>> disco = Disco(steps=4, cuts=None, scale=100.0)
+    >>> targets = [targets_of(clip.module, parse_prompts(["a red seven"]), [], None, torch.Generator())]
+    >>> disco.sample(flow.module, [clip.module], targets, flow.noise(1), secondary=small.module).shape
+    torch.Size([1, 3, 16, 16])
 """
 
 import io

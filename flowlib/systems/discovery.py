@@ -22,6 +22,11 @@ def find_system(name: str) -> type[System]:
 
     Raises:
         ValueError: if there is none, listing those there are.
+
+    Example:
+        >>> from flowlib.systems import find_system
+        >>> find_system("flow")(net="mlp").predicts
+        'velocity'
     """
     known = all_systems()
     if name not in known:

@@ -2,6 +2,20 @@
 
 As in the first stage of DALL-E (Ramesh et al. 2021, arXiv:2102.12092, section 2.1). The encoder gives a categorical
 distribution at each place of the grid, of which a relaxed draw is decoded in training (`flowlib.systems.relaxation`).
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import DVAESystem
+    >>> from flowlib.training import Training
+    >>> system, training = DVAESystem(tokens=16, channels=8), Training(steps=3)
+    >>> recipe = Recipe(name="tokens", data="digits", system=system, training=training)
+    >>> run = train(recipe, "runs/tokens", pictures=False)
+    >>> run.module.encode(torch.zeros(5, 1, 8, 8)).argmax(1).shape  # an image of 8 x 8 pixels is 2 x 2 tokens of 16
+    torch.Size([5, 2, 2])
+    >>> run.sample(count=3).shape
+    torch.Size([3, 1, 8, 8])
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,19 @@
 """The first stage of a latent model (Rombach et al. 2022, section 3.1): an autoencoder trained by several losses.
 
 It is trained as a system of its own, or by a latent system as its first stage.
+
+Example:
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import FirstStage, FirstStageSystem
+    >>> from flowlib.training import Training
+    >>> system, training = FirstStageSystem(channels=8, adversarial=0.1), Training(steps=3)
+    >>> recipe = Recipe(name="first", data="digits", system=system, training=training)
+    >>> run = train(recipe, "runs/first", pictures=False)
+    >>> sorted(name for name, _ in run.module.named_children())
+    ['autoencoder', 'discriminator']
+    >>> FirstStage(steps=3, channels=8).batch_size  # of a `LatentFlowSystem`, with its training
+    64
 """
 
 import math

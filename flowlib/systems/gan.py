@@ -2,6 +2,19 @@
 
 One network turns noise into samples, the other tells them from data; each learns from the other's mistakes. One call of
 the generator is a sample, and there is no likelihood: what the generator never makes costs it nothing directly.
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import GAN, GANSystem
+    >>> from flowlib.training import Training
+    >>> system, training = GANSystem(channels=16), Training(steps=3, betas=(0.0, 0.99))
+    >>> recipe = Recipe(name="game", data="digits", system=system, training=training)
+    >>> run = train(recipe, "runs/game", pictures=False)
+    >>> images = run.sample(torch.arange(10))  # one call of the generator
+    >>> isinstance(run.module, GAN), images.shape, run.module.discriminator(images, torch.arange(10)).shape
+    (True, torch.Size([10, 1, 8, 8]), torch.Size([10]))
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,6 +3,16 @@
 What makes it GLIDE: a transformer reads the caption; its last feature stands where a label's embedding would, and the
 features of all tokens are joined to the keys and values of every attention layer. In training the caption is dropped
 for the empty one, so that classifier-free guidance can be had.
+
+Example:
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.glide import GlideSystem
+    >>> run = load_pretrained("scenes-text")
+    >>> tokens = run.module.net.tokenizer(["a red seven", ""])
+    >>> isinstance(run.recipe.system, GlideSystem), tokens[1].equal(run.module.null)  # the empty text is the null guide
+    (True, True)
+    >>> run.sample(tokens, scale=3.0, steps=2).shape
+    torch.Size([2, 3, 16, 16])
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,6 +2,18 @@
 
 The noise is learned by L_simple, which does not see the variance, and the variance by the variational bound, which must
 not move the mean: that is L_hybrid. L_vlb is the bound alone. The cosine chain is `Chain.of(Cosine(), T)`.
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.systems import ImprovedDDPMSystem
+    >>> from flowlib.systems.bits import bound_of_test_set
+    >>> digits, system = load("digits", "test"), ImprovedDDPMSystem(net_args={"channels": [8, 16]}, chain=20)
+    >>> model = system.build(digits.spec, {}, torch.Generator())
+    >>> model.both(torch.zeros(2, 1, 8, 8), 0.5)[1].shape  # where each variance lies between its bounds
+    torch.Size([2, 1, 8, 8])
+    >>> bound_of_test_set(model, digits, images=5, variance="learned").shape  # the prior's term, and those of 20 steps
+    torch.Size([5, 21])
 """
 
 from collections.abc import Sequence

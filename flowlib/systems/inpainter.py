@@ -4,6 +4,22 @@ What makes it that: the trained network gets four more channels, the picture wit
 weights that start at zero, so that it starts as the painter it was; then it is trained on, with holes at random.
 
     flowlib paint "a small blue two at the upper left, on grey" --edit scene.png --mask mask.png
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.guides import inpainting_guide
+    >>> from flowlib.systems.inpainter import InpainterSystem
+    >>> run, x = load_pretrained("scenes-inpainter"), load("scenes", "test").batch(torch.arange(1))["x"]
+    >>> isinstance(run.recipe.system, InpainterSystem)
+    True
+    >>> known = torch.ones(1, 1, 16, 16)
+    >>> known[..., :8] = 0  # the left half is to be painted
+    >>> net = run.module.net
+    >>> made = run.sample(net.guide(net.tokenizer(["a red seven"]), inpainting_guide(x, known)), steps=2)
+    >>> made[..., 8:].equal(x[..., 8:]), made[..., :8].equal(x[..., :8])  # what is known stays
+    (True, False)
 """
 
 from collections.abc import Mapping, Sequence

@@ -66,7 +66,7 @@ class ReplacedPixels(Field):
         >>> noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
         >>> known = torch.tensor([1.0, 0.0])
         >>> filled = ReplacedPixels(field, torch.tensor([1.0, 0.0]), known, noise)
-        >>> sample_ode(filled, noise, steps=20)[:, 0].tolist()
+        >>> sample_ode(filled, noise, steps=20)[:, 0].round(decimals=4).tolist()
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
 

@@ -1,4 +1,16 @@
-"""The judge of scenes: a detector that reads which digits are in an image, of what colour and size, and where."""
+"""The judge of scenes: a detector that reads which digits are in an image, of what colour and size, and where.
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.judge import JudgeSystem, accuracies
+    >>> run, scenes = load_pretrained("judge"), load("scenes", "test").batch(torch.arange(100))
+    >>> isinstance(run.recipe.system, JudgeSystem)
+    True
+    >>> accuracies(run.module, scenes["x"], scenes)["digit"] > 0.9
+    True
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

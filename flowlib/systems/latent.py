@@ -28,6 +28,18 @@ class LatentModel(nn.Module, Field):
 
     Raises:
         ValueError: for a scale that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import GaussianPath, Linear, Model
+        >>> from flowlib.nets import MLP, Autoencoder
+        >>> from flowlib.systems import LatentModel
+        >>> latent = LatentModel(Model(MLP(2), GaussianPath(Linear())), Autoencoder(1, 2, 8, factor=4))
+        >>> images = torch.rand(100, 1, 8, 8)
+        >>> scale = latent.fit_scale(images)
+        >>> z = latent.encode(images, torch.Generator().manual_seed(0))
+        >>> z.shape, f"{z.std():.1f}", latent.decode(z).shape
+        (torch.Size([100, 2, 2, 2]), '1.0', torch.Size([100, 1, 8, 8]))
     """
 
     scale: Tensor

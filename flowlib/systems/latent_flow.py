@@ -1,4 +1,18 @@
-"""Latent diffusion: an autoencoder, then a flow of its latents (Rombach et al. 2022), in two stages."""
+"""Latent diffusion: an autoencoder, then a flow of its latents (Rombach et al. 2022), in two stages.
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import FirstStage, LatentFlowSystem
+    >>> from flowlib.training import Training
+    >>> stage, sizes = FirstStage(steps=2, channels=8, factor=2), {"channels": [8, 16]}
+    >>> system = LatentFlowSystem(first_stage=stage, net="unet", net_args=sizes)
+    >>> recipe = Recipe(name="latents", data="digits", system=system, training=Training(steps=2, batch_size=16))
+    >>> run = train(recipe, "runs/latents", pictures=False)
+    >>> run.noise(2).shape, run.sample(torch.tensor([3, 5]), steps=2).shape  # it flows in latents, and is decoded
+    (torch.Size([2, 4, 4, 4]), torch.Size([2, 1, 8, 8]))
+"""
 
 import copy
 from collections.abc import Sequence

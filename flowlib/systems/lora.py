@@ -5,6 +5,18 @@
 
 What makes it LoRA is `flowlib.nets.lora`. Here the painter's own system trains: its loss, its captions, its sampler;
 only what is trained is the adapter, and so is all that a checkpoint holds.
+
+Example:
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.lora import LoRASystem
+    >>> run = load_pretrained("lora-striped")
+    >>> isinstance(run.recipe.system, LoRASystem), run.recipe.system.rank
+    (True, 4)
+    >>> kept = sum(value.numel() for value in run.module.state_dict().values())  # of the adapters alone
+    >>> round(kept / sum(value.numel() for value in run.parts["base"].parameters()), 3)
+    0.058
+    >>> run.sample(run.module.net.tokenizer(["a striped seven"]), steps=2).shape
+    torch.Size([1, 3, 16, 16])
 """
 
 import copy

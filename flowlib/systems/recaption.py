@@ -5,6 +5,19 @@ the text-to-image network, GLIDE's here, learns from these synthetic captions an
 which people wrote; a short prompt is made descriptive before it is painted.
 
     flowlib paint "a red seven" --model runs/recaption --rewrite
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import find_recipe
+    >>> from flowlib.systems.recaption import RecaptionSystem, blended
+    >>> from flowlib.training import Turn
+    >>> turn = Turn(torch.arange(1000), slice(None), torch.Generator().manual_seed(0))
+    >>> system = find_recipe("recaption").system
+    >>> isinstance(system, RecaptionSystem), system.share
+    (True, 0.95)
+    >>> texts = blended(["given"] * 1000, ["written"] * 1000, system.share, turn)
+    >>> abs(texts.count("written") / 1000 - system.share) < 0.02
+    True
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,6 +3,22 @@
 What makes it SAM: a heavy image encoder, pre-trained as a masked autoencoder, sees an image once; points, boxes, masks
 and texts become tokens, and a light decoder answers each prompt in milliseconds; one prompt may mean several things, so
 three masks answer it and only the best of them is trained; prompts are simulated clicks in what is still wrong.
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.sam import SAMSystem
+    >>> run, scenes = load_pretrained("sam"), load("scenes", "test").batch(torch.arange(1))
+    >>> isinstance(run.recipe.system, SAMSystem), scenes["caption"]
+    (True, ['a small pink five at the centre, on grey'])
+    >>> x, y = scenes["masks"][0, 0].nonzero()[0].flip(0).tolist()  # a pixel of the first digit
+    >>> points, labels = torch.tensor([[[x + 0.5, y + 0.5]]]), torch.tensor([[1]])  # inside
+    >>> with torch.no_grad():
+    ...     logits, iou = run.module(scenes["x"], points, labels)
+    >>> mask, truth = logits[0, iou[0].argmax()] > 0, scenes["masks"][0, 0]
+    >>> bool((mask & truth).sum() / (mask | truth).sum() > 0.8)
+    True
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,6 +7,20 @@ dropped with probability 0.1 and the caption with 0.5, each on its own.
     flowlib paint "a red seven" --model RUN --prior autoregressive
     flowlib vary picture.png --model RUN --count 8
     flowlib blend one.png two.png --model RUN
+
+Example:
+    >>> import torch
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.embedded import embed_images
+    >>> from flowlib.systems.unclip import UnCLIPSystem
+    >>> run, x = load_pretrained("unclip"), load("scenes", "test").batch(torch.arange(2))["x"]
+    >>> isinstance(run.recipe.system, UnCLIPSystem)
+    True
+    >>> net = run.module.net
+    >>> guides = net.guide(net.tokenizer(["", ""]), embed_images(run.parts["clip"], x))
+    >>> run.sample(guides, steps=2).shape  # no captions: what CLIP sees in the pictures, painted anew
+    torch.Size([2, 3, 16, 16])
 """
 
 from collections.abc import Mapping, Sequence

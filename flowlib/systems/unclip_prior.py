@@ -6,6 +6,18 @@ autoregressive one writes its principal components, quantised, the largest first
 are. Neither sees a picture: they are trained on pairs of embeddings, which are computed once.
 
     embedding = run.sample(text_guides(run.module, run.parts["clip"], ["a red seven"]), scale=2.0)
+
+Example:
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.prior_sampling import text_guides
+    >>> from flowlib.systems.unclip_prior import UnCLIPPriorSystem
+    >>> run = load_pretrained("unclip-prior")
+    >>> isinstance(run.recipe.system, UnCLIPPriorSystem)
+    True
+    >>> clip, texts = run.parts["clip"], ["a red seven", "a blue two"]
+    >>> embeddings = run.sample(text_guides(run.module, clip, texts), scale=2.0)
+    >>> (embeddings @ clip.text_features(texts).T).argmax(1)  # each is nearer to its own text
+    tensor([0, 1])
 """
 
 from collections.abc import Mapping, Sequence

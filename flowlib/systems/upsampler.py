@@ -3,6 +3,19 @@
 What makes it that: the small image, scaled up bilinearly, is laid beside the noised one as further channels; the
 caption is read as in `glide`, and is dropped now and then, while the small image never is. It learns from large images
 and their means over blocks, rounded to the 256 values of a file, and is given a smaller flow's samples.
+
+Example:
+    >>> import torch
+    >>> from torch.nn.functional import avg_pool2d
+    >>> from flowlib.data import load
+    >>> from flowlib.runs import load_pretrained
+    >>> from flowlib.systems.upsampler import UpsamplerSystem
+    >>> run, scenes = load_pretrained("scenes-upsampler"), load("scenes-32", "test").batch(torch.arange(2))
+    >>> isinstance(run.recipe.system, UpsamplerSystem), run.shape
+    (True, (3, 32, 32))
+    >>> net, small = run.module.net, avg_pool2d(scenes["x"], 2)
+    >>> run.sample(net.guide(net.tokenizer(scenes["caption"]), small), steps=2).shape
+    torch.Size([2, 3, 32, 32])
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,20 @@
-"""The variational autoencoder (Kingma & Welling 2014): reconstruct, and keep the code close to a Gaussian."""
+"""The variational autoencoder (Kingma & Welling 2014): reconstruct, and keep the code close to a Gaussian.
+
+Example:
+    >>> import torch
+    >>> from flowlib.recipes import Recipe
+    >>> from flowlib.runs import train
+    >>> from flowlib.systems import VAESystem
+    >>> from flowlib.systems.vae import kl_to_normal
+    >>> from flowlib.training import Training
+    >>> kl_to_normal(torch.zeros(1, 4), torch.zeros(1, 4)), kl_to_normal(torch.ones(1, 4), torch.zeros(1, 4))
+    (tensor([0.]), tensor([2.]))
+    >>> system, training = VAESystem(channels=8, kl_weight=0.01), Training(steps=3)
+    >>> recipe = Recipe(name="vae", data="digits", system=system, training=training)
+    >>> run = train(recipe, "runs/vae", pictures=False)
+    >>> run.sample(count=3).shape  # decoded from N(0, I)
+    torch.Size([3, 1, 8, 8])
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

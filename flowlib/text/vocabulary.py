@@ -26,6 +26,15 @@ class Vocabulary:
 
     Raises:
         ValueError: for words that repeat, are empty or have spaces, or a length below 2.
+
+    Example:
+        >>> from flowlib.text import Vocabulary
+        >>> words = Vocabulary(["a", "red", "blue", "seven"], length=5)
+        >>> tokens = words.encode(["a red seven", ""])
+        >>> tokens.tolist()  # 1 starts a text, 0 fills it up
+        [[1, 2, 3, 5, 0], [1, 0, 0, 0, 0]]
+        >>> words.decode(tokens)
+        ['a red seven', '']
     """
 
     def __init__(self, words: Sequence[str] = DIGITS, length: int = 8) -> None:

@@ -25,7 +25,17 @@ _PREFIX, _TEMPORARY = "step-", "unfinished-"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, of another version or of another architecture; the message says which."""
+    """A checkpoint that is damaged, of another version or of another architecture; the message says which.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flowlib.training import CheckpointError, checkpoint
+        >>> try:
+        ...     checkpoint.load(Path("empty"))
+        ... except CheckpointError as error:
+        ...     print(error)
+        there is no checkpoint in empty
+    """
 
 
 @dataclass

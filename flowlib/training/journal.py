@@ -14,6 +14,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if another line is no JSON.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flowlib.training import read_metrics
+        >>> lines = '{"step": 10, "loss": 0.5}\\n{"step": 20, "lo'  # after a crash
+        >>> size = Path("metrics.jsonl").write_text(lines)
+        >>> read_metrics(Path("metrics.jsonl"))
+        [{'step': 10, 'loss': 0.5}]
     """
     lines = Path(path).read_text().split("\n")  # what follows the last newline was never finished
     try:

@@ -25,6 +25,14 @@ class Training:
 
     Raises:
         ValueError: for a value that does not fit, naming it.
+
+    Example:
+        >>> from flowlib.training import Training
+        >>> Training(steps=1000, warmup=0.1).batch_size
+        64
+        >>> Training(steps=0)
+        Traceback (most recent call last):
+        ValueError: steps must be an integer >= 1, got 0
     """
 
     steps: int

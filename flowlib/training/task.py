@@ -27,6 +27,13 @@ class Turn:
         steps: of the whole training.
         gather: a tensor (B / processes, ...) of each process -> (B, ...) of all, in the batch's order, differentiable:
             for a loss that looks at the whole batch.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.training import Turn
+        >>> turn = Turn(torch.tensor([4, 8, 1, 3]), slice(0, 2), torch.Generator().manual_seed(0))
+        >>> turn.mine, turn.normal(3).shape  # of the first of two processes
+        (tensor([4, 8]), torch.Size([2, 3]))
     """
 
     index: Tensor
@@ -60,6 +67,17 @@ class Player:
         name: as which its scalars are logged, where there are several players.
         changes: what is different for it in the training's settings of the optimiser, warm-up and clipping, such as
             {"lr": 1e-3, "betas": (0.0, 0.99)}.
+
+    Example:
+        >>> from torch import nn
+        >>> from flowlib.training import Player, Task
+        >>> maker, judge = nn.Linear(1, 1), nn.Linear(1, 1)
+        >>> players = [
+        ...     Player(judge, lambda turn: judge(maker(turn.normal(1))).mean(), "judge", changes={"lr": 1e-3}),
+        ...     Player(maker, lambda turn: -judge(maker(turn.normal(1))).mean(), "maker"),
+        ... ]
+        >>> [player.name for player in Task(nn.ModuleList([maker, judge]), players, count=None).players]
+        ['judge', 'maker']
     """
 
     module: nn.Module

@@ -18,7 +18,7 @@ def test_a_copy_is_made_once_and_what_comes_next_is_said(tmp_path: Path, capsys:
         "Next:",
         f"  jupyter lab {copy}",
         f"  flowlib grade {copy}",
-        "In the notebook, %load_ext flowlib shows after each check how much is right.",
+        "In the notebook, a line after each check says how much is right.",
     ]
     copy.write_text("an answer")
     assert main(arguments) == 0
