@@ -5,6 +5,7 @@ and the test looks whether all is as it was. Beside each hostile answer stands a
 """
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_nobody_scores_what_they_did_not_solve_and_all_is_as_it_was(place: Simpl
     grades = grade(place, chosen)
     assert {name: fault for name, graded in grades.items() if (fault := judged(graded))} == {}
     assert remains(place) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="grading needs a system that forks")
+def test_what_the_grader_ignores_ends_an_answers_child(place: SimpleNamespace) -> None:
+    """As of a grader that a shell has started in the background, or that holds signals back."""
+    ignored, held = signal.signal(signal.SIGQUIT, signal.SIG_IGN), signal.pthread_sigmask(signal.SIG_BLOCK, [15])
+    try:
+        graded = grade(place, ["core_dump"])["core_dump"]
+    finally:
+        signal.signal(signal.SIGQUIT, ignored)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    assert judged(graded) == ""
 
 
 @pytest.mark.parametrize("without", [("namespaces",), ("namespaces", "landlock"), sandbox.MEANS])

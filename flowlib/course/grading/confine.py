@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 import sys
 from collections.abc import Iterable
@@ -145,6 +146,18 @@ def end_with_parent() -> None:
     """Be killed when the parent ends. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENTS_DEATH, 9, 0, 0, 0)
+
+
+def default_signals() -> None:
+    """Let each signal do what it does by default, but for those that Python or the stage ignore on purpose.
+
+    A grader that was started in the background of a shell ignores SIGQUIT, one under nohup SIGHUP, and so would all
+    that it starts: an answer whose child ends itself by such a signal would go on in two processes.
+    """
+    for number in signal.valid_signals() - {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def limit_files_and_processes(processes: int) -> None:

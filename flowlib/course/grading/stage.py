@@ -98,6 +98,7 @@ class Stage:
         from flowlib.course.grading import answer
 
         os.setsid()
+        confine.default_signals()
         confine.keep_memory_private(False)  # for its own namespaces; there is nothing in it to read
         confine.adopt_orphans()
         folder, root, without = Path(order["folder"]), Path(order["root"]), order["without"]
