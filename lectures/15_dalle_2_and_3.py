@@ -1463,8 +1463,28 @@ plt.show()
 # One training of each, and a reader of counts is no painter; but it shows proposition 10 at work. With $s = 0$ plain
 # prompts are read right too, since of what people say the most probable meaning is the true one; but the reader is less
 # sure, as it must be. With $s = 1$ tokens of odd writing have never been trained; five per cent of the draws are enough
-# to know them better. The library's `recaption` trains real painters so. DALL·E 3 also lets a language model rewrite
-# short prompts into descriptive ones, so that they come in the language that was learned (`flowlib paint --rewrite`).
+# to know them better.
+#
+# **Painters.** The library's `recaption` trains painters so. Nine small ones are in
+# [`tables/15_captions.md`](tables/15_captions.md): given captions (noisy, half of them written oddly), 95 % descriptive
+# ones, or descriptive ones alone, three seeds each, 800 steps of 64 scenes. (The zoo's painter has had ten times as
+# many scenes, and a larger network.) None of them draws digits yet: the judge reads the digit that was asked for in
+# about one picture of ten, as by chance. But all else that a caption names is followed or not, so the table also has
+# "attributes", the share that is right of all that a prompt names. By descriptive prompts it is 38.5 ± 1.8 % after
+# given captions, 73.0 ± 1.8 % with $s = 0.95$ and 73.5 ± 1.7 % with $s = 1$. Part of that is what given captions never
+# say: they name no place, and after them the place is right in about one picture of nine, as by chance, after the
+# others in nine of ten. But colours, which they do name, are followed better too, also by short prompts. So it is here
+# as in the publication: captions that say more, and say the truth, make painters that follow prompts better.
+#
+# DALL·E 3 also lets a language model rewrite short prompts into descriptive ones, so that they come in the language
+# that was learned (`flowlib paint --rewrite`). With $s = 0.95$, attributes of short prompts rise from 47.9 ± 2.8 % to
+# 62.0 ± 1.3 % by it; after given captions they do not rise (34.3 ± 4.2 %, then 28.7 ± 3.0 %).
+#
+# And the five per cent? Descriptive prompts in odd writing keep 60.0 ± 1.6 % of their attributes with $s = 0.95$, and
+# 55.5 ± 2.1 % with $s = 1$; the first is ahead with each of the three seeds, once by less than a point. Of short
+# prompts in odd writing the two keep 45.6 ± 3.7 % and 44.3 ± 3.5 %: no difference that three seeds can show.
+# Proposition 10 says that $s = 1$ has learned nothing of tokens that it never saw; but odd prompts are made of known
+# tokens for the most part, and three quarters of what is followed in plain writing is followed still.
 #
 # ## 12. Watch it
 #
