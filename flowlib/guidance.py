@@ -131,7 +131,7 @@ class EnergyGuidance(_Guided):
         field: the field that is guided.
         log_prob: (x (B, ...), t (B,), y (B,) or None) -> (B,), differentiable in x; or several energies, whose weighted
             sum it then is (semantic diffusion guidance: Liu et al. 2023, section 3.4).
-        scale: w.
+        scale: w; 1 is Bayes' rule, 0 no guidance.
         conditional: whether the guided field itself gets y too; by default it is asked for its null guide.
         bound: the largest root mean square of what is added to a sample's score; a longer one keeps its direction.
             None for none. It keeps samples from being thrown off by one step (Disco Diffusion's "clamp_max").

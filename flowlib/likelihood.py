@@ -121,8 +121,9 @@ def sample_with_likelihood(
     """Samples of the ODE, and with them log of the density that they are drawn from, in one pass.
 
     Args:
+        field: any field with a velocity at both ends; samples are those of `sample_ode` at the same times.
         noise: (B, ...) standard Gaussian; the start is beta_start noise, of which the density is N(0, beta_start^2 I).
-        field, y and the others: as in `log_likelihood`; samples are those of `sample_ode` at the same times.
+        y: guides (B,), or None for the null guide. All that follow are as in `log_likelihood`.
 
     Returns:
         samples (B, ...) and nats (B,).

@@ -18,7 +18,7 @@ SIGNS = {"->": r"\to", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "~": r"\sim", "
 
 # A name goes on with indices ("_t", "_hat") but not with a word: what is called `log_prob` is code.
 TOKEN = re.compile(
-    rf"(?P<name>(?:d?(?:{'|'.join(GREEK)})|{'|'.join(WORDS)}|d?[A-Za-z])(?:_(?:hat|bar|data|min|max|[a-z0-9]))*(?![A-Za-z0-9_])'?)"
+    rf"(?P<name>(?:d?(?:{'|'.join(GREEK)})|{'|'.join(WORDS)}|d?[A-Za-z])(?:_(?:hat|bar|data|min|max|theta|[a-z0-9]))*(?![A-Za-z0-9_])'?)"
     r"|(?P<power>\^(?:-?\w+|\((?:[^()]*)\)))|(?P<number>\d+(?:\.\d+)?(?!\w|\.\d))|(?P<sign>->|<=|>=|!=|[=+\-/|<>~*])"
     r"|(?P<open>[(\[])|(?P<close>[)\]])|(?P<comma>,)|(?P<space>[ \n]+)"
 )
@@ -27,14 +27,31 @@ STRONG = re.compile(rf"(?:{'|'.join(GREEK)})|_|\^|grad|E\[")
 
 def latex(text: str) -> str | None:
     """A formula as LaTeX; None if the text is not made of symbols, numbers and signs alone."""
-    out, at = [], 0
+    out, at, bars = [], 0, _bars(text)
     while at < len(text):
         token = TOKEN.match(text, at)
         if token is None:
             return None
-        out.append(_piece(token))
+        star = token[0] == "*" and text[token.end() : token.end() + 1] in ("|", ")", "]")  # the best one, "p*"
+        out.append("^{*}" if star else bars.get(at) or _piece(token))
         at = token.end()
     return re.sub(r"\s+", " ", _roots("".join(out))).strip()
+
+
+def _bars(text: str) -> dict[int, str]:
+    """Where bars are those of a norm, which come in pairs between the same brackets; a single one is "given"."""
+    groups: list[list[int]] = [[]]
+    found = {}
+    for at, letter in enumerate(text + ")"):
+        if letter in "([":
+            groups.append([])
+        elif letter == "|":
+            groups[-1].append(at)
+        elif letter in ")]":
+            group = groups.pop() if groups else []
+            if len(group) % 2 == 0:
+                found |= {place: r"\rvert " if i % 2 else r"\lvert " for i, place in enumerate(group)}
+    return found
 
 
 def _roots(text: str) -> str:
@@ -71,7 +88,8 @@ def _name(text: str) -> str:
     for mark in parts[1:]:
         symbol = rf"\{mark} {{{symbol}}}" if mark in ("hat", "bar") else symbol
     symbol = rf"\dot {{{symbol}}}" if prime else symbol
-    index = ",".join(rf"\text{{{mark}}}" if mark in TEXTS else mark for mark in parts[1:] if mark not in ("hat", "bar"))
+    marks = [mark for mark in parts[1:] if mark not in ("hat", "bar")]
+    index = ",".join(rf"\text{{{mark}}}" if mark in TEXTS else GREEK.get(mark, mark) for mark in marks)
     return (r"\mathrm d" if differential else "") + symbol + (f"_{{{index}}}" if index else "") + " "
 
 
@@ -79,7 +97,7 @@ def runs(text: str) -> list[tuple[int, int]]:
     """Where in a piece of prose formulas begin and end."""
     found, at = [], 0
     while at < len(text):
-        if at and (text[at - 1].isalnum() or text[at - 1] in "_.'\"-`"):
+        if at and (text[at - 1].isalnum() or text[at - 1] in "_^.'\"-`"):
             at += 1  # inside a word
             continue
         end = _run(text, at)
@@ -94,19 +112,21 @@ def runs(text: str) -> list[tuple[int, int]]:
 
 def _run(text: str, start: int) -> int:
     """The end of the longest balanced run of tokens from `start` that ends with a symbol and begins with one."""
-    at, depth, best, first = start, 0, start, True
+    at, depth, bars, best, first = start, 0, 0, start, True
     while (token := TOKEN.match(text, at)) is not None:
         if token["comma"] and depth == 0:
             break
-        if first and not (token["name"] or token["open"] or token["number"]):
+        if first and not (token["name"] or token["open"] or token["number"] or token[0] == "|"):
             break
         if token["name"] and token[0] in ("a", "A", "I") and depth == 0:
             break  # most likely a word
         depth += bool(token["open"]) - bool(token["close"])
+        bars += token[0] == "|" and depth == 0
         if depth < 0:
             break
         at, first = token.end(), False
-        if depth == 0 and (token["name"] or token["power"] or token["number"] or token["close"]):
+        ends = token["name"] or token["power"] or token["number"] or token["close"] or token[0] == "|"
+        if ends and depth == 0 and bars % 2 == 0:
             following = text[at : at + 1]
             if not (following.isalnum() or following in ("_", "'", "`", '"', "%")) and not re.match(r"\.\w", text[at:]):
                 best = at

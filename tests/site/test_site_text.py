@@ -30,9 +30,11 @@ def test_every_table_of_the_lectures_has_a_title() -> None:
 def test_a_model_of_ones_own_is_sampled_as_the_page_says() -> None:
     text = (PAGES / "own.md").read_text("utf-8").split("## A network of your own")[1]
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {"theirs": lambda x, k: x * (k / 999)[:, None]}  # of data at 0 alone
     for block in blocks:
         exec(block.replace("range(500)", "range(3)"), names)
+    assert names["drawn"].shape == (16, 1, 8, 8)
+    assert names["nats"].shape == (4,)
     assert names["points"].shape == names["threes"].shape == (1000, 2)
     assert bool(torch.isfinite(names["points"]).all())
