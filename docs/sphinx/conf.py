@@ -29,6 +29,7 @@ language = "en"
 # Notebooks are shown as they are stored.
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_dmath_double_inline = True  # a displayed formula may stand within a paragraph, as in Jupyter
 myst_heading_anchors = 3
 nb_number_source_lines = False
 

@@ -60,7 +60,7 @@ def copy(root: Path, target: Path, uses: Mapping[str, Sequence[str]]) -> list[st
 def dressed(cell: Cell) -> list[Cell]:
     """A cell with myst-nb's tags, in as many cells as it has pictures, since each picture's text is a cell's there."""
     if cell["cell_type"] == "markdown":
-        return [cell | {"source": linked("".join(cell["source"]))}]
+        return [cell | {"source": linked(unbroken("".join(cell["source"])))}]
     outputs = cell["outputs"]
     pictures = [i for i, output in enumerate(outputs) if "image/png" in output.get("data", {})]
     tags = ["hide-input"] if "draw" in cell["metadata"].get("tags", []) else []
@@ -87,6 +87,16 @@ def shorn(output: Cell) -> Cell:
         text = linked("".join(data["text/markdown"])).replace(".rst)", ".html)")
         return output | {"data": {"text/markdown": text}}
     return output
+
+
+def unbroken(text: str) -> str:
+    """Prose whose formulas stand on one line each.
+
+    Jupyter takes formulas out before it reads the rest as Markdown. MyST does not: to it a line of a formula that
+    begins with a minus begins a list.
+    """
+    code_or_formula = r"```.*?```|`[^`\n]+`|(\$\$.+?\$\$|\$(?:[^$\n]|\n(?!\s*\n))+\$)"
+    return re.sub(code_or_formula, lambda m: re.sub(r"\s*\n[>\s]*", " ", m[1]) if m[1] else m[0], text, flags=re.DOTALL)
 
 
 def linked(text: str) -> str:

@@ -1,10 +1,17 @@
 """What the site's own pages say is so: the tests that they name are there, and the code that they show runs."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "sphinx"))
+from links import Page
+
+from lectures import unbroken
 
 TESTS = Path(__file__).parents[1]
 PAGES = TESTS.parent / "docs" / "pages"
@@ -38,3 +45,24 @@ def test_a_model_of_ones_own_is_sampled_as_the_page_says() -> None:
     assert names["nats"].shape == (4,)
     assert names["points"].shape == names["threes"].shape == (1000, 2)
     assert bool(torch.isfinite(names["points"]).all())
+
+
+@pytest.mark.parametrize(
+    ("typed", "one_line"),
+    [
+        ("So $$H(y)\n- \\sum_t p(t) .$$ Then", "So $$H(y) - \\sum_t p(t) .$$ Then"),
+        ("> Then $a\n> + b$,\n> and $c$.", "> Then $a + b$,\n> and $c$."),
+        ("$$\nx\n$$\ntext\n\n$y$", "$$ x $$\ntext\n\n$y$"),
+        ("```\nprice = $1\n- $2\n```\n`$`\nand $x\n- y$", "```\nprice = $1\n- $2\n```\n`$`\nand $x - y$"),
+        ("a lone $ here\n\n- and $ there", "a lone $ here\n\n- and $ there"),
+    ],
+)
+def test_a_formula_of_several_lines_becomes_one(typed: str, one_line: str) -> None:
+    assert unbroken(typed) == one_line
+
+
+def test_a_formula_that_was_not_set_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    shown = '<p>a <span class="math notranslate">\\(\\frac12\\)</span> b <code>$HOME</code></p><pre>$x$</pre>'
+    page.write_text(f"{shown}<p>So $$H(y) = 1 .</p><p>\\sum_t p(t)</p>")
+    assert Page(page).typed == ["So $$H(y) = 1 .", "\\sum_t p(t)"]
