@@ -307,9 +307,9 @@ assert leading[1] > 1.5 * leading[0]
 #
 # **Proof.** (1). And $L(W_0 + s B A) = L(W_0) + s \langle G, B A \rangle + O(\|BA\|^2)$, in which the last term is of
 # fourth order. The quadratic form $s \langle G, B A \rangle = s \sum_k b_k^\top G a_k$ ($b_k$ the columns of $B$, $a_k$
-# the rows of $A$) falls into $r$ equal ones of $(b, a)$ with the matrix $s \begin{psmallmatrix} 0 & G \\ G^\top & 0
-# \end{psmallmatrix}$, whose eigenvalues are $\pm s \sigma_i(G)$ with the vectors $(u_i, \pm v_i)$, and zeros.
-# $\blacksquare$
+# the rows of $A$) falls into $r$ equal ones of $(b, a)$ with the matrix
+# $s \left(\begin{smallmatrix} 0 & G \\ G^\top & 0 \end{smallmatrix}\right)$, whose eigenvalues are $\pm s
+# \sigma_i(G)$ with the vectors $(u_i, \pm v_i)$, and zeros. $\blacksquare$
 #
 # A product of two zeros does not learn. Remember this in section 8, where zeros stand one behind another.
 
