@@ -824,6 +824,13 @@ picture_grid(framed(torch.cat([x[:8], *(pictures[:8] for pictures in varied.valu
              rows=["test", "η = 0", "η = 0.5", "η = 1", "new draw"])  # fmt: skip
 
 # %% [markdown]
+# **The zoo's decoder,** on 64 test scenes, three seeds of noise ([`tables/15_variations.md`](tables/15_variations.md)).
+# At $\eta = 0$ the judge reads what it read in the picture, in 92 to 100 % of all attributes (10 steps there and back
+# lose some). With another latent the embedding alone has to hold them: the background is kept in all pictures, the
+# number of digits in 97 %, size and colour in 87 %, the place in 72 %, the digit in 60 %. With the latent alone, and no
+# embedding, all are as by chance. Between the two, digits go first: at $\eta = 0.5$ they are kept in 62 %, the places
+# still in 81 %.
+#
 # **Text differences.** Each picture is turned to another colour, from "a red square" to "a blue square", by at most 0.6
 # of the way. The control is the same turn by the new *text* alone, without taking the old one away.
 

@@ -25,6 +25,7 @@ TITLES = {  # of tables that have none themselves
     "15_captions": "Painters trained on given and on synthetic captions, by how prompts are written: scenes",
     "15_priors": "Priors of DALL·E 2: scenes from captions",
     "15_systems": "GLIDE, DALL·E and DALL·E 2 on the same captions: scenes",
+    "15_variations": "What variations of a picture keep, by eta: scenes",
     "16_lora": "LoRA by rank, and full fine-tuning, on twenty striped scenes",
     "16_two_loras": "Two LoRAs on one painter: scenes",
     "17_together": "SAM, an inpainter, a ControlNet and a LoRA on one picture: scenes",
