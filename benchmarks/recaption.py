@@ -9,9 +9,9 @@
 said of each kind, and in "complete" that all is said and true, of scenes with "one" digit and with "two"; and captions
 a second. `prompts`: a painter for each row, from given captions or from so many per cent of synthetic ones and the rest
 given; the share of pictures of test captions that the judge reads as asked for in all ("judge") and in each attribute
-that is named, on average ("attributes"), and a CLIP's score ("CLIP"), by how the prompt is written. `binding`: of the
-same painters, how often the judge finds attributes with the digits that they are said of, and in brackets with the
-other ones.
+that is named, on average ("attributes") and of three alone, and a CLIP's score ("CLIP"), by how the prompt is written.
+`binding`: of the same painters, how often the judge finds attributes with the digits that they are said of, and in
+brackets with the other ones.
 
 Captioners come from the zoo; with --captioner-steps they are trained here. Trainings, captions and measurements are
 kept: an interrupted command goes on where it was, --rows and --seeds do a part of it.
@@ -31,6 +31,7 @@ from _common import kept, parser_of, prepare, publish, slug, spread
 from _quality import trained
 
 from flowlib.data import Scenes
+from flowlib.metrics.scenes import SCORED
 from flowlib.metrics.truth import caption_truth
 from flowlib.recipes import change, find_recipe, to_dict
 from flowlib.recipes.recaption import WRITERS
@@ -46,10 +47,10 @@ READS: dict[str, Mapping[str, Any]] = {
 }
 MEASURES: dict[str, tuple[Callable[[Mapping[str, Any]], float], str]] = {
     "judge": (itemgetter("all"), ".1%"),
-    "attributes": (lambda row: fmean(row[name] for name in SHARED if name in row), ".1%"),
+    "attributes": (lambda row: fmean(row[name] for name in SCORED if name in row), ".1%"),
+    **{name: (itemgetter(name), ".1%") for name in ("digit", "colour", "place")},
     "CLIP": (itemgetter("clip"), ".1f"),
 }
-SHARED = ("count", "digit", "colour", "size", "place", "relation", "background")
 KINDS = ("digit", "colour", "size", "place", "background")
 
 
@@ -141,12 +142,13 @@ def measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, dict[str
 
 
 def prompts(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Three rows for each painter: what the judge and a CLIP find, by the way in which prompts are written."""
+    """Some rows for each painter: what the judge and a CLIP find, by the way in which prompts are written."""
     rows = []
     for name, seeds in measured(arguments).items():
         for measure, (read, form) in MEASURES.items():
             ways = [way for way in seeds[0] if not way.startswith("binding")]
-            row = {way: spread([read(one[way]) for one in seeds], form) for way in ways}
+            told = [way for way in ways if measure != "place" or "place" in seeds[0][way]]  # short prompts name none
+            row = dict.fromkeys(ways, "") | {way: spread([read(one[way]) for one in seeds], form) for way in told}
             rows.append({"captions": name, "measure": measure} | row)
     return rows
 

@@ -1488,10 +1488,10 @@ plt.show()
 # 62.0 ± 1.3 % by it; after given captions they do not rise (34.3 ± 4.2 %, then 28.7 ± 3.0 %).
 #
 # And the five per cent? Descriptive prompts in odd writing keep 60.0 ± 1.6 % of their attributes with $s = 0.95$, and
-# 55.5 ± 2.1 % with $s = 1$; the first is ahead with each of the three seeds, once by less than a point. Of short
-# prompts in odd writing the two keep 45.6 ± 3.7 % and 44.3 ± 3.5 %: no difference that three seeds can show.
-# Proposition 10 says that $s = 1$ has learned nothing of tokens that it never saw; but odd prompts are made of known
-# tokens for the most part, and three quarters of what is followed in plain writing is followed still.
+# 55.5 ± 2.1 % with $s = 1$: the difference is twice the spread over seeds. Of short prompts in odd writing the two keep
+# 45.6 ± 3.7 % and 44.3 ± 3.5 %: no difference that three seeds can show. Proposition 10 says that $s = 1$ has learned
+# nothing of tokens that it never saw; but odd prompts are made of known tokens for the most part, and three quarters of
+# what is followed in plain writing is followed still.
 #
 # ## 12. Watch it
 #

@@ -19,6 +19,8 @@ from flowlib.metrics.features import frechet_distance, precision_recall
 from flowlib.metrics.reader import ATTRIBUTES, FEATURES, SceneReader, load_reader, read_features
 from flowlib.text.captions import NAMES, Description, Thing, read_caption, relation
 
+SCORED = ("digit", "colour", "size", "place", "relation", "background", "count")  # what a caption may name
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -134,8 +136,7 @@ def score_captions(
 
 def shares(rows: Sequence[Mapping[str, bool]]) -> dict[str, float]:
     """How often each attribute is right, of the rows that have it."""
-    names = ("digit", "colour", "size", "place", "relation", "background", "count", "all")
-    found = {name: [row[name] for row in rows if name in row] for name in names}
+    found = {name: [row[name] for row in rows if name in row] for name in (*SCORED, "all")}
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 

@@ -66,7 +66,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "sam variants --steps 1 --everything 1 --rows sam one-mask no-pre-training": (r"^(sam|one|no).* ± ", 3),
     "sam engine --steps 1 --images 2 --side 2": (r"^(by hand|assisted|automatic|all by hand) .* ± ", 4),
     "recaption captioners --captioner-steps 1 --batch-size 4": (r"^embedding.* ± ", 3),
-    f"recaption prompts --rows given short-95 {RECAPTION}": (r"^(given|short-95) +(judge|attributes|CLIP) .* ± ", 6),
+    f"recaption prompts --rows given short-95 {RECAPTION}": (r"^(given|short-95) +\w+ .* ± ", 12),
     f"recaption binding --rows descriptive-100 {RECAPTION}": (r"^descriptive-100 .* ± .*\(", 1),
     "semantic --steps 1 --sampling-steps 2": (r"^(none|text|content|structure|style) .* ± ", 16),
     "sweep --steps 3 --sampling-steps 1 --variants recipe wider": (r"^(recipe|wider) ", 4),
@@ -128,7 +128,7 @@ def test_the_page_lists_every_script_with_a_command() -> None:
     assert {name for name in SCRIPTS if f"`python benchmarks/{name}.py" not in page} == set()
 
 
-@pytest.mark.parametrize("words", SMALL)
+@pytest.mark.parametrize("words", SMALL, ids=str)
 def test_at_a_small_size(run: Callable[..., str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, *arguments = words.split()
     if not words.startswith(NOT_KEPT):
