@@ -1,3 +1,4 @@
+from .continuous_bound import continuous_bound as continuous_bound
 from .course.extension import load_ipython_extension as load_ipython_extension
 from .course.extension import unload_ipython_extension as unload_ipython_extension
 from .empirical import EmpiricalField as EmpiricalField
@@ -28,6 +29,7 @@ from .schedules import Schedule as Schedule
 from .schedules import SquareRoot as SquareRoot
 from .schedules import Trigonometric as Trigonometric
 from .times import logit_normal_time as logit_normal_time
+from .times import logit_uniform_time as logit_uniform_time
 from .times import uniform_time as uniform_time
 
 __version__: str

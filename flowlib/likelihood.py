@@ -15,7 +15,7 @@ from flowlib.fields import Field, check_field
 from flowlib.gradients import differentiable, recorded
 from flowlib.known import remember, remember_times, remembering
 from flowlib.pixel_bits import bits_per_dim, dequantise
-from flowlib.requests import ahead, check_apart, guide_of, stages
+from flowlib.requests import ahead, check_apart, check_times, guide_of, stages
 from flowlib.solvers import ADAPTIVE, STEPS, Velocity, solve_adaptive, time_grid
 
 __all__ = ["bits_per_dim", "dequantise", "divergence", "log_likelihood", "sample_with_likelihood"]
@@ -60,6 +60,7 @@ def log_likelihood(
     estimator: str = "exact",
     start: float = 0.0,
     end: float = 1.0,
+    times: Tensor | None = None,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
     gradients: bool = False,
@@ -79,6 +80,8 @@ def log_likelihood(
             signs a sample, the same along its whole path.
         start, end: times where the flow begins and where x lives, for fields whose velocity is infinite at 0 or 1;
             p_start is taken as N(0, (alpha_start^2 + beta_start^2) I) and x as a sample of p_end.
+        times: (N + 1,) increasing times to use instead of a uniform grid from `start` to `end` in `steps`, such as
+            `flowlib.solvers.logit_grid` for pixels, whose bins show late.
         generator: the source of the probes.
         batch_size: work through the samples so many at a time, to bound memory.
         gradients: keep the graph, so that the result can be differentiated in x and in weights.
@@ -93,7 +96,9 @@ def log_likelihood(
         >>> bool((log_likelihood(field, x, steps=20) - field.log_prob(x, 1.0)).abs() < 1e-3)
         True
     """
-    times = time_grid(steps, start, end).flip(0)
+    grid = time_grid(steps, start, end) if times is None else check_times(times, check_tensor("x", x).dtype)
+    times = grid.flip(0)
+    start, end = float(grid[0]), float(grid[-1])
     noise, change = _follow(
         field, "x", x, y, times, start, end, method, estimator, generator, batch_size, gradients, (rtol, atol)
     )

@@ -87,6 +87,29 @@ def time_grid(steps: int, start: float = 0.0, end: float = 1.0, power: float = 1
     return end - (end - start) * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power
 
 
+def logit_grid(steps: int, low: float = -4.0, high: float = 11.0) -> Tensor:
+    """`steps + 1` times, float64: 0, then logit(t) evenly from `low` to `high`, then 1.
+
+    On the linear path log SNR is 2 logit(t). What happens to a pixel within its bin near t = 1, or to a density on an
+    edge, has its time in log SNR.
+
+    Raises:
+        ValueError: unless steps >= 3 and low < high, both at most 16 from zero.
+
+    Example:
+        >>> from flowlib.solvers import logit_grid
+        >>> [round(t, 3) for t in logit_grid(4, -2, 2).tolist()]
+        [0.0, 0.119, 0.5, 0.881, 1.0]
+    """
+    check_count("steps", steps, 3)
+    check_number("low", low, -16, 16)
+    check_number("high", high, -16, 16)
+    if not low < high:
+        raise ValueError(f"low must be less than high, got {low} and {high}")
+    inner = torch.linspace(low, high, steps - 1, dtype=torch.float64).sigmoid()
+    return torch.cat([torch.zeros_like(inner[:1]), inner, torch.ones_like(inner[:1])])
+
+
 def evaluation_times(method: str, grid: Tensor) -> Tensor:
     """The times at which a method evaluates f in each step of a grid (N + 1,), in their order: (N, evaluations).
 

@@ -610,6 +610,7 @@ def products(each: Tensor) -> tuple[float, float]:
     return float((gram.sum() - gram.trace()) / (len(gram) * (len(gram) - 1))), float(gram.diagonal().mean())
 
 
+assert products(torch.eye(3)) == (0.0, 1.0)  # orthogonal gradients agree in nothing
 x, VIEWS = tests["x"][: 8 if fast else 32], 64
 inner = Cuts(1, overview="[0]*1", inner="[1]*1", grey="[0]*1")  # draws of one law
 nu, agreed, pattern = {}, {}, {}
@@ -631,6 +632,7 @@ for name in nu:
     print(f"{100 * pattern[name][0]:.0f} %, of 64 views {100 * pattern[name][1]:.0f} %")
 assert all(abs(found - predicted) < 0.1 for found, predicted in agreed.values())
 for name in nu:
+    assert abs(agreed[name, 1][0] - agreed[name, 1][1]) < 1e-3  # the same number, from which nu was computed
     assert agreed[name, 32][0] > agreed[name, 1][0] + 0.3
     assert pattern[name][1] < 0.75 * pattern[name][0]
 

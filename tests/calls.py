@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import flowlib
-from flowlib import likelihood, losses, solvers, times
+from flowlib import continuous_bound, likelihood, losses, solvers, times
 from flowlib.fields import MixtureField, Model
 from flowlib.guidance import ClassifierFreeGuidance, EnergyGuidance
 from flowlib.paths import GaussianPath
@@ -199,6 +199,11 @@ CALLS = {
     ),
     "uniform_time": Call(times.uniform_time, lambda: {"count": 3}, {"count": BAD_COUNTS}),
     "logit_normal_time": Call(times.logit_normal_time, dict, {"mean": NO_NUMBERS, "std": numbers_outside(0)}),
+    "logit_uniform_time": Call(
+        times.logit_uniform_time,
+        lambda: {"low": -3.0, "high": 6.5},
+        {"low": numbers_outside(-16, 6.5), "high": numbers_outside(-4, 16)},
+    ),
     "optimal_transport": Call(
         losses.optimal_transport,
         lambda: {"noise": points(), "z": points(1)},
@@ -213,6 +218,11 @@ CALLS = {
             "end": numbers_outside(0, 1),
             "power": numbers_outside(0),
         },
+    ),
+    "logit_grid": Call(
+        solvers.logit_grid,
+        lambda: {"steps": 3},
+        {"steps": BAD_COUNTS, "low": numbers_outside(-16, 11), "high": numbers_outside(-4, 16)},
     ),
     "sample_ode": Call(sample_ode, request, {**REQUEST, "method": BAD_METHODS}, SHAPE),
     "adaptive sample_ode": Call(
@@ -249,8 +259,23 @@ CALLS = {
             "estimator": names_other_than("exact", "hutchinson"),
             "start": numbers_outside(0, 1),
             "end": numbers_outside(0, 1),
+            "times": bad_grids(),
             "batch_size": BAD_COUNTS.filter(given_at_all),
         },
+    ),
+    "continuous_bound": Call(
+        continuous_bound,
+        lambda: {"field": mixture(), "z": points(), "y": labels(), "cells": 2},
+        {
+            "field": BAD_FIELDS,
+            "z": bad_samples(),
+            "y": bad_labels(),
+            "low": numbers_outside(-30, 22),
+            "high": numbers_outside(-8, 30),
+            "cells": BAD_COUNTS,
+            "batch_size": BAD_COUNTS,
+        },
+        {"z": r"\b(z|x)\b"},
     ),
     "dequantise": Call(
         likelihood.dequantise,

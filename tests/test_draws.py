@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, flow_matching_loss, optimal_transport, prediction_loss, score_matching_loss
-from flowlib.times import logit_normal_time, uniform_time
+from flowlib.times import logit_normal_time, logit_uniform_time, uniform_time
 
 
 class Labelled(nn.Module):
@@ -70,6 +70,14 @@ def test_logit_normal_times_have_their_quantiles() -> None:
     logit = torch.logit(t.double())
     assert float(logit.mean()) == pytest.approx(0.5, abs=1e-3)  # stratified, so far better than 1/sqrt(N)
     assert float(logit.std()) == pytest.approx(0.8, abs=1e-2)
+
+
+def test_logit_uniform_times_are_even_in_log_snr() -> None:
+    t = logit_uniform_time(-3, 6.5)(20000, seeded(0))
+    logit = torch.logit(t.double())
+    assert -3 < float(logit.min()) <= float(logit.max()) < 6.51  # float32 knows 1 - t to 6e-8
+    counts = torch.histc(logit, 10, -3, 6.5)
+    assert float((counts - 2000).abs().max()) < 5  # stratified
 
 
 def test_optimal_transport_is_the_cheapest_of_all_permutations() -> None:

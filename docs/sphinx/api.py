@@ -39,6 +39,7 @@ MATHEMATICS = {
     "ddim": "Samplers: DDIM and single steps",
     "edm": "Times of EDM",
     "likelihood": "Likelihood",
+    "continuous_bound": "Variational bound",
     "pixel_bits": "Pixels and bits",
 }
 FOLDERS = {

@@ -37,6 +37,7 @@ from .gan import PointGenerator as PointGenerator
 from .mae import MaskedAutoencoder as MaskedAutoencoder
 from .mask_decoder import MaskDecoder as MaskDecoder
 from .mlp import MLP as MLP
+from .pixel_mixture import PixelMixture as PixelMixture
 from .prompts import PromptEncoder as PromptEncoder
 from .sam import SAM as SAM
 from .sam import ImageEncoder as ImageEncoder

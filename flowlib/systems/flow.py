@@ -24,11 +24,16 @@ from flowlib.systems.repairs import report_repairs
 from flowlib.systems.reporting import FlowReport, report_flow
 from flowlib.systems.sampling import FlowRequest, noise_for, sample_flow
 from flowlib.systems.system import Parts, Row, Splits, Stage, register
-from flowlib.times import TimeSampler, logit_normal_time, uniform_time
+from flowlib.times import TimeSampler, logit_normal_time, logit_uniform_time, uniform_time
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
 
 Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]  # indices -> data and guides
+TIMES: dict[str, Callable[["FlowSystem"], TimeSampler]] = {
+    "uniform": lambda system: uniform_time,
+    "logit-normal": lambda system: logit_normal_time(system.time_mean, system.time_std),
+    "logit-uniform": lambda system: logit_uniform_time(system.time_low, system.time_high),
+}
 
 
 class Guided(Networked):
@@ -75,7 +80,8 @@ class FlowSystem(Guided):
         chain: T of a discrete chain at whose steps times are drawn, DDPM's linear one for "vp", improved DDPM's for
             "cosine"; 0 for continuous time.
         predicts: what the network predicts; `measure`: the kind in which its error is measured, None for the same.
-        time: "uniform" or "logit-normal", the latter with `time_mean` and `time_std`.
+        time: "uniform"; "logit-normal", with `time_mean` and `time_std`; or "logit-uniform", between `time_low` and
+            `time_high`, as a likelihood wants it.
         coupling: how noise and data are paired, "independent" or "optimal-transport", within each label if the network
             is guided by one; for no other guide, on which the noise would depend.
         stable_until: the time before which the loss regresses on stable targets (`flowlib.stable`), among `references`
@@ -94,6 +100,8 @@ class FlowSystem(Guided):
     time: str = "logit-normal"
     time_mean: float = 0.0
     time_std: float = 1.0
+    time_low: float = -3.0
+    time_high: float = 6.5
     coupling: str = "independent"
     stable_until: float = 0.0
     references: int = 1000
@@ -105,7 +113,7 @@ class FlowSystem(Guided):
         check_choice("predicts", self.predicts, PREDICTIONS)
         if self.measure is not None:
             check_choice("measure", self.measure, PREDICTIONS)
-        check_choice("time", self.time, ["uniform", "logit-normal"])
+        check_choice("time", self.time, TIMES)
         if check_count("chain", self.chain, 0) and self.time != "uniform":
             raise ValueError(f"time must be 'uniform' on a chain, got {self.time!r}")
         path, start = self.path(), torch.zeros((), dtype=torch.float64)
@@ -114,8 +122,13 @@ class FlowSystem(Guided):
                 f"predicts must not be {self.predicts!r} on the schedule {self.schedule!r}, whose samples at t = 0 are "
                 "pure noise, of which it says nothing: no sampler could start; take 'v', 'data', or a chain"
             )
+        if self.net == "mixture" and (self.schedule, self.chain, self.predicts) != ("linear", 0, "velocity"):
+            raise ValueError(
+                "net 'mixture' gives a velocity on the linear path: schedule, chain and predicts must say so"
+            )
         check_number("time_mean", self.time_mean)
         check_number("time_std", self.time_std, 0, low_open=True)
+        logit_uniform_time(self.time_low, self.time_high)
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
         if self.coupling == "optimal-transport" and self.guided and self.guide != "label":
             raise ValueError(
@@ -163,7 +176,7 @@ class FlowSystem(Guided):
         """At which times the loss is computed."""
         if self.chain:
             return grid_time(self.chain)
-        return uniform_time if self.time == "uniform" else logit_normal_time(self.time_mean, self.time_std)
+        return TIMES[self.time](self)
 
     def dropped(self, model: Model, y: Tensor, generator: torch.Generator) -> Tensor:
         """The guides of a whole batch, some of them dropped."""

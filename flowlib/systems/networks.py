@@ -3,30 +3,33 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
 from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.data import Spec
-from flowlib.nets import MLP, DiT, UNet
+from flowlib.nets import MLP, DiT, PixelMixture, UNet
 from flowlib.systems.guides import GUIDES
 
 OWN = "own"  # the name of a network that was given as a module
 
 
 class Network(NamedTuple):
-    """A network by name: its class, and which of its arguments follow from the shape of a sample."""
+    """A network by name: its class, and which of its arguments follow from the shape of a sample and its pixels."""
 
     kind: Callable[..., nn.Module]
-    fit: Callable[[tuple[int, ...]], dict[str, int]]
+    fit: Callable[[tuple[int, ...], int], dict[str, int]]
     ndim: int  # dimensions of a sample
+    pixels: bool = False  # whether samples must be pixels, whose values are few
 
 
 NETS = {
-    "unet": Network(UNet, lambda shape: {"in_channels": shape[0]}, 3),
-    "dit": Network(DiT, lambda shape: {"in_channels": shape[0], "image_size": shape[1]}, 3),
-    "mlp": Network(MLP, lambda shape: {"dim_in": shape[0]}, 1),
+    "unet": Network(UNet, lambda shape, _: {"in_channels": shape[0]}, 3),
+    "dit": Network(DiT, lambda shape, _: {"in_channels": shape[0], "image_size": shape[1]}, 3),
+    "mixture": Network(PixelMixture, lambda shape, levels: {"in_channels": shape[0], "levels": levels}, 3, True),
+    "mlp": Network(MLP, lambda shape, _: {"dim_in": shape[0]}, 1),
 }
 
 
@@ -35,8 +38,9 @@ class Networked:
     """Which network, whether it is given a guide, and how often that is dropped.
 
     Attributes:
-        net: "unet" | "dit" | "mlp", with its arguments in `net_args`, except for sizes that follow from the data; or
-            "own", a module that is given as the part "net" (`train(recipe, net=...)`).
+        net: "unet" | "dit" | "mixture" (of pixels, for a velocity on the linear path) | "mlp", with its arguments in
+            `net_args`, except for sizes that follow from the data; or "own", a module that is given as the part
+            "net" (`train(recipe, net=...)`).
         net_args: the network's arguments.
         guided: whether the network is given a guide.
         guide: what that is: "label", "words", "inpainting" or "superresolution" (`flowlib.systems.guides`).
@@ -78,9 +82,12 @@ class Networked:
                     "net is 'own': give the module, as in train(recipe, net=...), load_run(folder, net=...)"
                 )
             return own
-        return GUIDES[self.guide].network(self._make, shape, spec) if self.guided else self._make(shape, classes=None)
+        if NETS[self.net].pixels and (spec.levels is None or shape != spec.shape):
+            raise ValueError(f"net {self.net!r} needs pixels, which these data or samples are not")
+        make = partial(self._make, levels=spec.levels)
+        return GUIDES[self.guide].network(make, shape, spec) if self.guided else make(shape, classes=None)
 
-    def _make(self, shape: tuple[int, ...], **guide: int | None) -> nn.Module:
+    def _make(self, shape: tuple[int, ...], levels: int | None = None, **guide: int | None) -> nn.Module:
         network = NETS[self.net]
         if len(shape) != network.ndim:
             raise ValueError(f"net {self.net!r} does not take samples of shape {tuple(shape)}, which the data have")
@@ -88,7 +95,7 @@ class Networked:
         for name in guide:
             if name not in known:
                 raise ValueError(f"guide {self.guide!r} is nothing for the net {self.net!r}: it takes no {name}")
-        return network.kind(**network.fit(shape), **self.net_args, **guide)
+        return network.kind(**network.fit(shape, levels or 0), **self.net_args, **guide)
 
 
 def check_arguments(net: str, given: object) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def check_arguments(net: str, given: object) -> dict[str, Any]:
         "length",
         "context_dim",
         "beside",
-        *network.fit((1,) * network.ndim),
+        *network.fit((1,) * network.ndim, 2),
     }  # these follow from the data
     allowed = {name: part.default for name, part in inspect.signature(network.kind).parameters.items()}
     known = [name for name in allowed if name not in derived]

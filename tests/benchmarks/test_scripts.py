@@ -57,6 +57,9 @@ SMALL: dict[str, tuple[str, int]] = {
         r"^(lin|cos).*L_",
         16,
     ),
+    "likelihood bound --steps 1 --recipe digits-likelihood --samples 6 --cells 3": (r"^bound, 4 .* ± ", 1),
+    "likelihood ode --steps 1 --recipe digits-likelihood --samples 2 --grids 4 3 --probes 2": (r"^ *[12] +ODE.* ± ", 4),
+    "likelihood where --steps 1 --recipe digits-likelihood --samples 4": (r"^(-|\d).*\d$", 15),
     "latent quality --factors 1 --steps 1 --sampling-steps 1": (r"^1 .* ± ", 1),
     "latent quality --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1": (r"^4 .* ± ", 1),
     "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
@@ -132,8 +135,10 @@ def test_the_page_lists_every_script_with_a_command() -> None:
 def test_at_a_small_size(run: Callable[..., str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, *arguments = words.split()
     if not words.startswith(NOT_KEPT):
-        arguments += [] if "--seeds" in arguments or script in ("mnist", "memorisation") else ["--seeds", "0", "1"]
-        arguments += [] if script in ("mnist", "iddpm_likelihood") else ["--samples", "140"]
+        arguments += (
+            [] if "--seeds" in arguments or script in ("mnist", "memorisation", "likelihood") else ["--seeds", "0", "1"]
+        )
+        arguments += [] if "--samples" in arguments or script in ("mnist", "iddpm_likelihood") else ["--samples", "140"]
     if script == "overhead":  # which imports torch twenty times
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
     printed, (pattern, count) = run(script, *arguments), SMALL[words]

@@ -43,6 +43,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         ups.0.match decoders.1.blocks.0.conv1 decoders.1.blocks.0.conv2 decoders.1.blocks.0.match
         """,
     ),
+    "mixture": (
+        lambda: nets.PixelMixture(1, (8,), dim=8),
+        """
+        net.encoders.0.blocks.0.conv1 net.encoders.0.blocks.0.conv2 net.midcoder.blocks.0.conv1
+        net.midcoder.blocks.0.conv2 net.decoders.0.blocks.0.conv1 net.decoders.0.blocks.0.conv2
+        net.decoders.0.blocks.0.match
+        """,
+    ),
     "unet, words": (
         lambda: UNet(1, (8,), 1, classes=None, attention=(0,), heads=2, dim=8, words=5, length=4),
         """

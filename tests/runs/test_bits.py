@@ -32,11 +32,15 @@ def here() -> dict[str, str]:
     except OSError:
         info = ""
     names = [re.search(rf"^{key}\s*: (.*)$", info, re.MULTILINE) for key in ("vendor_id", "cpu family", "model")]
+    # One model of processor has fewer of them in some virtual machines, and oneDNN then takes other kernels.
+    flags = re.search(r"^flags\s*: (.*)$", info, re.MULTILINE)
+    vectors = {flag for flag in flags[1].split() if re.match("avx|amx|fma", flag)} if flags else set()
     return {
         "torch": torch.__version__,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "processor": " ".join(found[1] for found in names if found),
+        "vectors": " ".join(sorted(vectors)),
     }
 
 
