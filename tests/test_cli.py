@@ -111,6 +111,31 @@ def test_samples_are_written_as_pictures_and_as_numbers(runs, tmp_path, capsys, 
         assert getattr(Image.open(out), "n_frames", 1) == (3 if suffix == "gif" else 1)
 
 
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """A run on a folder of images whose labels have names."""
+    folder = tmp_path_factory.mktemp("pets")
+    for label, ground in (("cats", 0), ("dogs", 200)):
+        (folder / "images" / label).mkdir(parents=True)
+        for i in range(6):
+            pixels = np.full((8, 8), ground + i, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / label / f"{i}.png")
+    options = ["--data", str(folder / "images"), "--out", str(folder / "run"), *TINY]
+    assert main(["train", "digits", *options]) == 0
+    return folder / "run"
+
+
+def test_a_label_is_named_or_numbered(pets, tmp_path, capsys):
+    out = tmp_path / "s.npz"
+    for given, expected in ((["dogs"], [1, 1]), (["dogs", "cats"], [1, 0]), (["0", "dogs"], [0, 1])):
+        options = [word for label in given for word in ("--label", label)]
+        assert main(["sample", str(pets), *options, "--count", "2", "--steps", "1", "--out", str(out)]) == 0
+        assert np.load(out)["labels"].tolist() == expected
+    error = refused(capsys, "sample", pets, "--label", "cows", "--out", tmp_path / "none.npz")
+    assert error == "flowlib: label must be one of cats, dogs, or a number in 0 ... 1; got 'cows'\n"
+    assert not (tmp_path / "none.npz").exists()
+
+
 @pytest.mark.parametrize(("name", "count"), [("digits", 100), ("moons", 2000), ("free", 2000)])
 def test_without_options_every_label_has_its_share(runs, tmp_path, name, count):
     out = tmp_path / "s.npz"
@@ -166,6 +191,7 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["sample", "{tmp}/none"], "holds no run"),
         (["sample", "{tmp}/two\nlines"], "holds no run"),
         (["sample", "{runs}/digits", "--label", "10"], "label must lie in 0 ... 9, got 10"),
+        (["sample", "{runs}/digits", "--label", "three"], "label must lie in 0 ... 9, got 'three'"),
         (["sample", "{runs}/free", "--label", "1"], "takes no guide"),
         (["sample", "{runs}/digits", "--count", "0"], "count must be an integer >= 1, got 0"),
         (["sample", "{runs}/digits", "--steps", "0"], "steps must be an integer >= 1, got 0"),

@@ -23,7 +23,9 @@ PACKAGE = Path(flowlib.__file__).parent
 
 # The files of the mathematics, in the order of the lectures, and what each page is called.
 MATHEMATICS = {
+    "schedule": "What a schedule is",
     "schedules": "Schedules",
+    "diffusion_schedules": "Schedules of diffusion models",
     "paths": "Paths and predictions",
     "field": "What a field is",
     "fields": "Fields, learned and exact",

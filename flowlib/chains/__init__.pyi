@@ -9,8 +9,6 @@ from .bound import prior_term as prior_term
 from .bound import term_at as term_at
 from .bound import variational_bound as variational_bound
 from .chain import Chain as Chain
-from .chain import grid_time as grid_time
-from .chain import named_chain as named_chain
 from .ddim import Clipped as Clipped
 from .ddim import encode_ddim as encode_ddim
 from .decoder import decoder_variance as decoder_variance
@@ -19,5 +17,7 @@ from .gaussians import forward as forward
 from .gaussians import posterior as posterior
 from .learned import LearnedVariance as LearnedVariance
 from .learned import TwoOutputs as TwoOutputs
+from .named import grid_time as grid_time
+from .named import named_chain as named_chain
 from .resampling import LossSecondMoment as LossSecondMoment
 from .shift import mean_shift as mean_shift

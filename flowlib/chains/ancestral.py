@@ -24,8 +24,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from flowlib.chains.chain import Chain, Steps, grid_time
+from flowlib.chains.chain import Chain, Steps
 from flowlib.chains.gaussians import Step, forward, posterior, step_time
+from flowlib.chains.named import grid_time
 from flowlib.checks import check_choice
 from flowlib.fields import Field, Model, check_field
 from flowlib.losses import prediction_loss

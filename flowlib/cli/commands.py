@@ -12,7 +12,9 @@ from flowlib.plotting import format_table
 
 def sample(
     run: RunFolder,
-    label: Annotated[list[int] | None, typer.Option(help="A label; may be repeated. All labels by default.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label, its number or name; may be repeated. All labels by default.")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="Samples in all; 10 of each label by default.")] = None,
     scale: Annotated[
         float | None, typer.Option(help="Guidance scale: 1, the default, is none; more is closer to the label.")
@@ -32,6 +34,7 @@ def sample(
     Examples:
       flowlib sample runs/mnist
       flowlib sample runs/mnist --label 3 --count 16 --scale 2 --out threes.png
+      flowlib sample runs/pets --label cats
       flowlib sample runs/mnist --method sde --steps 250 --count 10000 --out samples.npz
     """
     from flowlib.data import open_data
@@ -45,16 +48,18 @@ def sample(
     moving = True if out.suffix.lower() == ".gif" else None
     wish = {"scale": scale, "steps": steps, "method": method, "trajectory": moving}
     given = _taken(system, "Sampling", wish)
+    labels = [trained.spec.label(name) for name in label or ()] if trained.classes else []
     y = None
     if hasattr(system, "guides"):
-        y = system.guides(trained.spec, label or [], count, lambda: open_data(trained.recipe.data, "test").finite())
-    if y is None and label:
-        raise ValueError(f"label {label[0]} was given, but the run in {run} takes no guide")
+        y = system.guides(trained.spec, labels, count, lambda: open_data(trained.recipe.data, "test").finite())
+    if label and (y is None or not labels):
+        kind = "guide" if y is None else "label"
+        raise ValueError(f"label {label[0]} was given, but the run in {run} takes no {kind}")
     if y is None:
         given["count"] = (10 if len(trained.shape) == 3 else 1000) * max(1, trained.classes) if count is None else count
     states = trained.sample(y, seed=seed, batch_size=batch_size, **given).cpu()
     drawn = states.shape[1] if moving else len(states)
-    each = drawn // max(1, len(set(label or range(trained.classes))))
+    each = drawn // max(1, len(set(labels or range(trained.classes))))
     columns = 10 if y is None or y.ndim > 1 else max(1, each)
     export_samples(states, None if y is None else y.cpu(), out, columns=columns)
     typer.echo(f"{drawn} samples: {out}")

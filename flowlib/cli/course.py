@@ -92,21 +92,23 @@ def bank(
       flowlib course bank
       flowlib course bank 01 lectures/07 --jobs 4
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from contextlib import closing
+    from functools import partial
 
     from tqdm import tqdm
 
     from flowlib.course.authoring.bank import banks, try_bank
+    from flowlib.course.authoring.child import side_by_side
     from flowlib.course.authoring.mistakes import lectures, try_mistakes
+    from flowlib.course.processes import ended_by_signals
     from flowlib.plotting import format_table
 
-    tries = [(try_bank, path) for path in banks(root, names or [])]
-    tries += [(try_mistakes, path) for path in lectures(root, names or [])]
+    tries = [partial(try_bank, path) for path in banks(root, names or [])]
+    tries += [partial(try_mistakes, path) for path in lectures(root, names or [])]
     if not tries:
         raise ValueError(f"there is no bank of answers or mistakes in {root} for {' '.join(names or []) or 'anything'}")
     rows, faults = [], []
-    with ThreadPoolExecutor(jobs) as pool:
-        done = pool.map(lambda one: one[0](one[1]), tries)
+    with ended_by_signals(), closing(side_by_side(tries, jobs)) as done:
         for lines, wrong in tqdm(done, total=len(tries), disable=None):
             rows += lines
             faults += wrong

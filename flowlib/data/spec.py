@@ -1,5 +1,6 @@
 """What is asked of data, and what a run keeps of them: plain numbers and names, enough to build and sample networks."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,6 +68,34 @@ class Spec:
             raise ValueError(f"columns must have 'label' if there are classes; got {self.columns!r}, {self.classes}")
         if self.names and (len(self.names) != self.classes or len(set(self.names)) < len(self.names)):
             raise ValueError(f"names must be {self.classes} different names, one a label, or (); got {self.names!r}")
+
+    def label(self, given: str) -> int:
+        """The label that is called so: by its name, or where none has that name by its number.
+
+        Raises:
+            ValueError: if there is no such label, with the names that there are.
+
+        Example:
+            >>> from flowlib.data import Spec
+            >>> pets = Spec((1, 8, 8), 2, names=("cats", "dogs"))
+            >>> pets.label("dogs"), pets.label("0")
+            (1, 0)
+        """
+        name = unicodedata.normalize("NFC", given)  # the spelling that the names of a folder's labels have
+        if name in self.names:
+            return self.names.index(name)
+        if not self.classes:
+            raise ValueError(f"label must not be given for data without labels, got {given!r}")
+        number = f"in 0 ... {self.classes - 1}"
+        try:
+            label = int(given)
+        except ValueError:
+            label = None
+        if label is not None and 0 <= label < self.classes:
+            return label
+        if self.names:
+            raise ValueError(f"label must be one of {', '.join(self.names)}, or a number {number}; got {given!r}")
+        raise ValueError(f"label must lie {number}, got {given if label is not None else repr(given)}")
 
 
 class Data(Protocol):

@@ -18,6 +18,7 @@ from flowlib.checks import check_choice, check_count
 from flowlib.data import Data, Spec
 from flowlib.data.pixels import read_picture
 from flowlib.nets import ViT
+from flowlib.nets.captioned_clip import CaptionedCLIP
 from flowlib.nets.clip import CLIP, ImageCNN
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.nets.transformer import TextTransformer
@@ -53,32 +54,6 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> tuple[Tensor
     own = torch.arange(len(logits), device=logits.device)
     loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     return loss, (logits.argmax(1) == own).float().mean()
-
-
-class CaptionedCLIP(CLIP):
-    """A CLIP with its tokenizer: `similarity(images, texts)`."""
-
-    def __init__(self, image: nn.Module, text: TextTransformer, tokenizer: Tokenizer) -> None:
-        super().__init__(image, text)
-        self.tokenizer = tokenizer
-
-    def image_features(self, images: Tensor, t: Tensor | None = None) -> Tensor:
-        """Features of unit length, (B, D)."""
-        return F.normalize(self.encode_image(images, t).float(), dim=1)
-
-    def read(self, texts: Sequence[str]) -> Tensor:
-        """Features of texts (B, D), not of unit length. What is behind the longest is cut: no token sees it."""
-        tokens = self.tokenizer(texts)
-        longest = int((tokens != self.tokenizer.padding).sum(1).max()) if len(tokens) else 1
-        return self.encode_text(tokens[:, :longest])
-
-    def text_features(self, texts: Sequence[str]) -> Tensor:
-        """Features of unit length, (B, D)."""
-        return F.normalize(self.read(texts).float(), dim=1)
-
-    def similarity(self, images: Tensor, texts: Sequence[str], t: Tensor | None = None) -> Tensor:
-        """The cosine of each image with each text, (B, M)."""
-        return self.image_features(images, t) @ self.text_features(texts).T
 
 
 @dataclass(frozen=True, kw_only=True)

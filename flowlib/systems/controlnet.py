@@ -42,7 +42,7 @@ from flowlib.plotting import picture_grid
 from flowlib.systems.captions import chosen_captions
 from flowlib.systems.control_report import ControlReport, report_control
 from flowlib.systems.flow import FlowSystem
-from flowlib.systems.guides import GUIDES
+from flowlib.systems.guides import GUIDES, refuse_labels
 from flowlib.systems.sampling import FlowRequest, noise_for, sample_flow
 from flowlib.systems.system import Parts, Row, Splits, Stage, register
 from flowlib.training import Turn
@@ -152,6 +152,7 @@ class ControlNetSystem:
 
     def guides(self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]) -> Tensor:
         """Pictures of the controls of test scenes."""
+        refuse_labels(labels, "the controls of test images")
         test = data()
         index = torch.arange(40 if count is None else count) % len(test)
         return pictures_of(CONTROLS[self.control].of(test.batch(index)))

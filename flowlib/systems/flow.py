@@ -18,7 +18,7 @@ from flowlib.losses import drop_guide, optimal_transport, prediction_error
 from flowlib.paths import PREDICTIONS, GaussianPath
 from flowlib.schedules import SCHEDULES
 from flowlib.stable import StableTargets
-from flowlib.systems.guides import GUIDES
+from flowlib.systems.guides import GUIDES, guides_to_sample
 from flowlib.systems.networks import Networked
 from flowlib.systems.repairs import report_repairs
 from flowlib.systems.reporting import FlowReport, report_flow
@@ -65,7 +65,7 @@ class Guided(Networked):
         self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
     ) -> Tensor | None:
         """The guides to sample, in equal shares of the labels and in order; none for a flow without a guide."""
-        return GUIDES[self.guide].asked(spec, labels, count, data) if self.guided else None
+        return guides_to_sample(self.guide, spec, labels, count, data) if self.guided else None
 
     noise = staticmethod(noise_for)
 

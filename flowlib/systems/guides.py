@@ -124,6 +124,22 @@ def choose_labels(spec: Spec, labels: Sequence[int], count: int | None) -> Tenso
     return chosen[torch.arange(count) * len(chosen) // count]
 
 
+def guides_to_sample(
+    name: str, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
+) -> Tensor:
+    """What `LabelGuide.asked` of the guide of that name gives; a ValueError for labels that it would ignore."""
+    guide = GUIDES[name]
+    if guide.image or (name == "words" and spec.words):
+        refuse_labels(labels, "test images" if guide.image else "captions of test images")
+    return guide.asked(spec, labels, count, data)
+
+
+def refuse_labels(labels: Sequence[int], guides: str) -> None:
+    """A ValueError for labels where samples are guided by something else, which `guides` says."""
+    if labels:
+        raise ValueError(f"label must not be given: samples are guided by {guides}; got {labels[0]}")
+
+
 def random_holes(
     count: int, size: tuple[int, ...], generator: torch.Generator | None = None, share: float = 0.5
 ) -> Tensor:

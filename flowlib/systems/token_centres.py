@@ -5,6 +5,8 @@ never drawn have hardly a gradient (`flowlib train dalle --set centres=0` shows 
 1982) each token has patches of its own, and what the decoder makes of it is right on average, before the first step.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,19 +22,23 @@ SMALLEST = 0.02  # scale of a pixel's log odds that a token begins with, about o
 def k_means(points: Tensor, count: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
     """Centres (count, D) of points (N, D), each after the last round the mean of those that were nearest to it.
 
-    Begins with points drawn at random; a centre that is nearest to none becomes another point.
+    Begins with points drawn at random, all different if there are so many different ones: of two equal centres one
+    would stay without points.
 
     Raises:
         ValueError: for fewer points than centres.
     """
+    from scipy.cluster.vq import kmeans2
+
     if check_count("count", count) > len(points):
         raise ValueError(f"count must be at most {len(points)}, the points that there are, got {count}")
-    centres = points[torch.randperm(len(points), generator=generator)[:count].to(points.device)]
-    for _ in range(rounds):
-        mean, size = grouped(points, torch.cdist(points, centres).argmin(1), count)
-        other = points[torch.randint(len(points), (count,), generator=generator).to(points.device)]
-        centres = torch.where(size[:, None] > 0, mean, other)
-    return centres
+    different = torch.unique(points.cpu(), dim=0)
+    order = torch.randperm(len(different), generator=generator)
+    start = different[order.repeat(-(-count // len(different)))[:count]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a centre without points, which stays where it is
+        centres, _ = kmeans2(points.cpu().numpy(), start.numpy(), iter=rounds, minit="matrix")
+    return torch.from_numpy(centres).to(points)
 
 
 def grouped(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -93,6 +94,33 @@ def test_both_parts_of_a_set_may_share_the_words_of_their_captions() -> None:
 def test_a_bad_spec_is_refused(change: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         dataclasses.replace(Spec((1, 8, 8), 2), **change)
+
+
+def test_a_label_is_found_by_its_name_or_its_number() -> None:
+    spec = Spec((1, 8, 8), 3, names=("2", "b\u00e4r", "cats"))
+    names = ["2", "b\u00e4r", "ba\u0308r", "cats", "0", "1"]  # a name goes before a number
+    assert [spec.label(name) for name in names] == [0, 1, 1, 2, 0, 1]
+    assert [Spec((1, 8, 8), 3).label(name) for name in "012"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "says"),
+    [
+        (("a", "b"), "c", "label must be one of a, b, or a number in 0 ... 1; got 'c'"),
+        (("a", "b"), "2", "label must be one of a, b, or a number in 0 ... 1; got '2'"),
+        ((), "c", "label must lie in 0 ... 1, got 'c'"),
+        ((), "2", "label must lie in 0 ... 1, got 2"),
+        ((), "-1", "label must lie in 0 ... 1, got -1"),
+    ],
+)
+def test_a_label_that_there_is_not_is_refused(names: tuple[str, ...], given: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        Spec((1, 8, 8), 2, names=names).label(given)
+
+
+def test_data_without_labels_have_none_that_could_be_named() -> None:
+    with pytest.raises(ValueError, match="label must not be given for data without labels, got '0'"):
+        Spec((2,), 0, columns=("x",)).label("0")
 
 
 def test_the_digest_is_the_same_everywhere() -> None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from flowlib import Model, sample_ode
+from flowlib.data import Dataset, Spec
 from flowlib.nets import Autoencoder, Concatenated
 from flowlib.nets.unet import UNet
-from flowlib.systems.guides import inpainting_guide, random_holes, superresolution_guide
+from flowlib.systems.guides import guides_to_sample, inpainting_guide, random_holes, superresolution_guide
 from flowlib.systems.latent import LatentModel, latent_guide
 
 
@@ -45,6 +46,15 @@ def test_a_latent_guide_has_the_latents_size() -> None:
     assert torch.equal(y[:, :2], latent.encode(x * known))
     assert y[0, 2].tolist() == [[1, 0], [1, 0]]
     assert sample_ode(latent, torch.randn(3, 2, 2, 2), y, steps=2).shape == (3, 2, 2, 2)
+
+
+@pytest.mark.parametrize(("guide", "words"), [("inpainting", ()), ("superresolution", ()), ("words", ("a", "b"))])
+def test_a_label_where_something_else_guides_is_refused(guide: str, words: tuple[str, ...]) -> None:
+    spec = Spec((1, 8, 8), 2, words=words, length=3 if words else 0)
+    data = Dataset(torch.zeros(4, 1, 8, 8), torch.arange(4) % 2, captions=["a", "b", "a", "b"])
+    assert len(guides_to_sample(guide, spec, [], 2, lambda: data)) == 2
+    with pytest.raises(ValueError, match=r"label must not be given: samples are guided by .*test images; got 1"):
+        guides_to_sample(guide, spec, [1], 2, lambda: data)
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -28,12 +28,22 @@ def test_k_means_is_at_rest_where_each_centre_is_the_mean_of_its_points() -> Non
 
 def test_rounds_lower_the_error_and_no_more_points_than_there_are() -> None:
     points = normal(1, 500, 3)
-    errors = [error(points, k_means(points, 20, seeded(0), rounds)) for rounds in (0, 1, 5, 20)]
+    errors = [error(points, points[torch.randperm(500, generator=seeded(0))[:20]])]
+    errors += [error(points, k_means(points, 20, seeded(0), rounds)) for rounds in (1, 5, 20)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.8 * errors[0]
-    assert error(points, k_means(points, 500, seeded(0), 0)) < 1e-12
+    assert error(points, k_means(points, 500, seeded(0), 1)) < 1e-12
     with pytest.raises(ValueError, match="count must be at most 500"):
         k_means(points, 501, seeded(0))
+
+
+def test_centres_begin_at_different_points_if_there_are_so_many() -> None:
+    """One point 996 times and four others: two centres of five that began at the same one would leave another out."""
+    points = torch.cat([torch.zeros(996, 2), CORNERS.float() + 1])
+    for seed in range(5):
+        assert error(points, k_means(points, 5, seeded(seed), 1)) < 1e-12
+    assert error(points, k_means(points, 8, seeded(0), 1)) < 1e-12
+    assert torch.equal(k_means(normal(1, 90, 3), 9, seeded(4)), k_means(normal(1, 90, 3), 9, seeded(4)))
 
 
 def test_means_of_groups_are_means() -> None:

@@ -10,6 +10,7 @@ all other questions unanswered: a check may not depend on another question; and 
 tried on it (`universal`), which must not pass, whatever they get as a hint.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,28 +102,30 @@ def program(cells: list[Cell], answer: Answer) -> list[tuple[str, str]]:
     return steps
 
 
-def judge(path: Path, *, seconds: float = SECONDS) -> list[Verdict]:
+def judge(path: Path, *, seconds: float = SECONDS, interrupted: threading.Event | None = None) -> list[Verdict]:
     """Try all answers to the exercise whose solution is at `path`.
 
     Args:
         path: of the solution's source.
         seconds: that an answer may take.
+        interrupted: ends the work when it is set.
 
     Raises:
         SourceError: if solution or bank break a rule.
+        CancelledError: if it is interrupted.
     """
     cells = read_cells(path)
     answers = read_answers(path, cells)
-    outcomes = try_all([program(cells, answer) for answer in answers], path.parent, seconds)
+    outcomes = try_all([program(cells, answer) for answer in answers], path.parent, seconds, interrupted)
     return [
         Verdict(answer, outcome, _fault(answer, outcome, answers))
         for answer, outcome in zip(answers, outcomes, strict=True)
     ]
 
 
-def try_bank(path: Path) -> tuple[list[dict[str, object]], list[str]]:
+def try_bank(path: Path, interrupted: threading.Event | None = None) -> tuple[list[dict[str, object]], list[str]]:
     """`judge`, as a table, and a line for each answer that did not end as it should."""
-    verdicts = judge(path)
+    verdicts = judge(path, interrupted=interrupted)
     return table(path.stem, verdicts), list(explain(path, verdicts))
 
 

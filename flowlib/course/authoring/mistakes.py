@@ -16,12 +16,13 @@ import contextlib
 import io
 import json
 import linecache
-import multiprocessing
+import math
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from flowlib.course.authoring.child import child, hears
 from flowlib.course.authoring.layout import LECTURES, sources
 from flowlib.course.authoring.source import Cell, SourceError, read_cells
+from flowlib.course.processes import end_with_parent
 
 SECONDS = 600  # that a changed cell and those after it may take
 ASSERTING = 2  # cells with an assert that a mistake has to get past
@@ -75,32 +78,32 @@ def lectures(root: Path, names: Sequence[str] = ()) -> list[Path]:
     return [path for path in sources(root, names) if path.parent.name == LECTURES and _list_of(path).exists()]
 
 
-def judge_lecture(path: Path) -> dict[Mistake, str]:
+def judge_lecture(path: Path, interrupted: threading.Event | None = None) -> dict[Mistake, str]:
     """What is wrong with each mistake's end: nothing, "", if an assert has failed.
 
     Raises:
         SourceError: if lecture or list break a rule, or the lecture itself fails.
+        CancelledError: if `interrupted` is set meanwhile.
     """
     cells = read_cells(path)
     mistakes = read_mistakes(path, cells)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, path, cells, mistakes))
-    process.start()
-    theirs.close()
-    try:
-        ends, fault = ours.recv()
-    except EOFError:
-        ends, fault = [], "its process has ended"
-    process.join()
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,  # where a changed cell may still write
+        child(_work, Path(place), path, cells, mistakes, daemon=False) as (_, ours),
+    ):
+        hears(ours, math.inf, interrupted)
+        try:
+            ends, fault = ours.recv()
+        except EOFError:
+            ends, fault = [], "its process has ended"
     if fault:
         raise SourceError(path, 1, f"the lecture itself does not run to its end: {fault}")
     return dict(zip(mistakes, ends, strict=True))
 
 
-def try_mistakes(path: Path) -> tuple[list[dict[str, object]], list[str]]:
+def try_mistakes(path: Path, interrupted: threading.Event | None = None) -> tuple[list[dict[str, object]], list[str]]:
     """`judge_lecture`, as one row, and a line for each mistake that no assert has noticed."""
-    ends, file = judge_lecture(path), _list_of(path).name
+    ends, file = judge_lecture(path, interrupted), _list_of(path).name
     caught = sum(not fault for fault in ends.values())
     row: dict[str, object] = {"notebook": path.stem, "question": "lecture", "wrong, caught": f"{caught} / {len(ends)}"}
     row |= {"right, passed": "", "alone": ""}
@@ -111,35 +114,34 @@ def _list_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}_mistakes.py")
 
 
-def _work(connection: Connection, path: Path, cells: list[Cell], mistakes: list[Mistake]) -> None:
+def _work(connection: Connection, place: Path, path: Path, cells: list[Cell], mistakes: list[Mistake]) -> None:
     """In a process of its own, in a copy of the lecture's folder: run the lecture, and the mistakes on the way."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(shutil.copytree(path.parent, Path(place) / path.parent.name))
-        os.chdir(folder)
-        os.environ.pop("FLOWLIB_FAST", None)
-        os.environ |= {"MPLBACKEND": "Agg", "FLOWLIB_RUNS": f"{place}/runs", "TQDM_DISABLE": "1"}
-        import torch
+    os.chdir(shutil.copytree(path.parent, place / path.parent.name))
+    os.environ.pop("FLOWLIB_FAST", None)
+    os.environ |= {"MPLBACKEND": "Agg", "FLOWLIB_RUNS": f"{place}/runs", "TQDM_DISABLE": "1"}
+    import torch
 
-        torch.set_num_threads(1)  # threads do not survive a fork
-        namespace: dict[str, Any] = {"__name__": "__main__"}
-        ends = {}
-        try:
-            for number, cell in enumerate(cells):
-                for mistake in mistakes:
-                    if mistake.cell == number:
-                        ends[mistake] = _forked(mistake, cells, namespace, Path(place))
-                _run(cell, cell.source, namespace)
-        except BaseException as error:
-            connection.send(([], f"{type(error).__name__}: {error}"))
-            return
-        connection.send(([ends[mistake] for mistake in mistakes], ""))
+    torch.set_num_threads(1)  # threads do not survive a fork
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    ends = {}
+    try:
+        for number, cell in enumerate(cells):
+            for mistake in mistakes:
+                if mistake.cell == number:
+                    ends[mistake] = _forked(mistake, cells, namespace, place)
+            _run(cell, cell.source, namespace)
+    except BaseException as error:
+        connection.send(([], f"{type(error).__name__}: {error}"))
+        return
+    connection.send(([ends[mistake] for mistake in mistakes], ""))
 
 
 def _forked(mistake: Mistake, cells: list[Cell], namespace: dict[str, Any], place: Path) -> str:
     """Try a mistake in a fork, which keeps what it trains to itself; what is wrong with its end."""
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+    lecture = os.getpid()
+    if (forked := os.fork()) == 0:
+        end_with_parent(lecture)
         os.close(reading)
         signal.alarm(SECONDS)
         runs = place / f"runs-{os.getpid()}"
@@ -153,7 +155,7 @@ def _forked(mistake: Mistake, cells: list[Cell], namespace: dict[str, Any], plac
     os.close(writing)
     with os.fdopen(reading) as file:
         said = file.read()
-    os.waitpid(child, 0)
+    os.waitpid(forked, 0)
     return str(json.loads(said)) if said else f"takes more than {SECONDS} s, or ends its process"
 
 

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import linecache
-import multiprocessing
 import os
+import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from flowlib.course.authoring.child import child, hears
 
 START = 300.0  # seconds for a process to import the library, on a busy machine
 
@@ -28,44 +30,43 @@ class Outcome:
     place: str = ""
 
 
-def try_all(programs: list[list[tuple[str, str]]], folder: Path, seconds: float) -> list[Outcome]:
+def try_all(
+    programs: list[list[tuple[str, str]]], folder: Path, seconds: float, interrupted: threading.Event | None = None
+) -> list[Outcome]:
     """Run each program in a namespace of its own, shortened (FLOWLIB_FAST=1), in one process as long as that lives.
 
     Args:
         programs: each a list of steps (name, code).
         folder: to run in.
         seconds: that a program may take.
+        interrupted: ends the work when it is set.
+
+    Raises:
+        CancelledError: if it is interrupted.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(programs):
-        outcomes += _one_process(programs[len(outcomes) :], folder, seconds)
+        outcomes += _one_process(programs[len(outcomes) :], folder, seconds, interrupted)
     return outcomes
 
 
-def _one_process(programs: list[list[tuple[str, str]]], folder: Path, seconds: float) -> list[Outcome]:
+def _one_process(
+    programs: list[list[tuple[str, str]]], folder: Path, seconds: float, interrupted: threading.Event | None
+) -> list[Outcome]:
     """The outcomes of the programs up to the first that hangs or dies."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in a state that hangs
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, programs, folder), daemon=True)
-    process.start()
-    theirs.close()
     outcomes: list[Outcome] = []
-    try:
-        if not ours.poll(START):
-            raise TimeoutError(f"a process did not start within {START:.0f} s")
-        ours.recv()
-        while len(outcomes) < len(programs):
-            if not ours.poll(seconds):
-                return [*outcomes, Outcome("timeout", f"more than {seconds:g} s", "answer")]
-            outcomes.append(ours.recv())
-    except EOFError:
-        outcomes.append(Outcome("death", "its process ended", "answer"))
-    finally:
-        if len(outcomes) == len(programs):
-            process.join(5)  # it is about to end, and frees what it holds
-        process.kill()
-        process.join()
-        ours.close()
+    with child(_work, programs, folder, daemon=True) as (process, ours):
+        try:
+            if not hears(ours, START, interrupted):
+                raise TimeoutError(f"a process did not start within {START:.0f} s")
+            ours.recv()
+            while len(outcomes) < len(programs):
+                if not hears(ours, seconds, interrupted):
+                    return [*outcomes, Outcome("timeout", f"more than {seconds:g} s", "answer")]
+                outcomes.append(ours.recv())
+        except EOFError:
+            return [*outcomes, Outcome("death", "its process ended", "answer")]
+        process.join(5)  # it is about to end, and frees what it holds
     return outcomes
 
 

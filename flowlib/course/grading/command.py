@@ -59,9 +59,10 @@ def grade(
     from tqdm import tqdm
 
     from flowlib.course.grading import gradebook, sandbox
-    from flowlib.course.grading.grade import ended_by_signals, grade_all
+    from flowlib.course.grading.grade import grade_all
     from flowlib.course.grading.outputs import Outputs
     from flowlib.course.grading.world import warning
+    from flowlib.course.processes import ended_by_signals
 
     if importlib.util.find_spec("IPython") is None or importlib.util.find_spec("psutil") is None:
         raise ValueError("grading needs more packages: pip install 'flowlib[course]'")

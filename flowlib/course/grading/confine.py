@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # numbers of the system calls, the same on all architectures
-_DUMPABLE, _SECCOMP, _SUBREAPER, _NO_NEW_PRIVILEGES, _PARENTS_DEATH = 4, 22, 36, 38, 1  # of prctl
+_DUMPABLE, _SECCOMP, _SUBREAPER, _NO_NEW_PRIVILEGES = 4, 22, 36, 38  # of prctl
 _EXECUTE, _WRITE_FILE, _READ = 1 << 0, 1 << 1, 1 << 2 | 1 << 3
 _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
 # Remove folders and files (4, 5); make devices, folders, files, sockets, pipes and links (6 to 12).
@@ -140,12 +140,6 @@ def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that none is lost from sight. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-
-
-def end_with_parent() -> None:
-    """Be killed when the parent ends. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENTS_DEATH, 9, 0, 0, 0)
 
 
 def default_signals() -> None:

@@ -16,7 +16,7 @@ from flowlib.course.grading import data, gradients
 from flowlib.course.grading.wire import Broken
 
 _LIBRARY = ("flowlib", "torch", "math", "numpy", "torchdiffeq", "scipy", "builtins", "operator", "itertools")
-_PLAIN = ("flowlib.fields", "flowlib.paths", "flowlib.schedules")
+_PLAIN = ("flowlib.fields", "flowlib.paths", "flowlib.schedule", "flowlib.schedules", "flowlib.diffusion_schedules")
 _DEEPEST = 8  # objects in objects
 
 

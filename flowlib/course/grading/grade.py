@@ -6,11 +6,8 @@ What was not right there is tried once more, alone in a fresh process, where no 
 answer never costs another answer's mark.
 """
 
-import contextlib
-import signal
-import sys
 import threading
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,21 +92,6 @@ def grade_all(tasks: Sequence[Task], *, limits: Limits, jobs: int = 1) -> Genera
             interrupted.set()
             pool.shutdown(cancel_futures=True)
             raise
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """While it lasts, a process that is asked to end leaves by an exception, so that what there is is kept."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def grade_one(task: Task, limits: Limits, interrupted: threading.Event | None = None) -> Graded:

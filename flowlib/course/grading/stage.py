@@ -18,6 +18,7 @@ from typing import Any
 
 from flowlib.course.grading import confine, namespaces, world
 from flowlib.course.grading.wire import Ended, Wire
+from flowlib.course.processes import end_with_parent
 
 _LOADED = (
     "torch", "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torch.func", "IPython.core.interactiveshell",
@@ -56,7 +57,7 @@ class Stage:
                 for stream in range(3):
                     os.dup2(nothing, stream)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                confine.end_with_parent()
+                end_with_parent()
                 role(order, ends, said)
                 status = 0
             finally:
@@ -106,14 +107,14 @@ class Stage:
         os.environ.update(world.environment(folder), **order["environment"])
         confine.limit_files_and_processes(order["processes"])
         inside = "namespaces" not in without and namespaces.enter()
-        confine.end_with_parent()  # again: another user's rights forget it
+        end_with_parent()  # again: another user's rights forget it
         if pid := os.fork():
             os.close(said)
             for end in ends:
                 end.close()
             os.waitpid(pid, 0)
             return
-        confine.end_with_parent()
+        end_with_parent()
         confine.limit_memory(order["memory"])
         lacking = world.enter(folder, root, without=without, disk=order["disk"], inside=inside)
         os.write(said, " ".join(("ready", *lacking)).encode())
