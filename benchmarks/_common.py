@@ -129,7 +129,7 @@ def publish(rows: Sequence[Mapping[str, object]], script: str, arguments: Sequen
 
 def write_tables(tables: Sequence[str], script: str, arguments: Sequence[str], path: Path) -> None:
     """Write tables as Markdown with the command that made them, less where its files were to lie."""
-    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write", "--figure")]
+    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write", "--figure", "--run")]
     told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
     lines = [f"Made by `python benchmarks/{script} {shlex.join(told)}`.", *(f"```\n{text}\n```" for text in tables)]
     write_whole(path, ("\n\n".join(lines) + "\n").encode())
