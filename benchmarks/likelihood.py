@@ -38,7 +38,7 @@ from flowlib.solvers import logit_grid
 
 Rows = list[dict[str, Any]]
 PART = 500
-RECIPES = ("mnist-likelihood", "digits-likelihood")
+RECIPES = ("mnist-likelihood", "digits-likelihood", "scenes-likelihood")
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def main() -> None:
     if arguments.samples < 2:
         parser.error("--samples must be at least 2")
     run = run_of(arguments)
-    test = load(run.recipe.data, "test")
-    rows = TABLES[arguments.table](run, test.images[: arguments.samples], run.spec.levels or 0, arguments)
+    z = load(run.recipe.data, "test").batch(torch.arange(arguments.samples))["x"]
+    rows = TABLES[arguments.table](run, z, run.spec.levels or 0, arguments)
     publish(rows, "likelihood.py", sys.argv[1:], arguments.write)
 
 

@@ -81,4 +81,18 @@ RECIPES = (
         system=FlowSystem(guided=False, **UNET, **FLOW),
         training=Training(steps=6000, **_PAINTER),
     ),
+    # For bits/dim, beside the bound of DALL-E: see the recipe mnist-likelihood.
+    Recipe(
+        name="scenes-likelihood",
+        data="scenes",
+        system=FlowSystem(
+            net="mixture",
+            net_args={"channels": (32, 64), "depth": 1, "values": (0, 255), "gaussians": 3},
+            guided=False,
+            time="logit-uniform",
+            measure="noise",
+            dequantise=True,
+        ),
+        training=Training(optimiser="muon", steps=2000, lr=3e-3, matrix_lr=0.015, ema=0.998),
+    ),
 )
