@@ -10,6 +10,7 @@ from flowlib.data import Dataset, load, mnist
 from flowlib.metrics import fit_reader
 from flowlib.recipes import change
 from flowlib.runs import evaluate_run, train
+from flowlib.solvers import logit_grid
 from flowlib.systems import FirstStage, Splits
 from flowlib.systems.reporting import bits_of_test_set
 
@@ -79,6 +80,19 @@ def test_bits_of_digits_count_the_values_that_their_pixels_may_have(tmp_path):
     assert row["bits_per_dim"] == pytest.approx(float(gauss) + 3, abs=0.3)
     assert row == {"samples": "20 test images", **bits_of_test_set(run.field, test, images=20)}
     assert 0 < row["standard_error"] < 1
+
+
+def test_a_flow_that_learned_late_times_is_scored_on_a_grid_that_is_even_there(tmp_path):
+    small = {"channels": (8, 16), "depth": 1, "dim": 16, "values": (0, 16)}
+    late = {"net": "mixture", "net_args": small, "time": "logit-uniform", "measure": "noise", "guided": False}
+    run, test = train(flow_recipe(steps=1, **late), tmp_path, pictures=False), load("digits", "test")
+    *_, row = evaluate_run(run, samples=100, steps=1, likelihood=10)
+    even = bits_of_test_set(run.field, test, images=10, times=logit_grid(30), method="rk4")
+    assert row == {"samples": "10 test images", **even}
+    fine = bits_of_test_set(run.field, test, images=10, times=logit_grid(200), method="rk4")
+    usual = bits_of_test_set(run.field, test, images=10)
+    errors = [abs(found["bits_per_dim"] - fine["bits_per_dim"]) for found in (even, usual)]
+    assert errors[0] < 0.01 < 0.02 < errors[1]
 
 
 def test_data_of_ones_own_are_measured_beside_those_that_are_given(tmp_path):

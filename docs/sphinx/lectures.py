@@ -12,6 +12,9 @@ import api
 
 Cell = dict[str, Any]
 TITLES = {  # of tables that have none themselves
+    "08_likelihood": "Bits/dim of a flow that knows in which bins pixels lie, by the variational bound: MNIST",
+    "08_ode": "Bits/dim of the same flow by its ODE, by the steps of the solver and the probe: MNIST",
+    "08_where": "Where the bits go: errors of the noise by log SNR, on black pixels and on the others: MNIST",
     "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
     "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
     "13_networks": "A painter of captions with phrases and without: scenes",
@@ -20,14 +23,20 @@ TITLES = {  # of tables that have none themselves
     "14_choosing": "DALL·E, the best of N by CLIP, by its own probability and by an oracle: scenes",
     "14_cold": "DALL·E, the best of N at temperature 0.5: scenes",
     "14_drawing": "DALL·E by temperature and top-k: scenes",
+    "14_flow": "A flow of the same scenes in bits/dim, beside the bound of DALL·E",
     "14_patterns": "Sparse against full attention in DALL·E: scenes",
     "15_binding": "Colours bound to digits, by what carries the caption: scenes",
     "15_captions": "Painters trained on given and on synthetic captions, by how prompts are written: scenes",
     "15_priors": "Priors of DALL·E 2: scenes from captions",
     "15_systems": "GLIDE, DALL·E and DALL·E 2 on the same captions: scenes",
     "15_variations": "What variations of a picture keep, by eta: scenes",
+    "16_images": "ControlNet by the number of images and by what is trained: scenes",
     "16_lora": "LoRA by rank, and full fine-tuning, on twenty striped scenes",
+    "16_steps": "ControlNet on the way of one training: scenes",
+    "16_strength": "ControlNet by its strength: scenes",
+    "16_two": "Two controls, alone and together: scenes",
     "16_two_loras": "Two LoRAs on one painter: scenes",
+    "17_variants": "SAM with one mask and with three, with and without pre-training: scenes",
     "17_together": "SAM, an inpainter, a ControlNet and a LoRA on one picture: scenes",
 }
 
