@@ -71,7 +71,7 @@ class PixelMixture(nn.Module):
         if len(set(values)) < max(1, len(values)) or any(check_count("values", v, 0) >= levels for v in values):
             raise ValueError(f"values must be different ones of 0 ... {levels - 1}, at least one, got {tuple(values)}")
         self.in_channels, self.gaussians = check_count("in_channels", in_channels), gaussians
-        self.bin_half = 1 / (levels - 1)  # of a bin's width
+        self.bin_half = 1 / (levels - 1)  # half of a bin's width
         outputs = len(values) + 3 * gaussians
         self.net = UNet(in_channels * outputs, channels, depth, classes, patch, attention, heads, dim)
         self.log_weights = nn.Parameter(torch.zeros(len(values) + gaussians))

@@ -60,6 +60,10 @@ SMALL: dict[str, tuple[str, int]] = {
     "likelihood bound --steps 1 --recipe digits-likelihood --samples 6 --cells 3": (r"^bound, 4 .* ± ", 1),
     "likelihood ode --steps 1 --recipe digits-likelihood --samples 2 --grids 4 3 --probes 2": (r"^ *[12] +ODE.* ± ", 4),
     "likelihood where --steps 1 --recipe digits-likelihood --samples 4": (r"^(-|\d).*\d$", 15),
+    "likelihood variants --steps 1 --recipe digits-likelihood --samples 4 --cells 3 --seeds 0 1": (
+        r"^(bins|U-Net).* ± ",
+        3,
+    ),
     "latent quality --factors 1 --steps 1 --sampling-steps 1": (r"^1 .* ± ", 1),
     "latent quality --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1": (r"^4 .* ± ", 1),
     "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
