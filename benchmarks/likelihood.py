@@ -41,27 +41,25 @@ from flowlib.solvers import logit_grid
 
 Rows = list[dict[str, Any]]
 PART = 500
-OF_BINS = ("values", "gaussians")
 VARIANTS: dict[str, dict[str, Any]] = {
     "bins, even in log SNR": {},
     "U-Net, even in log SNR": {"net": "unet"},
     "U-Net, uniform": {"net": "unet", "time": "uniform", "measure": "velocity"},
 }
-RECIPES = ("mnist-likelihood", "digits-likelihood", "scenes-likelihood")
 
 
 def main() -> None:
     out = Path("runs/likelihood")
     parser = parser_of(__doc__, samples=10_000, steps=0, seeds=[0], threads=0, seed=0, out=out, write=None)
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help="what is trained; for --steps, if given")
+    parser.add_argument("--recipe", default="mnist-likelihood", help="what is trained; for --steps, if given")
     parser.add_argument("--run", help="the folder of a trained run, instead")
     parser.add_argument("--cells", type=int, default=30, help="of log SNR from -8 to 22, an evaluation for each")
     parser.add_argument("--grids", nargs="+", type=int, default=[30], help="of `ode`: numbers of steps, rows")
     parser.add_argument("--probes", type=int, default=1, help="of `ode`: rows for each grid")
     arguments = parser.parse_args()
     prepare(arguments)
-    if arguments.samples < 2:
+    if arguments.samples < 2:  # of one there is no standard error
         parser.error("--samples must be at least 2")
     publish(TABLES[arguments.table](arguments), "likelihood.py", sys.argv[1:], arguments.write)
 
@@ -92,8 +90,7 @@ def filled(z: Tensor, levels: int, seed: int) -> Tensor:
 
 def by_parts(name: str, run: Run, z: Tensor, arguments: argparse.Namespace, compute: Any) -> tuple[Tensor, float]:
     """What `compute` finds for each image, (B,), and its seconds; parts of the images are kept."""
-    values: list[float] = []
-    seconds = 0.0
+    values, seconds = list[float](), 0.0
     for start in range(0, len(z), PART):
         part = z[start : start + PART]
         settings = {"name": name, "run": str(run.folder), "step": run.step, "images": len(part), "start": start}
@@ -145,7 +142,9 @@ def variants(arguments: argparse.Namespace) -> Rows:
         for seed in arguments.seeds:
             recipe = recipe_of(arguments, seed=seed)
             if "net" in changes:
-                sizes = {key: value for key, value in recipe.system.net_args.items() if key not in OF_BINS}
+                sizes = {
+                    key: value for key, value in recipe.system.net_args.items() if key not in ("values", "gaussians")
+                }
                 recipe = change(recipe, **changes, net_args=sizes)
             steps = recipe.training.steps
             run = trained(recipe, arguments.out / f"{slug(f'{recipe.name} {name}')}-{steps}-{seed}")
