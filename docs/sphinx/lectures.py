@@ -14,6 +14,7 @@ Cell = dict[str, Any]
 TITLES = {  # of tables that have none themselves
     "08_likelihood": "Bits/dim of a flow that knows in which bins pixels lie, by the variational bound: MNIST",
     "08_ode": "Bits/dim of the same flow by its ODE, by the steps of the solver and the probe: MNIST",
+    "08_variants": "Bits/dim with a network that knows the bins of pixels and with plain ones, by times: MNIST",
     "08_where": "Where the bits go: errors of the noise by log SNR, on black pixels and on the others: MNIST",
     "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
     "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
