@@ -1106,7 +1106,13 @@ picture_grid(torch.cat([made[:WIDE] for made in shown.values()]), columns=WIDE, 
 # less: a strength is a guidance scale. Without a caption the edges are followed just as well, in colours of the
 # painter's own choice. With the edges of another scene the picture follows *those*, and agrees with its own scene less
 # than an uncontrolled one does. Two halves that are added are as good as the whole, for the edges. All of this is one
-# training of 100 steps; the recipes take 3,000, and `benchmarks/control.py` measures them with three seeds.
+# training of 100 steps.
+#
+# Three trainings of 1,000 steps each are in [`tables/16_strength.md`](tables/16_strength.md) and
+# [`tables/16_steps.md`](tables/16_steps.md) (the recipes take 3,000). Edges agree to 0.47 without control, to
+# 0.85 at strength 1 and to 0.89 at 1.5, where the scenes themselves have 0.97; at every strength the judge reads 96 %
+# of the pictures or more as the caption says. Without a caption it is 0.79. And the rise is sudden in all three:
+# nothing after 20 steps, 0.48 ± 0.02 after 50, 0.68 ± 0.04 after 100, 0.82 ± 0.01 after 200, and then little more.
 #
 # ## 10. Watch it, and drag it
 #
