@@ -95,3 +95,75 @@
 -     seen = seen.flip(1)[:, :200]  # k = 1 first, as in training: nothing is clipped
 +     seen = seen[:, :200]
 """
+
+# %% mistake="the decoder has the variance of the step before"
+"""
+-         return posterior(chain, x, D, k, j) if j else (D, (1 - chain.abar[1]) / chain.abar[1])
++         return posterior(chain, x, D, k, j) if j else (D, posterior(chain, x, D, 2, 1)[1])
+"""
+
+# %% mistake="each schedule has noise of its own"
+"""
+-     limit[name] = continuous_bound(line, z, low=low, high=high, generator=seeded(13)).sum(1)
++     limit[name] = continuous_bound(line, z, low=low, high=high, generator=seeded(13 + len(limit))).sum(1)
+"""
+
+# %% mistake="the bound without steps lacks its decoder"
+"""
+-     limit[name] = continuous_bound(line, z, low=low, high=high, generator=seeded(13)).sum(1)
++     limit[name] = continuous_bound(line, z, low=low, high=high, generator=seeded(13))[:, :-1].sum(1)
+"""
+
+# %% mistake="bins half as wide"
+"""
+- inside = (torch.arange(4001, dtype=torch.float64) - 2000) / 2000.5 * delta  # the middles of 4001 parts of a bin
++ inside = (torch.arange(4001, dtype=torch.float64) - 2000) / 2000.5 * delta / 2
+"""
+
+# %% mistake="the weights of the values are those before x is seen"
+"""
+-     found = (torch.softmax(likely.log() + log_density, dim=1) * means).sum(1)
++     found = (likely * means).sum(1)
+"""
+
+# %% mistake="the pixel's probability is that of half of its bin"
+"""
+-     whole = -float((law.cdf(torch.tensor(delta)) - law.cdf(torch.tensor(-delta))).log2())
++     whole = -float((law.cdf(torch.tensor(delta)) - law.cdf(torch.tensor(0.0))).log2())
+"""
+
+# %% mistake="the noise from a velocity, without the signal level"
+"""
+-     guess = x - alpha * bin_posterior(x, torch.zeros(1).double(), delta, alpha, 1 - alpha)[1]
++     guess = x - bin_posterior(x, torch.zeros(1).double(), delta, alpha, 1 - alpha)[1]
+"""
+
+# %% mistake="the log SNR of a time is its logit"
+"""
+-     later = 1 - float(torch.tensor(edge / 2).double().sigmoid())
++     later = 1 - float(torch.tensor(edge).double().sigmoid())
+"""
+
+# %% mistake="the second network has seen all times"
+"""
+-         "digits", name="digits-even", time="logit-uniform", time_high=4.0, measure="noise", **short
++         "digits", name="digits-even", time="logit-uniform", time_high=11.0, measure="noise", **short
+"""
+
+# %% mistake="the area in nats"
+"""
+- dims, unit = pixels[0].numel(), 2 * math.log(2)
++ dims, unit = pixels[0].numel(), 2
+"""
+
+# %% mistake="a shear in the place of the rotation"
+"""
+-         return (alpha - beta) / (alpha**2 + beta**2) * x + self.turn * torch.stack([-x[:, 1], x[:, 0]], dim=1)
++         return (alpha - beta) / (alpha**2 + beta**2) * x + self.turn * torch.stack([x[:, 1], x[:, 0]], dim=1)
+"""
+
+# %% mistake="the error of the noise is that of the velocity"
+"""
+- paid = Turned.turn**2 * alpha**2 * (alpha**2 + (1 - alpha) ** 2)
++ paid = Turned.turn**2 * (alpha**2 + (1 - alpha) ** 2)
+"""
