@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import forked  # noqa: F401  # which says what the process that others are forked from imports
 import pytest
 import torch
 

@@ -9,15 +9,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from forked import CONTEXT, Forked, flowlib
+
 from flowlib.training import checkpoint
 
+Process = subprocess.Popen[bytes] | Forked
 
-def start(name: str, folder: Path, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
-    """`flowlib train NAME` on one thread, going on with what lies in the folder; a checkpoint every five steps."""
-    often = ["--checkpoint-every", "5", "--log-every", "7", "--no-pictures", "--resume"]
-    command = [sys.executable, "-m", "flowlib", "train", name, "--out", str(folder), *often, *options]
+
+def command(*words: str, fork: bool = True, **environment: str) -> Process:
+    """`flowlib WORDS` on one thread: forked where the system forks and nothing is against it, or started anew."""
     own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if fork and CONTEXT:
+        return Forked(flowlib, words, own)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-m", "flowlib", *words], env=own, stdout=pipe, stderr=pipe)
+
+
+def start(name: str, folder: Path, *options: str, fork: bool = True, **environment: str) -> Process:
+    """`flowlib train NAME`, going on with what lies in the folder; a checkpoint every five steps."""
+    often = ["--checkpoint-every", "5", "--log-every", "7", "--no-pictures", "--resume"]
+    return command("train", name, "--out", str(folder), *often, *options, fork=fork, **environment)
 
 
 def step_of(folder: Path) -> int:
@@ -26,7 +37,7 @@ def step_of(folder: Path) -> int:
 
 
 def kill_on_the_way(
-    begin: Callable[[], "subprocess.Popen[bytes]"],
+    begin: Callable[[], Process],
     folder: Path,
     *,
     stride: int,
@@ -60,7 +71,7 @@ def kill_on_the_way(
 
 
 def _kills(
-    begin: Callable[[], "subprocess.Popen[bytes]"],
+    begin: Callable[[], Process],
     folder: Path,
     stride: int,
     most: int | None,

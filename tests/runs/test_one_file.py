@@ -3,14 +3,11 @@
 The same for the recipes that are no flows: trained, killed for good, resumed to the same bits, sampled, measured.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from processes import kill_on_the_way, start
+from processes import Process, command, kill_on_the_way, start
 
 import flowlib
 from flowlib.training import checkpoint
@@ -31,26 +28,28 @@ SYSTEMS = {
 }
 
 
-def begin(name: str, folder: Path) -> "subprocess.Popen[bytes]":
-    return start(name, folder, *SMALL, *SYSTEMS[name], FLOWLIB_SYSTEMS=str(FILE))
+def begin(name: str, folder: Path, **options: bool) -> Process:
+    return start(name, folder, *SMALL, *SYSTEMS[name], FLOWLIB_SYSTEMS=str(FILE), **options)
 
 
 def flowlib_says(*words: str, status: int = 0) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FLOWLIB_SYSTEMS": str(FILE)}
-    command = [sys.executable, "-m", "flowlib", *words]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == status, result.stderr
-    return result.stdout or result.stderr
+    process = command(*words, FLOWLIB_SYSTEMS=str(FILE))
+    output, error = (text.decode() for text in process.communicate())
+    assert process.returncode == status, error
+    return output or error
 
 
 @pytest.fixture(scope="module", params=["gaussians", *(pytest.param(n, marks=pytest.mark.full) for n in SYSTEMS if n != "gaussians")])  # fmt: skip  # noqa: E501
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A run that was killed twice on its way and went on, beside one that never stopped."""
+    """A run that was killed twice on its way and went on, beside one that never stopped.
+
+    The one that never stopped hashes strings by another seed.
+    """
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
-    whole = begin(name, folder / "whole")
+    whole = begin(name, folder / "whole", fork=False)
     kill_on_the_way(lambda: begin(name, folder / "run"), folder / "run", stride=STEPS // 4, least=2, most=2)
-    assert whole.wait() == 0, whole.stderr.read().decode()  # type: ignore[union-attr]
-    whole.stderr.close()  # type: ignore[union-attr]
+    error = whole.communicate()[1]
+    assert whole.returncode == 0, error.decode()
     return name, folder
 
 

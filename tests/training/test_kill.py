@@ -18,17 +18,17 @@ SETTINGS = [
 @pytest.mark.full
 def test_a_run_killed_at_random_moments_ends_with_the_bits_of_one_never_killed(tmp_path):
     draw = random.Random(0)
-    whole = start("moons", tmp_path / "whole", *SETTINGS)
+    whole = start("moons", tmp_path / "whole", *SETTINGS, fork=False)
     kill_on_the_way(
-        lambda: start("moons", tmp_path / "killed", *SETTINGS),
+        lambda: start("moons", tmp_path / "killed", *SETTINGS, fork=False),
         tmp_path / "killed",
         stride=STEPS // 5,
         least=3,
         # A random moment: in a step, in a line of metrics, in a checkpoint.
         pause=lambda: 0.1 * draw.random(),
     )
-    assert whole.wait() == 0, whole.stderr.read().decode()
-    whole.stderr.close()
+    error = whole.communicate()[1]
+    assert whole.returncode == 0, error.decode()
     a, b = (checkpoint.load(tmp_path / name / "checkpoints") for name in ("whole", "killed"))
     assert a.step == b.step == STEPS
     for one, other in ((a.weights, b.weights), (a.average, b.average)):
