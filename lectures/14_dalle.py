@@ -1110,7 +1110,10 @@ captioned_grid(painted["best of 16 at τ = 0.5"][:8].clamp(-1, 1), wanted[:8])
 # And the bound ([`tables/14_bits.md`](tables/14_bits.md)): 3.17 bits a pixel and channel with the uniform prior, 3.03
 # with the transformer's, of tokens that are drawn. With the most probable tokens in their place the rate is 0.07 and
 # the distortion 5.51: the decoder has learned from draws, and for tokens that are no draws it is sure of wrong values.
-# To the judge that makes no difference, to a code it does.
+# To the judge that makes no difference, to a code it does. And a flow, for which pixels are all there is? Five minutes
+# of one core, without captions: 2.67 ± 0.03 on 1,000 of the same scenes, by the bound of lecture 08, with noise in the
+# bins of the pixels, which can only add to it ([`tables/14_flow.md`](tables/14_flow.md)). A code of 64 tokens is made to
+# be predicted, not to be exact.
 #
 # ## 11. Watch it
 #
