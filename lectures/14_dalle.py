@@ -1112,8 +1112,7 @@ captioned_grid(painted["best of 16 at τ = 0.5"][:8].clamp(-1, 1), wanted[:8])
 # the distortion 5.51: the decoder has learned from draws, and for tokens that are no draws it is sure of wrong values.
 # To the judge that makes no difference, to a code it does. And a flow, for which pixels are all there is? Five minutes
 # of one core, without captions: 2.67 ± 0.03 on 1,000 of the same scenes, by the bound of lecture 08, with noise in the
-# bins of the pixels, which can only add to it ([`tables/14_flow.md`](tables/14_flow.md)). A code of 64 tokens is made to
-# be predicted, not to be exact.
+# bins of the pixels, which can only add to it ([`tables/14_flow.md`](tables/14_flow.md)).
 #
 # ## 11. Watch it
 #
