@@ -1116,6 +1116,11 @@ picture_grid(torch.cat([made[:WIDE] for made in shown.values()]), columns=WIDE, 
 # Two controls of *different* kinds, edges and a mask of the digits, each with a network of its own, say more than
 # either: 0.85 and 0.88 alone, 0.94 together ([`tables/16_two.md`](tables/16_two.md)).
 #
+# And how many images does it take? After 250 steps on 100 scenes the copy agrees to 0.78 ± 0.03, on 10,000 to
+# 0.80 ± 0.01 ([`tables/16_images.md`](tables/16_images.md)). Training the base as well is no worse here, with 100
+# scenes neither (0.80 ± 0.01): Zhang et al. lock it lest a small set spoils it, and in so short a training nothing
+# spoils. The small network and the zero convolutions alone reach 0.74 ± 0.03 and 0.78 ± 0.02.
+#
 # ## 10. Watch it, and drag it
 #
 # The animation shows one noise under a growing strength: first of the object's LoRA, for captions of the new object,
