@@ -807,8 +807,8 @@ if not fast:
 #
 # - **The schedule drops out**, but for its two ends. Two paths with the same SNR differ by a factor of $x$, which a
 #   network can undo.
-# - **Uniform $\Lambda$ with the plain error of the noise trains on the bound itself**, but for $\mathcal E(\Lambda_+)$ at
-#   the end: $\int \mathcal E\, d\Lambda$ is $\Lambda_+ - \Lambda_-$ times the mean of $\mathcal E$ at a uniform
+# - **Uniform $\Lambda$ with the plain error of the noise trains on the bound itself**, but for $\mathcal E(\Lambda_+)$
+#   at the end: $\int \mathcal E\, d\Lambda$ is $\Lambda_+ - \Lambda_-$ times the mean of $\mathcal E$ at a uniform
 #   $\Lambda$, without weights. $L_\text{simple}$ is the same loss with $\Lambda$ drawn as its chain has it.
 # - **Each unit of $\Lambda$ costs $\mathcal E / (2 \log 2)$ bits/dim.** The curve of $\mathcal E$ shows where bits go.
 #

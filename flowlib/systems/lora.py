@@ -89,18 +89,22 @@ class LoRASystem:
         check_flag("full", self.full)
         if set(self.parts) != {"base"}:
             raise ValueError(f"parts must be a base alone, got {sorted(self.parts)}")
-        self.system  # noqa: B018  # which fails now, not in use, if there is none
+        # Which fails now, not in use, if there is none. Settings that are newer than a saved LoRA have their defaults.
+        object.__setattr__(self, "painter", settings_of(self._painted()))
 
     @cached_property
     def system(self) -> Any:
         """The system of the base, which learns from one caption for each picture."""
+        return replace(self._painted(), captions=("caption",))
+
+    def _painted(self) -> Any:
         from pydantic import TypeAdapter
 
         kind: Any = find_system(str(self.painter.get("system")))
         if not hasattr(kind, "painted") or "captions" not in kind.__dataclass_fields__:
             raise ValueError(f"painter must be a system that draws from captions, got {self.painter['system']!r}")
         settings = {name: value for name, value in self.painter.items() if name != "system"}
-        return replace(TypeAdapter(kind).validate_python(settings), captions=("caption",))
+        return TypeAdapter(kind).validate_python(settings)
 
     @property
     def Sampling(self) -> type:

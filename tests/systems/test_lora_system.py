@@ -1,6 +1,7 @@
 """Adapting a painter: only the adapter is trained, saved and put on again; and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,11 @@ def test_a_report_that_cannot_be_made_is_refused_by_name() -> None:
     for name, value in (("steps", 0), ("method", "guess"), ("scales", (float("nan"),)), ("samples", 0)):
         with pytest.raises(ValueError, match=name.rstrip("s")):
             LoRASystem.Reporting(spec=Spec((3, 16, 16), 0, columns=("x",)), **{name: value})  # type: ignore[arg-type]
+
+
+def test_settings_that_are_newer_than_a_saved_lora_have_their_defaults() -> None:
+    whole = find_recipe("lora-glyph").system
+    older = {name: value for name, value in whole.painter.items() if name not in ("time_low", "dequantise")}
+    assert replace(whole, painter=older) == whole
+    with pytest.raises(ValueError, match="painter"):
+        replace(whole, painter={**older, "system": "gan"})

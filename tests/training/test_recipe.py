@@ -125,7 +125,7 @@ def test_another_network_does_not_inherit_the_arguments_of_the_one_before():
         ("precision=fp16", "precision must be one of auto, bf16, fp32"),
         ("compile=1", "compile must be true or false, got 1"),
         ("optimiser=sgd", "optimiser must be one of"),
-        ("net=gpt", "net must be one of unet, dit, mlp"),
+        ("net=gpt", "net must be one of unet, dit, mixture, mlp"),
         ("net.width=8", "an argument of 'unet' must be one of channels.*got 'width'"),
         ("net.classes=3", "got 'classes'"),
         ("net.channels=8", "channels must be a list of integers, got 8"),
