@@ -35,6 +35,7 @@ from torch import Tensor
 from flowlib import bits_per_dim, log_likelihood
 from flowlib.continuous_bound import continuous_bound, noise_errors
 from flowlib.data import load
+from flowlib.pixel_bits import fill_bins
 from flowlib.recipes import Recipe, change, find_recipe
 from flowlib.runs import Run, load_run
 from flowlib.solvers import logit_grid
@@ -83,11 +84,6 @@ def tested(run: Run, arguments: argparse.Namespace) -> tuple[Tensor, int]:
     return load(run.recipe.data, "test").batch(torch.arange(arguments.samples))["x"], run.spec.levels or 0
 
 
-def filled(z: Tensor, levels: int, seed: int) -> Tensor:
-    """Images with uniform noise within the bins of their pixels."""
-    return z + (2 * torch.rand(z.shape, generator=seeded(seed)) - 1) / (levels - 1)
-
-
 def by_parts(name: str, run: Run, z: Tensor, arguments: argparse.Namespace, compute: Any) -> tuple[Tensor, float]:
     """What `compute` finds for each image, (B,), and its seconds; parts of the images are kept."""
     values, seconds = list[float](), 0.0
@@ -127,7 +123,7 @@ def bound_of(run: Run, name: str, arguments: argparse.Namespace) -> tuple[Tensor
     z, levels = tested(run, arguments)
 
     def compute(part: Tensor, seed: int) -> Tensor:
-        x, draws = filled(part, levels, seed), seeded(seed + 1)
+        x, draws = fill_bins(part, levels, seeded(seed)), seeded(seed + 1)
         nats = continuous_bound(run.module, x, cells=arguments.cells, generator=draws)
         return bits_per_dim(-nats.double().sum(1), part[0].numel(), levels)
 
@@ -163,7 +159,7 @@ def ode(arguments: argparse.Namespace) -> Rows:
 
             def compute(part: Tensor, seed: int, steps: int = steps, probe: int = probe) -> Tensor:
                 nats = log_likelihood(
-                    run.module, filled(part, levels, seed), times=logit_grid(steps), method="rk4",
+                    run.module, fill_bins(part, levels, seeded(seed)), times=logit_grid(steps), method="rk4",
                     estimator="hutchinson", generator=seeded(seed + 2 + probe), batch_size=100,
                 )  # fmt: skip
                 return bits_per_dim(nats.double(), part[0].numel(), levels)
@@ -180,7 +176,7 @@ def where(arguments: argparse.Namespace) -> Rows:
     run = run_of(arguments)
     (z, levels), rows = tested(run, arguments), Rows()
     black = z < -1 + 1 / levels
-    x, dark = filled(z, levels, arguments.seed), float(black.double().mean())
+    x, dark = fill_bins(z, levels, seeded(arguments.seed)), float(black.double().mean())
     for low in range(-8, 22, 2):
         inside = low + 2 * torch.rand(len(z), 4, generator=seeded(arguments.seed + 1))
         with torch.no_grad():

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from flowlib.checks import check_count, check_number, check_tensor
 from flowlib.fields import Field, check_field
-from flowlib.paths import expand_time
 from flowlib.progress import advance, progress
 from flowlib.schedules import Schedule
 
@@ -125,9 +124,9 @@ def noise_errors(
 
 def _nats(field: Field, z: Tensor, errors: Tensor, low: float, high: float, width: float) -> Tensor:
     """The columns of the bound from the squared errors (B, cells + 1)."""
-    dims = z[0].numel()
-    t = expand_time(float(time_at(field.path.schedule, torch.tensor(low))), z)
-    alpha, beta = (float(level.reshape(-1)[0]) for level in field.path.levels(t))
+    dims, schedule = z[0].numel(), field.path.schedule
+    start = time_at(schedule, torch.tensor(low))
+    alpha, beta = float(schedule.alpha(start)), float(schedule.beta(start))
     variance = alpha**2 + beta**2
     size = z.flatten(1).square().sum(1)
     prior = 0.5 * (alpha**2 * size / variance + dims * (beta**2 / variance - 1 - math.log(beta**2 / variance)))

@@ -3,27 +3,23 @@
 With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 2020).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.chains import grid_time, named_chain
 from flowlib.checks import check_choice, check_count, check_flag, check_number
-from flowlib.data import Data, Dataset, Spec
+from flowlib.data import Data, Spec
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, optimal_transport, prediction_error
 from flowlib.paths import PREDICTIONS, GaussianPath
+from flowlib.pixel_bits import fill_bins
 from flowlib.schedules import SCHEDULES
 from flowlib.stable import StableTargets
-from flowlib.systems.guides import GUIDES, guides_to_sample
-from flowlib.systems.networks import Networked
-from flowlib.systems.repairs import report_repairs
-from flowlib.systems.reporting import FlowReport, report_flow
-from flowlib.systems.sampling import FlowRequest, noise_for, sample_flow
-from flowlib.systems.system import Parts, Row, Splits, Stage, register
+from flowlib.systems.guided import Guided
+from flowlib.systems.system import Parts, Stage, register
 from flowlib.times import TimeSampler, logit_normal_time, logit_uniform_time, uniform_time
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
@@ -34,40 +30,6 @@ TIMES: dict[str, Callable[["FlowSystem"], TimeSampler]] = {
     "logit-normal": lambda system: logit_normal_time(system.time_mean, system.time_std),
     "logit-uniform": lambda system: logit_uniform_time(system.time_low, system.time_high),
 }
-
-
-class Guided(Networked):
-    """What a flow and its kin share once they are built: their guide, and how they are sampled and measured."""
-
-    Sampling: ClassVar[type] = FlowRequest
-    Reporting: ClassVar[type] = FlowReport
-    lands: ClassVar[bool] = False  # whether the ODE's last step lands on D
-
-    def guide_of(self, batch: Mapping[str, Any], spec: Spec, generator: torch.Generator) -> Tensor | None:
-        """The guides of a batch of data, before any is dropped; None for a network without a guide."""
-        return GUIDES[self.guide].of(batch, spec, generator) if self.guided else None
-
-    def report(self, module: nn.Module, data: Splits, parts: Parts, request: FlowReport) -> Sequence[Row]:
-        report = report_repairs if self.guided and GUIDES[self.guide].image else report_flow
-        return report(self, module, data, parts, request)
-
-    def sample(self, module: nn.Module, parts: Parts, request: FlowRequest) -> Tensor:
-        """Samples (count, *shape), or with `trajectory` all states (states, count, *shape), the noise first."""
-        return self.known(sample_flow(module, request, lands=self.lands), request.y)
-
-    def known(self, samples: Tensor, y: Tensor | None) -> Tensor:
-        """Samples whose known pixels are what they are known to be, under a guide that says some."""
-        if y is None or not self.guided or self.guide != "inpainting":
-            return samples
-        return torch.where(y[:, -1:] > 0, y[:, :-1], samples)
-
-    def guides(
-        self, spec: Spec, labels: Sequence[int], count: int | None, data: Callable[[], Dataset]
-    ) -> Tensor | None:
-        """The guides to sample, in equal shares of the labels and in order; none for a flow without a guide."""
-        return guides_to_sample(self.guide, spec, labels, count, data) if self.guided else None
-
-    noise = staticmethod(noise_for)
 
 
 @register("flow")
@@ -128,7 +90,8 @@ class FlowSystem(Guided):
             )
         check_number("time_mean", self.time_mean)
         check_number("time_std", self.time_std, 0, low_open=True)
-        logit_uniform_time(self.time_low, self.time_high)
+        check_number("time_low", self.time_low, -16, 16)
+        check_number("time_high", self.time_high, self.time_low, 16, low_open=True)
         check_choice("coupling", self.coupling, ["independent", "optimal-transport"])
         if self.coupling == "optimal-transport" and self.guided and self.guide != "label":
             raise ValueError(
@@ -199,8 +162,8 @@ class FlowSystem(Guided):
             guide = None if y is None else self.dropped(model, y, generator)[part]
             # Drawn for the whole batch, of which this process works on its part.
             t, noise = time(len(z), generator), torch.randn(z.shape, generator=generator)
-            if self.dequantise and levels is not None:  # each value anywhere in its bin, 2 / (levels - 1) wide
-                z = z + (2 * torch.rand(z.shape, generator=generator) - 1).to(z) / (levels - 1)
+            if self.dequantise and levels is not None:
+                z = fill_bins(z, levels, generator)
             if self.coupling == "optimal-transport":
                 noise = optimal_transport(noise, z.cpu(), None if y is None else y.cpu())
             z, t, noise = z[part], t[part].to(z), noise[part].to(z)

@@ -28,7 +28,7 @@ from flowlib.data import Data, Spec
 from flowlib.losses import drop_guide
 from flowlib.paths import GaussianPath
 from flowlib.schedules import SCHEDULES
-from flowlib.systems.flow import Guided
+from flowlib.systems.guided import Guided
 from flowlib.systems.system import Parts, Stage, register
 from flowlib.times import uniform_time
 from flowlib.training import Task, Turn

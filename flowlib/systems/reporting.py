@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from flowlib.checks import check_choice, check_count, check_number
 from flowlib.data import Dataset
 from flowlib.likelihood import bits_per_dim, log_likelihood
+from flowlib.pixel_bits import fill_bins
 from flowlib.precision import double
 from flowlib.progress import progress
 from flowlib.solvers import logit_grid
@@ -120,8 +120,7 @@ def bits_of_test_set(
     else:
         z = test.images[: check_count("images", images)]
         device = next(field.parameters()).device
-        inside = torch.rand(z.shape, generator=stream(seed, "dequantise"))
-        x = (z + (2 * inside - 1) / (levels - 1)).to(device)
+        x = fill_bins(z, levels, stream(seed, "dequantise")).to(device)
         if end is None:
             end = 1.0 if field.has_velocity_at(1.0) else 0.995
         with autocast("fp32", device):
