@@ -151,7 +151,8 @@ def rounds(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for name, start, count in (("by hand", 0, base), ("assisted", base, 2 * base), ("automatic", 3 * base, 4 * base)):
         batch = scenes.batch(torch.arange(start, start + count))
         labels = by_hand(batch) if run is None else by_model(run.module, batch, name == "assisted", side=arguments.side)
-        sets.append(labelled(batch["x"], labels))
+        if labels.regions.any():  # a model that is sure of nothing labels nothing
+            sets.append(labelled(batch["x"], labels))
         run = learned(recipe, joined(sets), f"engine-{name}-{seed}", arguments)
         rows.append({"round": name, "images": start + count} | shares(labels) | score(run, arguments))
     every = scenes.batch(torch.arange(7 * base))

@@ -82,8 +82,17 @@ def by_model(
 
 
 def labelled(images: Tensor, labels: Labels, name: str = "labelled") -> Dataset:
-    """Images (B, C, H, W) with what they were labelled with, as data that a SAM learns from."""
-    return Dataset(images, name=name, levels=256, more={"regions": labels.regions})
+    """Images (B, C, H, W) with what they were labelled with, as data that a SAM learns from.
+
+    An image without any label is left out: nothing can be asked of it, and a batch of such images has no loss.
+
+    Raises:
+        ValueError: if no image has a label.
+    """
+    some = labels.regions.flatten(1).any(1)
+    if not some.any():
+        raise ValueError(f"labels must hold a region of some image, got none of {len(images)} images")
+    return Dataset(images[some], name=name, levels=256, more={"regions": labels.regions[some]})
 
 
 def joined(sets: list[Dataset], name: str = "labelled") -> Dataset:

@@ -84,3 +84,15 @@ def test_labelled_sets_are_joined(batch: dict[str, Tensor]) -> None:
     assert found.shape[1] == 5
     assert torch.equal(found[:12], by_hand(batch).regions)
     assert torch.equal(regions_of({"regions": found}).valid[12:].sum(1), torch.ones(12).long())
+
+
+def test_images_without_a_label_are_left_out(batch: dict[str, Tensor]) -> None:
+    labels = by_hand(batch)
+    labels.regions[:5] = False
+    data = labelled(batch["x"], labels)
+    assert len(data) == 7
+    assert torch.equal(data.images, batch["x"][5:])
+    assert regions_of(data.batch(torch.arange(7))).valid.any(1).all()
+    labels.regions[:] = False
+    with pytest.raises(ValueError, match="none of 12 images"):
+        labelled(batch["x"], labels)
