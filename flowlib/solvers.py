@@ -110,6 +110,25 @@ def logit_grid(steps: int, low: float = -4.0, high: float = 11.0) -> Tensor:
     return torch.cat([torch.zeros_like(inner[:1]), inner, torch.ones_like(inner[:1])])
 
 
+def landing_grid(steps: int, land: float) -> Tensor:
+    """`steps + 1` times, float64: evenly from 0 to `land`, then 1, for a last step that lands on D = E[z|x].
+
+    How far from 1 to land is a choice between two errors: D, an average of all data that x may have come from, is
+    smoother than data the earlier it is asked for, and what a network lets stand of the noise in x is in D too.
+
+    Raises:
+        ValueError: unless steps >= 1 and 0 < land < 1.
+
+    Example:
+        >>> from flowlib.solvers import landing_grid
+        >>> [round(t, 3) for t in landing_grid(4, 0.84).tolist()]
+        [0.0, 0.28, 0.56, 0.84, 1.0]
+    """
+    check_count("steps", steps)
+    check_number("land", land, 0, 1, low_open=True, high_open=True)
+    return torch.cat([torch.linspace(0, land, steps, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
+
+
 def evaluation_times(method: str, grid: Tensor) -> Tensor:
     """The times at which a method evaluates f in each step of a grid (N + 1,), in their order: (N, evaluations).
 

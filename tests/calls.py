@@ -224,6 +224,11 @@ CALLS = {
         lambda: {"steps": 3},
         {"steps": BAD_COUNTS, "low": numbers_outside(-16, 11), "high": numbers_outside(-4, 16)},
     ),
+    "landing_grid": Call(
+        solvers.landing_grid,
+        lambda: {"steps": 3, "land": 0.9},
+        {"steps": BAD_COUNTS, "land": numbers_outside(0, 1)},
+    ),
     "sample_ode": Call(sample_ode, request, {**REQUEST, "method": BAD_METHODS}, SHAPE),
     "adaptive sample_ode": Call(
         sample_ode,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from flows import flow_recipe
 
+from flowlib import sample_ode
 from flowlib.data import Dataset, Spec
 from flowlib.fields import Model
 from flowlib.losses import prediction_loss
@@ -248,3 +249,24 @@ def test_the_flow_of_a_v_lands_on_what_it_denoises_to(tmp_path):
     run = train(change(POINTS, predicts="v", precision="fp32", steps=2), tmp_path)
     y = torch.tensor([0, 1])
     torch.testing.assert_close(run.sample(y, steps=1), run.field.data(run.noise(2), 0.0, y))
+
+
+def test_a_flow_lands_from_the_time_that_is_asked_for_or_else_from_its_own(tmp_path):
+    run = train(change(POINTS, predicts="v", precision="fp32", land=0.8, steps=2), tmp_path)
+    y = torch.tensor([0, 1])
+
+    def landed(time):
+        times = torch.tensor([0.0, time / 2, time, 1.0])
+        return sample_ode(run.field, run.noise(2), y, method="euler", times=times, denoise_last=True)
+
+    torch.testing.assert_close(run.sample(y, steps=3, method="euler"), landed(0.8))
+    torch.testing.assert_close(run.sample(y, steps=3, method="euler", land=0.4), landed(0.4))
+    assert not torch.allclose(landed(0.8), landed(0.4))
+    run.sample(y, steps=3, method="sde")  # has steps of its own, and no landing to be moved
+    for wrong in (
+        {"land": 0.0}, {"land": 1.0}, {"land": True}, {"land": 0.5, "method": "dopri5"}, {"land": 0.5, "method": "sde"},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="land"):
+            run.sample(y, steps=3, **wrong)
+    with pytest.raises(ValueError, match="land must"):
+        change(POINTS, land=1.0)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowlib.cli.options import Device, Method, RunFolder, Seed
+from flowlib.cli.options import Device, Land, Method, RunFolder, Seed
 from flowlib.plotting import format_table
 
 
@@ -21,6 +21,7 @@ def sample(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; 50 by default.")] = None,
     method: Method = None,
+    land: Land = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="File to write: .png, .gif (the way there), .npz or .pt.")] = Path(
         "samples.png"
@@ -46,7 +47,7 @@ def sample(
     trained = load_run(run, device)
     system = trained.recipe.system
     moving = True if out.suffix.lower() == ".gif" else None
-    wish = {"scale": scale, "steps": steps, "method": method, "trajectory": moving}
+    wish = {"scale": scale, "steps": steps, "method": method, "land": land, "trajectory": moving}
     given = _taken(system, "Sampling", wish)
     labels = [trained.spec.label(name) for name in label or ()] if trained.classes else []
     y = None
@@ -73,6 +74,7 @@ def evaluate(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; 50 by default.")] = None,
     method: Method = None,
+    land: Land = None,
     seed: Seed = 0,
     likelihood: Annotated[
         int | None,
@@ -101,7 +103,13 @@ def evaluate(
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")
     trained = load_run(run, device)
-    wish = {"scales": tuple(scale) if scale else None, "steps": steps, "method": method, "likelihood": likelihood}
+    wish = {
+        "scales": tuple(scale) if scale else None,
+        "steps": steps,
+        "method": method,
+        "land": land,
+        "likelihood": likelihood,
+    }
     given = _taken(trained.recipe.system, "Reporting", wish)
     rows = evaluate_run(trained, samples=samples, seed=seed, batch_size=batch_size, **given)
     typer.echo(format_table(rows))

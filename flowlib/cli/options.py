@@ -71,6 +71,13 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cu
 Seed = Annotated[int, typer.Option(help="Source of all randomness.", min=0)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/mnist.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the processor; one a core by default.", min=1)]
+Land = Annotated[
+    float | None,
+    typer.Option(
+        metavar="TIME",
+        help="Time in (0, 1) from which a fixed-step method's last step lands on the mean of the data.",
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(

@@ -48,6 +48,8 @@ class FlowSystem(Guided):
             is guided by one; for no other guide, on which the noise would depend.
         stable_until: the time before which the loss regresses on stable targets (`flowlib.stable`), among `references`
             data of the same label; 0 for never.
+        land: the time in (0, 1) from which the last step of the ODE lands on D, after even ones up to it; 0 for the
+            last time of an even grid, where a v is predicted, and else for no landing.
         dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
             in bits/dim wants it.
 
@@ -67,6 +69,7 @@ class FlowSystem(Guided):
     coupling: str = "independent"
     stable_until: float = 0.0
     references: int = 1000
+    land: float = 0.0
     dequantise: bool = False
 
     def __post_init__(self) -> None:
@@ -102,12 +105,13 @@ class FlowSystem(Guided):
             for name, value in {"coupling": "independent", "dequantise": False}.items():
                 if getattr(self, name) != value:
                     raise ValueError(f"{name} must be {value!r} with stable targets, got {getattr(self, name)!r}")
+        check_number("land", self.land, 0, 1, high_open=True)
         check_flag("dequantise", self.dequantise)
 
     @property
-    def lands(self) -> bool:  # type: ignore[override]
-        """Whether the ODE's last step lands on D: a v could be asked for at t = 1, but few or no times come near it."""
-        return self.predicts == "v" and self.time == "logit-normal"
+    def lands(self) -> bool | float:  # type: ignore[override]
+        """Where the ODE's last step lands on D: a v could be asked for at t = 1, but few or no times come near it."""
+        return self.land or (self.predicts == "v" and self.time == "logit-normal")
 
     def path(self) -> GaussianPath:
         """The path; a ValueError for a chain that does not exist for so few steps."""

@@ -20,7 +20,8 @@ class Guided(Networked):
 
     Sampling: ClassVar[type] = FlowRequest
     Reporting: ClassVar[type] = FlowReport
-    lands: ClassVar[bool] = False  # whether the ODE's last step lands on D
+    # Whether the ODE's last step lands on D, or the time from which it does.
+    lands: ClassVar[bool | float] = False
 
     def guide_of(self, batch: Mapping[str, Any], spec: Spec, generator: torch.Generator) -> Tensor | None:
         """The guides of a batch of data, before any is dropped; None for a network without a guide."""

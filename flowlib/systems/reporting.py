@@ -16,7 +16,7 @@ from flowlib.progress import progress
 from flowlib.solvers import logit_grid
 from flowlib.systems.bits import bound_of_test_set
 from flowlib.systems.measuring import Chosen, ratios
-from flowlib.systems.sampling import METHODS
+from flowlib.systems.sampling import METHODS, check_landing
 from flowlib.systems.system import Parts, ReportRequest, Row, Splits
 from flowlib.training.devices import autocast
 from flowlib.training.order import stream
@@ -28,13 +28,14 @@ class FlowReport(ReportRequest):
 
     Attributes:
         scales: of classifier-free guidance; a flow without guide has only the scale 1.
-        steps, method: of the sampler, as in `FlowRequest`.
+        steps, method, land: of the sampler, as in `FlowRequest`.
         likelihood: how many test images to score in bits/dim, 0 for none.
     """
 
     scales: tuple[float, ...] = (1.0, 2.0)
     steps: int = 50
     method: str = "heun"
+    land: float | None = None
     likelihood: int = 0
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class FlowReport(ReportRequest):
             check_number("scale", scale)
         check_count("steps", self.steps)
         check_choice("method", self.method, METHODS)
+        check_landing(self.land, self.method)
         check_count("likelihood", self.likelihood, 0)
 
 
@@ -71,7 +73,7 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
             calls, start = Counter(module), time.perf_counter()
             wish = system.Sampling(
                 spec=request.spec, y=None if y is None else y.to(next(module.parameters()).device), count=count,
-                scale=scale, steps=request.steps, method=request.method, seed=request.seed,
+                scale=scale, steps=request.steps, method=request.method, land=request.land, seed=request.seed,
                 batch_size=request.batch_size, usual=request.usual,
             )  # fmt: skip
             with calls:

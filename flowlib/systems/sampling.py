@@ -17,7 +17,7 @@ from flowlib.data import Spec
 from flowlib.fields import Field
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.samplers import sample_ddim, sample_ode, sample_sde
-from flowlib.solvers import ADAPTIVE, STEPS
+from flowlib.solvers import ADAPTIVE, STEPS, landing_grid
 from flowlib.systems.system import SampleRequest
 from flowlib.training.devices import autocast
 from flowlib.training.order import stream
@@ -35,6 +35,8 @@ class FlowRequest(SampleRequest):
         steps: of the sampler.
         method: a fixed-step or adaptive method of `sample_ode`, "ddim", "sde", or DDPM's ancestral sampling with its
             smaller fixed variance, "ddpm", its larger one, "ddpm-large", or a learned one, "ddpm-learned".
+        land: the time in (0, 1) from which the last step of a fixed-step method lands on D, after even ones up to it
+            (`flowlib.solvers.landing_grid`); None for what the system does.
         trajectory: return all states, the noise first.
         wrap: makes another field of the guided one, such as one that also follows an energy; None for the field itself.
 
@@ -44,6 +46,7 @@ class FlowRequest(SampleRequest):
     scale: float = 1.0
     steps: int = 50
     method: str = "heun"
+    land: float | None = None
     trajectory: bool = False
     wrap: Callable[[Field], Field] | None = None
 
@@ -52,7 +55,15 @@ class FlowRequest(SampleRequest):
         check_number("scale", self.scale)
         check_count("steps", self.steps)
         check_choice("method", self.method, METHODS)
+        check_landing(self.land, self.method)
         check_flag("trajectory", self.trajectory)
+
+
+def check_landing(land: float | None, method: str) -> None:
+    """A ValueError unless the time is one in (0, 1) and the method has fixed steps; None is always right."""
+    if land is not None:
+        check_number("land", land, 0, 1, low_open=True, high_open=True)
+        check_choice("method of a sampler that lands", method, tuple(STEPS))
 
 
 def latent_shape(module: nn.Module, spec: Spec) -> tuple[int, ...]:
@@ -87,13 +98,13 @@ def noise_for(module: nn.Module, spec: Spec, count: int, seed: int = 0) -> Tenso
     return noise.to(next(module.parameters()).device)
 
 
-def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Tensor:
+def sample_flow(field: Any, request: FlowRequest, *, lands: bool | float = False) -> Tensor:
     """Samples of a field that was trained, decoded if it works on latents, float32.
 
     Args:
         field: a module that is a field.
         request: what is asked for.
-        lands: whether the ODE's last step lands on D.
+        lands: whether the ODE's last step lands on D, or the time from which it does where the request names none.
 
     Raises:
         ValueError: for an argument that does not fit, naming it.
@@ -127,7 +138,10 @@ def sample_flow(field: Any, request: FlowRequest, *, lands: bool = False) -> Ten
             draws = stream(seed, "ancestral")
             states = sample_ancestral(guided, noise, y, variance=variance, generator=draws, **common)
         else:
-            states = sample_ode(guided, noise, y, method=method, denoise_last=lands, **common)
+            land = lands if request.land is None else request.land
+            if method in STEPS and not isinstance(land, bool):
+                common["times"] = landing_grid(request.steps, land)
+            states = sample_ode(guided, noise, y, method=method, denoise_last=bool(land), **common)
         return decode(field, states, request.batch_size)
 
 
