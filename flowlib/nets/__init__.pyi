@@ -39,6 +39,8 @@ from .mask_decoder import MaskDecoder as MaskDecoder
 from .mlp import MLP as MLP
 from .pixel_mixture import PixelMixture as PixelMixture
 from .prompts import PromptEncoder as PromptEncoder
+from .recalling import Memory as Memory
+from .recalling import Recalling as Recalling
 from .sam import SAM as SAM
 from .sam import ImageEncoder as ImageEncoder
 from .transformer import GPT as GPT

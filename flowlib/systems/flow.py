@@ -4,6 +4,7 @@ With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.data import Data, Spec
 from flowlib.fields import Model
 from flowlib.losses import drop_guide, optimal_transport, prediction_error
+from flowlib.nets import Memory, Recalling
+from flowlib.nets.recalling import SHARPEST
 from flowlib.paths import PREDICTIONS, GaussianPath
 from flowlib.pixel_bits import fill_bins
 from flowlib.schedules import SCHEDULES
@@ -24,6 +27,7 @@ from flowlib.times import TimeSampler, logit_normal_time, logit_uniform_time, un
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
 
+RECALLS = ("unet", "mixture")  # networks that take an image beside x
 Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]  # indices -> data and guides
 TIMES: dict[str, Callable[["FlowSystem"], TimeSampler]] = {
     "uniform": lambda system: uniform_time,
@@ -50,6 +54,8 @@ class FlowSystem(Guided):
             data of the same label; 0 for never.
         land: the time in (0, 1) from which the last step of the ODE lands on D, after even ones up to it; 0 for the
             last time of an even grid, where a v is predicted, and else for no landing.
+        recall: the time in (1/4, 1] until which the network is also shown the mean of the training data that x may have
+            come from (`flowlib.nets.Memory`); 0 for no memory.
         dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
             in bits/dim wants it.
 
@@ -70,6 +76,7 @@ class FlowSystem(Guided):
     stable_until: float = 0.0
     references: int = 1000
     land: float = 0.0
+    recall: float = 0.0
     dequantise: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +113,13 @@ class FlowSystem(Guided):
                 if getattr(self, name) != value:
                     raise ValueError(f"{name} must be {value!r} with stable targets, got {getattr(self, name)!r}")
         check_number("land", self.land, 0, 1, high_open=True)
+        if check_number("recall", self.recall, 0, 1):
+            check_number("recall", self.recall, SHARPEST, low_open=True)
+            wanted = {"schedule": "linear", "chain": 0, "guide": "label", "stable_until": 0.0}
+            for name, value in wanted.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name} must be {value!r} with a memory, got {getattr(self, name)!r}")
+            check_choice("net of a flow that recalls", self.net, RECALLS)
         check_flag("dequantise", self.dequantise)
 
     @property
@@ -123,7 +137,10 @@ class FlowSystem(Guided):
         Raises:
             ValueError: if the network does not take such samples.
         """
-        return Model(self.network(shape, spec, parts.get("net")), self.path(), self.predicts)
+        if not self.recall:
+            return Model(self.network(shape, spec, parts.get("net")), self.path(), self.predicts)
+        net = self.network(shape, spec, beside=shape[0])
+        return Model(Recalling(net, Memory(shape, self.recall)), self.path(), self.predicts)
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         return self.model(spec.shape, spec, parts)
@@ -154,7 +171,11 @@ class FlowSystem(Guided):
         levels: int | None = None,
     ) -> Task:  # fmt: skip
         """Learning the flow of `model`, which is `module` or in it, from the data that `draw` gives (None: endless)."""
-        time, stable = self.times(), None
+        time, stable, memory = self.times(), None, getattr(model.net, "memory", None)
+        if memory is not None:
+            if count is None:
+                raise ValueError("recall needs data that end, which all can be remembered")
+            memory.fit(*draw(torch.arange(count), stream(settings.seed, "memory")))
         if self.stable_until:
             shuffle = stream(settings.seed, "stable targets")
             known = draw(torch.arange(count or 10_000), shuffle)
@@ -174,6 +195,7 @@ class FlowSystem(Guided):
             if stable is not None:
                 start = float(torch.rand((), generator=generator))
                 z, noise = stable(model.path, turn.index[part].to(z.device), z, guide, t, noise, start)
-            return prediction_error(model, z, guide, t, noise, self.measure).mean()
+            with nullcontext() if memory is None else memory.without(turn.index[part]):
+                return prediction_error(model, z, guide, t, noise, self.measure).mean()
 
         return Task(module, loss, count, model.net)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from flowlib.data import Spec
 from flowlib.fields import Model
 from flowlib.nets.captioned import Captioned
+from flowlib.nets.pixel_mixture import PixelMixture
+from flowlib.nets.recalling import Recalling
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.training.order import stream
 
@@ -62,6 +64,10 @@ def flow_graphs(module: Any, spec: Spec) -> list[Graph]:
     reads = type(net) is Captioned
     if not isinstance(module, Model) or not (module.null is None or isinstance(module.null, int) or reads):
         raise ValueError("only the network of a flow without a guide, with labels or with captions can, and a SAM")
+    if isinstance(net, Recalling):
+        raise ValueError("its network looks up training data by their label, which a graph cannot")
+    if isinstance(net, PixelMixture):
+        raise ValueError("its network needs the error function times exp(x^2), for which graphs have no operation")
     guided, null = module.null is not None, module.null
 
     def inputs(batch: int) -> dict[str, Tensor]:

@@ -122,9 +122,18 @@ def average_digest(folder: Path) -> str:
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Fill `module` with `weights`, which came from `source`.
 
+    A part of the module that holds data, as many as there were, says so by a method `make_room`, which is given its
+    own weights first.
+
     Raises:
         CheckpointError: if names or shapes are another network's.
     """
+    for name, part in module.named_modules():
+        if hasattr(part, "make_room"):
+            prefix = f"{name}." if name else ""
+            part.make_room(
+                {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            )
     own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if own != found:

@@ -34,6 +34,25 @@ def test_what_is_no_flow_with_labels_is_refused(runs: Path, tmp_path: Path, caps
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (
+            {"net": "mixture", "predicts": "velocity", "measure": None, "net_args": {"values": (0, 16)}},
+            "error function",
+        ),
+        ({"recall": 0.5, "stable_until": 0.0}, "looks up training data"),
+    ],
+)
+def test_networks_that_no_graph_can_hold_are_refused(settings: dict[str, Any], why: str, tmp_path: Path) -> None:
+    small = {"channels": (8,), "depth": 1, "dim": 8} | settings.get("net_args", {})
+    run = train(change(find_recipe("digits"), **TINY, **settings | {"net_args": small}), tmp_path / "run",
+                pictures=False, progress=False)  # fmt: skip
+    with pytest.raises(ValueError, match=f"'digits' cannot be exported: .*{why}"):
+        export_onnx(run, tmp_path / "refused.onnx")
+    assert not list(tmp_path.glob("*.onnx*"))
+
+
 @pytest.mark.parametrize("name", ["digits", "moons"])
 def test_the_graph_computes_what_the_network_does(runs: Path, tmp_path: Path, name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra 'onnx'")
