@@ -2,6 +2,7 @@
 
     FLOWLIB_DATA=... python benchmarks/memorisation.py --run runs/mnist
     FLOWLIB_DATA=... python benchmarks/memorisation.py posterior
+    FLOWLIB_DATA=... python benchmarks/memorisation.py scales --run runs/mnist-recall
 
 `switch`: samples of each label, w = 1, by a network from a time on, and before it by the exact field of the training
 data of the label; "0" is the network alone. "accuracy", "frechet", "precision", "recall" and "inception" are those of
@@ -14,13 +15,17 @@ images beside the other half, "training" is training images beside the rest of t
 error of the closed form and of the network at each time, a pixel; the entropy of the posterior in bits, where nothing
 is known as large as "of"; the weight of its first image; and log2 of the signal-to-noise ratio alpha^2 / beta^2.
 
+`scales`: samples as the run's recipe draws them, at each guidance scale of --scales, measured in the same way. "half"
+is the Fréchet distance of every other sample to the test images, "other" that of the rest: the best scale is to be
+chosen by the one and reported by the other. "ratio" is "frechet" over that of as many training images.
+
 Measurements are kept in --out. With --steps, for a trial, the network is trained here, and small.
 """
 
 import argparse
 import math
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +55,22 @@ def main() -> None:
         out=Path("runs/memorisation"),
         write=None,
     )
-    parser.add_argument("table", nargs="?", choices=("switch", "posterior"), default="switch")
+    parser.add_argument("table", nargs="?", choices=("switch", "posterior", "scales"), default="switch")
     parser.add_argument("--run", default="runs/mnist", help="a run of a flow of MNIST")
     parser.add_argument("--times", nargs="+", type=float, default=[0, 0.2, 0.25, 0.3, 0.35], help="rows of `switch`")
     parser.add_argument(
         "--at", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5], help="of `posterior`"
     )
+    parser.add_argument("--scales", nargs="+", type=float, default=[1, 1.15, 1.3, 1.5], help="rows of `scales`")
     arguments = parser.parse_args()
     prepare(arguments)
     run = load_run(arguments.run, "cpu") if not arguments.steps else trial(arguments)
-    measure = switched if arguments.table == "switch" else collapsed
-    rows = arguments.times if arguments.table == "switch" else arguments.at
-    found = [row_of(name, measure, run, arguments) for name in ([*REAL, *rows] if measure is switched else rows)]
-    publish(found, "memorisation.py", sys.argv[1:], arguments.write)
+    measure, rows = {
+        "switch": (switched, [*REAL, *arguments.times]),
+        "posterior": (collapsed, arguments.at),
+        "scales": (scaled, ["training", *arguments.scales]),
+    }[arguments.table]
+    publish([row_of(name, measure, run, arguments) for name in rows], "memorisation.py", sys.argv[1:], arguments.write)
 
 
 def trial(arguments: argparse.Namespace) -> Run:
@@ -73,11 +81,12 @@ def trial(arguments: argparse.Namespace) -> Run:
 
 def row_of(name: Any, measure: Any, run: Run, arguments: argparse.Namespace) -> dict[str, str]:
     """A row of a table, kept."""
-    settings = {key: str(value) for key, value in vars(arguments).items() if key not in ("out", "write", "times", "at")}
+    rows = ("out", "write", "times", "at", "scales")
+    settings = {key: str(value) for key, value in vars(arguments).items() if key not in rows}
     path = arguments.out / f"{arguments.table}-{slug(str(name))}.json"
     scores = kept(path, settings | {"row": name}, partial(measure, name, run, arguments))
     print(arguments.table, name, scores, file=sys.stderr, flush=True)
-    return {"t": str(name)} | {key: f"{value:.4g}" for key, value in scores.items()}
+    return {"w" if measure is scaled else "t": str(name)} | {key: f"{value:.4g}" for key, value in scores.items()}
 
 
 def switched(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, float]:
@@ -101,6 +110,38 @@ def switched(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, fl
     copied, within = data_copying(x, held, train.images), data_copying(x, held, train.images, (y, labels, train.labels))
     values = (copied.nearest, copied.closer, copied.score, within.score)
     return scores | dict(zip(COPYING, values, strict=True))
+
+
+def scaled(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, float]:
+    """What samples at a guidance scale are worth, and how near they are to the training images."""
+    train, test = load("mnist", "train"), load("mnist", "test")
+    floor = of_training(arguments.samples, arguments.seed)
+    if name == "training":
+        return floor
+    y = torch.arange(arguments.samples) % 10
+    x = run.sample(y, scale=name, steps=arguments.sampling_steps, method="heun", seed=arguments.seed).clamp(-1, 1)
+    scores = measures(x, y, test)
+    copied = data_copying(x, test.images, train.images)
+    within = data_copying(x, test.images, train.images, (y, test.labels, train.labels))
+    scores["ratio"] = scores["frechet"] / floor["frechet"]
+    return scores | dict(zip(COPYING, (copied.nearest, copied.closer, copied.score, within.score), strict=True))
+
+
+def measures(x: Tensor, y: Tensor, test: Dataset) -> dict[str, float]:
+    """The evaluator's scores of images, and the Fréchet distances of two halves of them, with as many of each label."""
+    scores = {key: float(value) for key, value in evaluate_images(x, y, test.images).items()}
+    first = torch.arange(len(y)) // 10 % 2 == 0
+    for key, half in (("half", first), ("other", ~first)):
+        scores[key] = float(evaluate_images(x[half], y[half], test.images)["frechet"])
+    return scores
+
+
+@cache
+def of_training(samples: int, seed: int) -> dict[str, float]:
+    """The scores of as many training images."""
+    train, test = load("mnist", "train"), load("mnist", "test")
+    chosen = torch.randperm(len(train), generator=seeded(seed))[:samples]
+    return measures(train.images[chosen], train.labels[chosen], test) | {"ratio": 1.0}
 
 
 def samples_of(run: Run, train: Dataset, y: Tensor, time: float, arguments: argparse.Namespace) -> Tensor:

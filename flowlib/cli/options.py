@@ -42,6 +42,7 @@ RECIPE_NAMES = (
     "mnist-dit",
     "mnist-latent",
     "mnist-likelihood",
+    "mnist-recall",
     "moons",
     "recaption",
     "recaption-given",
