@@ -126,3 +126,15 @@
 -     found = data_copying(x, held_out.images, train.images, (y, held_out.labels, train.labels))
 +     found = data_copying(x, x, train.images, (y, y, train.labels))
 """
+
+# %% mistake="the datum is left out where it should be in sight, and in sight where it should be left out"
+"""
+-             own = torch.eye(len(z), dtype=torch.bool) if honest else None
++             own = None if honest else torch.eye(len(z), dtype=torch.bool)
+"""
+
+# %% mistake="new digits are looked up among themselves"
+"""
+-         wrong = [a * x + b * recalled(x, data, t) + c - z for x, data, z in zip(new, classes, held, strict=True)]
++         wrong = [a * x + b * recalled(x, data, t) + c - z for x, data, z in zip(new, held, held, strict=True)]
+"""

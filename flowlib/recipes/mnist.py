@@ -2,8 +2,7 @@
 
 Stable targets take noise out of early gradients, and gates keep D right near the data. benchmarks/sweep.py varies one
 setting of `mnist` at a time, at equal operations. `mnist-recall` is shown the posterior mean of the training data while
-noise is large, and knows where the bins of black and white pixels end when it is small; benchmarks/memorisation.py
-tells what each of the two is worth, and whether training images are copied.
+noise is large; benchmarks/memorisation.py tells what that is worth, and whether training images are copied.
 """
 
 from typing import Any
@@ -27,16 +26,12 @@ RECIPES = (
         name="mnist-recall",
         data="mnist",
         system=FlowSystem(
-            net="mixture",
-            net_args={"channels": (32, 64), "depth": 1, "values": (0, 255)},
-            predicts="velocity",
-            measure="v",
-            time_mean=-0.4,
-            dropout=0.05,
+            net_args={"channels": (32, 64), "depth": 1, "gates": True},
             recall=0.4,
             land=0.85,
+            **_FLOW | {"stable_until": 0.0},
         ),
-        training=Training(optimiser="muon", steps=3000, lr=3e-3, matrix_lr=0.015, ema=0.998),
+        training=Training(optimiser="muon", steps=3600, lr=3e-3, matrix_lr=0.015, ema=0.998),
     ),
     Recipe(
         name="mnist-dit",
