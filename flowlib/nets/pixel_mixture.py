@@ -35,7 +35,6 @@ class PixelMixture(nn.Module):
         levels: values of a pixel, evenly spaced from -1 to 1; their bins are 2 / (levels - 1) wide.
         values: those that have a part of the mixture to themselves, in 0 ... levels - 1.
         gaussians: parts for the others.
-        beside: channels of an image that the U-Net is given beside what it sees of x, as in `UNet`; 0 for none.
 
     Raises:
         ValueError: for a size or value that does not fit, naming it.
@@ -65,7 +64,6 @@ class PixelMixture(nn.Module):
         levels: int = 256,
         values: Sequence[int] = (0, 255),
         gaussians: int = 2,
-        beside: int = 0,
     ) -> None:
         super().__init__()
         check_count("levels", levels, 2)
@@ -75,7 +73,7 @@ class PixelMixture(nn.Module):
         self.in_channels, self.gaussians = check_count("in_channels", in_channels), gaussians
         self.bin_half = 1 / (levels - 1)  # half of a bin's width
         outputs = len(values) + 3 * gaussians
-        self.net = UNet(in_channels * outputs, channels, depth, classes, patch, attention, heads, dim, beside=beside)
+        self.net = UNet(in_channels * outputs, channels, depth, classes, patch, attention, heads, dim)
         self.log_weights = nn.Parameter(torch.zeros(len(values) + gaussians))
         self.register_buffer("centres", 2 * self.bin_half * torch.tensor(list(values)) - 1, persistent=False)
         spread = torch.arange(1, gaussians + 1) / (gaussians + 1)
@@ -86,7 +84,7 @@ class PixelMixture(nn.Module):
         """The null guide of the U-Net."""
         return self.net.null
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         # A part of the mixture for each index behind the channels: (B, C, parts, H, W).
         pixels, time = x[:, :, None], t.reshape(-1, 1, 1, 1, 1)
         alpha, beta = time, (1 - time).clamp_min(1e-6)
@@ -102,7 +100,7 @@ class PixelMixture(nn.Module):
         # noise is more than a third of a bin's half. After that the formulas alone know what changes.
         late = 1 - math.log(self.bin_half)
         told = torch.special.logit(t, eps=1e-6).clamp(-12, late) / 24 + 0.5
-        out = self.net(known, told, y, beside=beside).unflatten(1, (self.in_channels, -1))
+        out = self.net(known, told, y).unflatten(1, (self.in_channels, -1))
 
         logits, shift, width = out.split([parts + self.gaussians, self.gaussians, self.gaussians], dim=2)
         means = self.means.reshape(-1, 1, 1) + shift

@@ -19,6 +19,8 @@ from flowlib.checks import check_labels, check_number, check_tensor
 
 DIRECTIONS = 128  # principal ones, in which data are compared
 SHARPEST = 0.25  # the posterior is at no time sharper than at this one, so that it never names a single datum
+FULL = 3.0  # the logit of ink at first: most of D^
+LAST = 0.02  # noise in x from which on v is what D asks for; less would make the weight of D without bound
 OF_ALL = 6000  # data at most that stand for all, where there is no label
 
 
@@ -134,16 +136,20 @@ class Memory(nn.Module):
 
 
 class Recalling(nn.Module):
-    """net(x, t, y) of a network that takes an image `beside` x, which is what its memory recalls.
+    """The network net(x, t, y) of v of images on the linear path that also sees what its memory recalls.
+
+    It is made of a network for twice the channels. That is given x and the recalled mean, and says v and, for each
+    pixel, how likely there is ink. Paper, where there is none, is -1 exactly. So the posterior of a pixel is a mixture
+    of the two, and so is its mean: D = -1 + g (D^ + 1), with D^ of the v that the network says, and g in (0, 1).
 
     Args:
-        net: (x, t, y, beside=...) -> like x, such as `UNet(beside=channels)`.
-        memory: a `Memory` for samples of its shape.
+        net: (x, t, y) -> like x, of images of 2 C channels, such as `UNet(2 * C, gates=True)`.
+        memory: a `Memory` for images of C channels.
 
     Example:
         >>> import torch
         >>> from flowlib.nets import Memory, Recalling, UNet
-        >>> net = Recalling(UNet(1, (8,), classes=3, beside=1), Memory((1, 4, 4), until=0.4))
+        >>> net = Recalling(UNet(2, (8,), classes=3), Memory((1, 4, 4), until=0.4))
         >>> net.memory.fit(torch.rand(9, 1, 4, 4), torch.arange(9) % 3)
         >>> net(torch.randn(2, 1, 4, 4), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])).shape
         torch.Size([2, 1, 4, 4])
@@ -159,4 +165,24 @@ class Recalling(nn.Module):
         return self.net.null  # type: ignore[return-value]
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.net(x, t, y, beside=self.memory(x, t, y))
+        v, ink = self.net(torch.cat([x, self.memory(x, t, y)], dim=1), t, y).chunk(2, dim=1)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 holds no probability near 1
+            return with_paper(x.float(), t.float(), v.float(), ink.float() + FULL).to(x.dtype)
+
+
+def with_paper(x: Tensor, t: Tensor, v: Tensor, ink: Tensor) -> Tensor:
+    """The v of D = -1 + g (D^ + 1), D^ that of a given v, g = sigmoid(ink), on the linear path.
+
+    After t = 1 - `LAST`, where D^ is x but for what v may say in a factor of 1 - t, it is the v of a D between the two.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets.recalling import with_paper
+        >>> x, t = torch.zeros(1, 1, 1, 1), torch.tensor([0.5])
+        >>> with_paper(x, t, torch.zeros_like(x), torch.tensor(-99.0))  # surely paper: D = -1, so eps^ = 1 and v = 1
+        tensor([[[[1.]]]])
+    """
+    alpha = t.reshape(-1, 1, 1, 1)
+    beta = 1 - alpha
+    data = (alpha * x - beta * v) / (alpha**2 + beta**2)
+    return v + (alpha**2 + beta**2) / beta.clamp_min(LAST) * torch.sigmoid(-ink) * (data + 1)

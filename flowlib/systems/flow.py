@@ -27,7 +27,7 @@ from flowlib.times import TimeSampler, logit_normal_time, logit_uniform_time, un
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
 
-RECALLS = ("unet", "mixture")  # networks that take an image beside x
+RECALLS = ("unet", "dit")  # networks that can be made for any number of channels
 Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]  # indices -> data and guides
 TIMES: dict[str, Callable[["FlowSystem"], TimeSampler]] = {
     "uniform": lambda system: uniform_time,
@@ -55,7 +55,7 @@ class FlowSystem(Guided):
         land: the time in (0, 1) from which the last step of the ODE lands on D, after even ones up to it; 0 for the
             last time of an even grid, where a v is predicted, and else for no landing.
         recall: the time in (1/4, 1] until which the network is also shown the mean of the training data that x may have
-            come from (`flowlib.nets.Memory`); 0 for no memory.
+            come from (`flowlib.nets.Recalling`); 0 for no memory.
         dequantise: whether pixels are trained on with uniform noise within the bins of their values, as a likelihood
             in bits/dim wants it.
 
@@ -115,7 +115,7 @@ class FlowSystem(Guided):
         check_number("land", self.land, 0, 1, high_open=True)
         if check_number("recall", self.recall, 0, 1):
             check_number("recall", self.recall, SHARPEST, low_open=True)
-            wanted = {"schedule": "linear", "chain": 0, "guide": "label", "stable_until": 0.0}
+            wanted = {"schedule": "linear", "chain": 0, "predicts": "v", "guide": "label", "stable_until": 0.0}
             for name, value in wanted.items():
                 if getattr(self, name) != value:
                     raise ValueError(f"{name} must be {value!r} with a memory, got {getattr(self, name)!r}")
@@ -139,7 +139,7 @@ class FlowSystem(Guided):
         """
         if not self.recall:
             return Model(self.network(shape, spec, parts.get("net")), self.path(), self.predicts)
-        net = self.network(shape, spec, beside=shape[0])
+        net = self.network((2 * shape[0], *shape[1:]), spec)
         return Model(Recalling(net, Memory(shape, self.recall)), self.path(), self.predicts)
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:

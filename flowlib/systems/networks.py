@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
@@ -64,14 +65,13 @@ class Networked:
         check_choice("guide", self.guide, self.readable)
         check_number("dropout", self.dropout, 0, 1)
 
-    def network(self, shape: tuple[int, ...], spec: Spec, own: nn.Module | None = None, beside: int = 0) -> nn.Module:
+    def network(self, shape: tuple[int, ...], spec: Spec, own: nn.Module | None = None) -> nn.Module:
         """The untrained network for samples of `shape`, of data of `spec`; its weights draw from the global generator.
 
         Args:
             shape: of a sample.
             spec: of the data, which decides on the guide.
             own: the module to take, where `net` is "own".
-            beside: channels of an image that the network is given beside x; not all networks take one.
 
         Raises:
             ValueError: if the network does not take such samples or has no such guide.
@@ -84,11 +84,7 @@ class Networked:
             return own
         if NETS[self.net].pixels and (spec.levels is None or shape != spec.shape):
             raise ValueError(f"net {self.net!r} needs pixels, which these data or samples are not")
-        more = {"beside": beside} if beside else {}
-
-        def make(shape: tuple[int, ...], **guide: int | None) -> nn.Module:
-            return self._make(shape, spec.levels, **more, **guide)
-
+        make = partial(self._make, levels=spec.levels)
         return GUIDES[self.guide].network(make, shape, spec) if self.guided else make(shape, classes=None)
 
     def _make(self, shape: tuple[int, ...], levels: int | None = None, **guide: int | None) -> nn.Module:

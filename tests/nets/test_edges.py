@@ -52,7 +52,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         """,
     ),
     "recalling": (
-        lambda: nets.Recalling(UNet(1, (8,), 1, dim=8, beside=1), nets.Memory((1, 4, 4), until=0.5)),
+        lambda: nets.Recalling(UNet(2, (8,), 1, dim=8), nets.Memory((1, 4, 4), until=0.5)),
         """
         net.encoders.0.blocks.0.conv1 net.encoders.0.blocks.0.conv2 net.midcoder.blocks.0.conv1
         net.midcoder.blocks.0.conv2 net.decoders.0.blocks.0.conv1 net.decoders.0.blocks.0.conv2

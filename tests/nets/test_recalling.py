@@ -5,10 +5,10 @@ import torch
 from flows import flow_recipe
 from torch import Tensor
 
-from flowlib import EmpiricalField, Model, prediction_loss
+from flowlib import EmpiricalField, GaussianPath, Model, prediction_loss
 from flowlib.data import Dataset
-from flowlib.nets import Memory, PixelMixture, Recalling
-from flowlib.nets.recalling import OF_ALL, SHARPEST
+from flowlib.nets import Memory, Recalling, UNet
+from flowlib.nets.recalling import LAST, OF_ALL, SHARPEST, with_paper
 from flowlib.recipes import change
 from flowlib.runs import load_run, train
 from flowlib.training.order import stream
@@ -100,13 +100,14 @@ def test_what_a_memory_is_worth_is_only_seen_without_the_datum_itself() -> None:
     assert weights[1][1] > 0.75
 
 
-@pytest.mark.parametrize("net", ["unet", "mixture"])
+@pytest.mark.parametrize("net", ["unet", "dit"])
 def test_a_run_carries_what_it_recalls(net: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     z, y = data(24)
     images = Dataset((z / 4).clamp(-1, 1), y, 3, "few", levels=256)
-    predicts = "velocity" if net == "mixture" else "v"
-    args = {"channels": (8,), "depth": 1, "patch": 1, "dim": 8}
-    recipe = flow_recipe(net=net, net_args=args, predicts=predicts, recall=0.5, steps=3, batch_size=8, precision="fp32")
+    args = (
+        {"channels": (8,), "patch": 1, "dim": 8} if net == "unet" else {"width": 8, "depth": 1, "heads": 2, "patch": 2}
+    )
+    recipe = flow_recipe(net=net, net_args=args, predicts="v", recall=0.5, steps=3, batch_size=8, precision="fp32")
     run = train(recipe, tmp_path / "run", data=images)
     again = load_run(tmp_path / "run")
     wanted = torch.tensor([0, 1, 2, 0])
@@ -131,7 +132,13 @@ def test_what_does_not_fit_is_named(tmp_path) -> None:  # type: ignore[no-untype
     assert not Memory(SHAPE, 0.5)(torch.randn(2, *SHAPE), torch.full((2,), 0.1)).any()
     with pytest.raises(ValueError, match="recall must"):
         flow_recipe(recall=0.25, steps=1)
-    for setting in ({"schedule": "vp"}, {"stable_until": 0.2}, {"net": "dit"}, {"guide": "inpainting"}):
+    for setting in (
+        {"schedule": "vp"},
+        {"stable_until": 0.2},
+        {"predicts": "data"},
+        {"net": "mlp"},
+        {"guide": "inpainting"},
+    ):
         with pytest.raises(ValueError, match=next(iter(setting))):
             flow_recipe(recall=0.5, **{"predicts": "v", "steps": 1, **setting})
     args = {"channels": (8,)}
@@ -140,12 +147,34 @@ def test_what_does_not_fit_is_named(tmp_path) -> None:  # type: ignore[no-untype
         train(recipe, tmp_path)
 
 
-def test_the_loss_reaches_the_weights_of_what_is_recalled() -> None:
+def test_the_loss_reaches_what_is_recalled() -> None:
     z, y = data()
-    net = Recalling(PixelMixture(1, (8,), classes=3, patch=1, dim=8, beside=1), fitted(z, y, 0.5))
-    model = Model(net)
-    prediction_loss(model, z, y, generator=stream(0, "loss")).backward()
-    assert net.net.net.head.weight.grad is not None
-    torch.nn.init.normal_(net.net.net.head.weight)  # zero at first, so that nothing before it has a gradient
-    prediction_loss(model, z, y, generator=stream(0, "loss")).backward()
-    assert net.net.net.beside.weight.grad.abs().sum() > 0
+    net = Recalling(UNet(2, (8,), classes=3, patch=1, dim=8), fitted(z, y, 0.5))
+    torch.nn.init.normal_(net.net.head.weight)  # zero at first, so that nothing before it has a gradient
+    model = Model(net, predicts="v")
+    prediction_loss(
+        model, z, y, time=lambda count, _: torch.full((count,), 0.2), generator=stream(0, "loss")
+    ).backward()
+    assert net.net.stem.weight.grad[:, :1].abs().sum() > 0  # of x
+    assert net.net.stem.weight.grad[:, 1:].abs().sum() > 0  # of the mean
+    assert net.net.head.weight.grad.flatten(1).abs().sum(1).all()  # of v, and of ink
+
+
+def test_a_pixel_that_may_be_paper_has_the_mean_of_both() -> None:
+    """D of an exact mixture: paper with probability 1 - g, and a Gaussian else, whose posterior is known."""
+    path, t = GaussianPath(), torch.tensor([0.3, 0.6, 0.9])
+    x = noised(data(3)[0], t)
+    spread = 0.4
+    alpha, beta = t.view(-1, 1, 1, 1), 1 - t.view(-1, 1, 1, 1)
+    variance = alpha**2 * spread**2 + beta**2
+    of_ink = alpha * spread**2 * x / variance  # E[z|x] of ink, centred at 0
+    log_ink = -0.5 * x**2 / variance - 0.5 * variance.log()
+    log_paper = -0.5 * (x + alpha) ** 2 / beta**2 - beta.log()
+    g = torch.sigmoid(log_ink - log_paper)
+    found = with_paper(x, t, path.convert(of_ink, x, t, "data", "v"), log_ink - log_paper)
+    torch.testing.assert_close(path.convert(found, x, t, "v", "data"), g * of_ink - (1 - g), rtol=0, atol=1e-5)
+
+
+def test_the_last_weight_is_bounded() -> None:
+    x, t = torch.full((2, 1, 1, 1), -0.9), torch.tensor([1 - LAST, 1.0])
+    assert (with_paper(x, t, torch.zeros_like(x), torch.tensor(-99.0)).abs() < 1 / LAST).all()
