@@ -41,7 +41,7 @@ def test_what_is_no_flow_with_labels_is_refused(runs: Path, tmp_path: Path, caps
             {"net": "mixture", "predicts": "velocity", "measure": None, "net_args": {"values": (0, 16)}},
             "error function",
         ),
-        ({"recall": 0.5, "stable_until": 0.0}, "looks up training data"),
+        ({"recall": 0.5, "stable_until": 0.0, "predicts": "v", "measure": None}, "looks up training data"),
     ],
 )
 def test_networks_that_no_graph_can_hold_are_refused(settings: dict[str, Any], why: str, tmp_path: Path) -> None:
