@@ -114,7 +114,7 @@ class FlowSystem(Guided):
                     raise ValueError(f"{name} must be {value!r} with stable targets, got {getattr(self, name)!r}")
         check_number("land", self.land, 0, 1, high_open=True)
         if check_number("recall", self.recall, 0, 1):
-            check_number("recall", self.recall, SHARPEST, low_open=True)
+            check_number("recall", self.recall, SHARPEST, 1, low_open=True)
             wanted = {"schedule": "linear", "chain": 0, "predicts": "v", "guide": "label", "stable_until": 0.0}
             for name, value in wanted.items():
                 if getattr(self, name) != value:
