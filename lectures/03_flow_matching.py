@@ -1508,6 +1508,8 @@ assert fast or 2 < blown.std() < math.e
 # - Chen, Rubanova, Bettencourt, Duvenaud (2018). *Neural Ordinary Differential Equations.* arXiv:1806.07366.
 #   Grathwohl et al. (2019). *FFJORD.* arXiv:1810.01367. Hutchinson (1989). *A stochastic estimator of the trace of
 #   the influence matrix for Laplacian smoothing splines.* Likelihood of flows.
+# - Blattmann, Rombach, Oktay, Müller, Ommer (2022). *Semi-Parametric Neural Image Synthesis.* arXiv:2204.11824.
+#   Diffusion models that are shown neighbours from a data set, which is a memory that can be exchanged.
 # - Xu, Tong, Jaakkola (2023). *Stable Target Field for Reduced Variance Score Estimation in Diffusion Models.*
 #   arXiv:2302.00670.
 # - Karras, Aittala, Aila, Laine (2022). *Elucidating the Design Space of Diffusion-Based Generative Models.*

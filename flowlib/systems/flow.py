@@ -27,7 +27,6 @@ from flowlib.times import TimeSampler, logit_normal_time, logit_uniform_time, un
 from flowlib.training import Task, Training, Turn
 from flowlib.training.order import stream
 
-RECALLS = ("unet", "dit")  # networks that can be made for any number of channels
 Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]  # indices -> data and guides
 TIMES: dict[str, Callable[["FlowSystem"], TimeSampler]] = {
     "uniform": lambda system: uniform_time,
@@ -119,7 +118,7 @@ class FlowSystem(Guided):
             for name, value in wanted.items():
                 if getattr(self, name) != value:
                     raise ValueError(f"{name} must be {value!r} with a memory, got {getattr(self, name)!r}")
-            check_choice("net of a flow that recalls", self.net, RECALLS)
+            check_choice("net of a flow that recalls", self.net, ("unet", "dit"))
         check_flag("dequantise", self.dequantise)
 
     @property
