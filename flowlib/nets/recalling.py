@@ -2,7 +2,8 @@
 
 While noise is large, a network of little training knows a data set less well than the data set itself: the posterior
 mean over all training data predicts *new* data with a smaller error. The network here is given that mean beside x and
-learns what to make of it, in the spirit of diffusion models that retrieve neighbours (Blattmann et al. 2022, arXiv:2204.11824).
+learns what to make of it, in the spirit of diffusion models that retrieve neighbours (Blattmann et al. 2022,
+arXiv:2204.11824).
 
 In training x is made of one of the data, whose share in the mean would give it away: each sample's own datum is left
 out. So the mean is as good in training as it will be for new data, and the network learns how far to trust it.
