@@ -1432,9 +1432,14 @@ assert all(errors[t, True] < errors[t, False] for t in (0.4, 0.5, 0.6))
 # With its own datum in sight the fit learns $b = 1$: follow the memory. Honestly fitted it trusts less the later it is,
 # and is nearer to new digits for it.
 #
-# The recipe `mnist-recall` gives a U-Net such a memory of MNIST (`flowlib.nets.Memory`): all training images in their
-# 128 principal directions, with a posterior that is never sharper than at $t = 1/4$ and fades out until 0.4, each image
-# left out where it is its own.
+# The recipe `mnist-recall` gives a U-Net such a memory of MNIST (`flowlib.nets.Recalling`): all training images in
+# their 128 principal directions, with a posterior that is never sharper than at $t = 1/4$ and fades out until 0.4, each
+# image left out where it is its own. The network also says of each pixel how likely it is paper, $-1$ exactly. One run
+# each, without guidance ([`tables/03_memorisation.md`](tables/03_memorisation.md)): of `mnist` 95.4 % of the samples
+# are read right, at a Fréchet distance of 1.16, 3.2 times that of training images; of `mnist-recall` 96.9 %, at 0.66,
+# 1.8 times. And 51 % of its samples are nearer than half of the test images: $C_T$ is $-1.3$, where training images
+# among themselves have $-2.1$. Nothing says that it copies. Guidance brings samples nearer to the training images, too:
+# with $w = 1.2$ the distance is 0.60, 98.7 % are read right, and $C_T$ is $-10$.
 #
 # ## 11. What fails, and why
 #
