@@ -39,6 +39,7 @@ TITLES = {  # of tables that have none themselves
     "16_two": "Two controls, alone and together: scenes",
     "16_two_loras": "Two LoRAs on one painter: scenes",
     "17_variants": "SAM with one mask and with three, with and without pre-training: scenes",
+    "17_engine": "SAM after three rounds of a data engine: scenes",
     "17_prompts": "SAM by kind of prompt: scenes",
     "17_together": "SAM, an inpainter, a ControlNet and a LoRA on one picture: scenes",
 }
