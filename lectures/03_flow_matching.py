@@ -1438,8 +1438,8 @@ assert all(errors[t, True] < errors[t, False] for t in (0.4, 0.5, 0.6))
 # each, without guidance ([`tables/03_memorisation.md`](tables/03_memorisation.md)): of `mnist` 95.4 % of the samples
 # are read right, at a Fréchet distance of 1.16, 3.2 times that of training images; of `mnist-recall` 96.9 %, at 0.66,
 # 1.8 times. And 51 % of its samples are nearer than half of the test images: $C_T$ is $-1.3$, where training images
-# among themselves have $-2.1$. Nothing says that it copies. Guidance brings samples nearer to the training images, too:
-# with $w = 1.2$ the distance is 0.60, 98.7 % are read right, and $C_T$ is $-10$.
+# among themselves, against half of the test images, have $-2.1$. Nothing says that it copies. Guidance brings samples
+# nearer to the training images, too: with $w = 1.2$ the distance is 0.60, 98.7 % are read right, and $C_T$ is $-10$.
 #
 # ## 11. What fails, and why
 #

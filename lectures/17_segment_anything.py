@@ -293,9 +293,8 @@ assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind
 # How much does a prompt say? Of the same short trainings ([`tables/17_prompts.md`](tables/17_prompts.md)), the mask
 # that is rated highest has a mean IoU of 72.1 ± 3.7 % after one point, 81.2 ± 2.3 % after three, 73.9 ± 6.2 % after a
 # box, 73.7 ± 2.5 % after a rough mask and 66.4 ± 0.6 % after a text. Three points leave the least open. The pair of
-# digits, the rarest region, is found worst after one point (52 ± 14 %). The automatic masks of section 8 need more
-# training: after 300 steps hardly any mask is rated high enough, 0.4 an image, and they hold 21.0 ± 1.6 % of all
-# regions.
+# digits is found worst after one point (52 ± 14 %). The automatic masks of section 8 need more training: after 300
+# steps hardly any mask is rated high enough, 0.4 an image, and they hold 21.0 ± 1.6 % of all regions.
 #
 # ## 2. An encoder that has learned to see
 #

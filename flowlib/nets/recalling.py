@@ -118,7 +118,8 @@ class Memory(nn.Module):
                     own = self.left_out[early[rows]] - begin
                     there = own % step == 0
                     log_p[there.nonzero().flatten(), own[there] // step] = -torch.inf
-                code[rows] = torch.softmax(log_p, dim=1) @ block
+                # Where a label has no datum but the one left out, nothing is recalled but the mean of all.
+                code[rows] = torch.softmax(log_p, dim=1).nan_to_num(0.0) @ block
             fade = ((self.until - t[early, None]) / (self.until - SHARPEST)).clamp(0, 1)
             out[early] = ((code @ self.basis.T + self.centre) * fade).view(-1, *self.shape).to(x.dtype)
         return out

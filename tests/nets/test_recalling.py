@@ -69,6 +69,14 @@ def test_each_sample_finds_all_data_but_its_own() -> None:
         assert not torch.allclose(found, memory(x, t, labels), atol=1e-3)
 
 
+def test_a_label_of_one_datum_recalls_the_mean_of_all() -> None:
+    z, _ = data(5)
+    memory, t = fitted(z, torch.tensor([0, 0, 0, 0, 1])), torch.tensor([0.2])
+    with memory.without(torch.tensor([4])):
+        found = memory(noised(z[4:], t), t, torch.tensor([1]))
+    torch.testing.assert_close(found, z.mean(0, keepdim=True), rtol=0, atol=2e-6)
+
+
 def test_all_are_stood_for_by_some_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowlib.nets.recalling.OF_ALL", 10)
     z, y = data()
@@ -118,7 +126,6 @@ def test_a_run_carries_what_it_recalls(net: str, tmp_path) -> None:  # type: ign
     x = noised(z[:4], t)
     torch.testing.assert_close(again.module.net.memory(x, t, wanted), exact.data(x, t, wanted), rtol=0, atol=2e-6)
     longer = change(recipe, steps=5)
-    train(longer, tmp_path / "whole", data=images)
     part = train(longer, tmp_path / "run", data=images, resume=True)
     assert part.step == 5
 
