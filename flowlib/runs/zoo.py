@@ -2,8 +2,9 @@
 
     run = load_pretrained("judge")         # as load_run("zoo:judge")
 
-A run in the zoo is two files in `flowlib/weights`: its averaged weights in half precision, and a JSON with their
-SHA-256, its recipe, the command that trained it, the seconds that took, on what, and what `flowlib evaluate` measured.
+A run in the zoo is two files in `flowlib/weights`: its averaged weights in half precision, less what a run that it
+stands on has there already, and a JSON with the SHA-256 of the whole, its recipe, the command that trained it, the
+seconds that took, on what, and what `flowlib evaluate` measured.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from flowlib.recipes import RECIPES
 from flowlib.runs.folder import Record, RunError, content_of, read_record, record_of
-from flowlib.systems.system import Row
+from flowlib.systems.system import Row, parts_of
 from flowlib.training import read_metrics
 from flowlib.training.checkpoint import load_average
 from flowlib.training.files import write_whole
 from flowlib.training.trainer import CHECKPOINTS, METRICS
-from flowlib.weights import FOLDER, describe_weights, read_weights
+from flowlib.weights import FOLDER, describe_weights, read_weights, shared_tensors
 
 PREFIX = "zoo:"
 LIMIT = 3 * 2**20  # bytes of one file
@@ -117,14 +118,19 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
     half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     if not all(bool(torch.isfinite(value).all()) for value in half.values()):
         raise ValueError(f"weights of {run} are too large for half precision")
-    content = save({key: value.contiguous().clone() for key, value in half.items()})
+    half = {key: value.contiguous().clone() for key, value in half.items()}
+    bases = [source.removeprefix(PREFIX) for source in parts_of(record.recipe.system).values() if is_zoo(source)]
+    shared = shared_tensors(half, {base: read_weights(base, folder) for base in bases})
+    kept = {key for keys in shared.values() for key in keys}
+    content = save({key: value for key, value in half.items() if key not in kept})
     if len(content) > LIMIT:
         raise ValueError(
             f"weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
         )
     stages = [run / stage for stage in record.stages] + [run]
     described = {
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": hashlib.sha256(save(half)).hexdigest(),
+        **({"shared": shared} if shared else {}),
         "command": f"flowlib train {name}",
         "steps": steps,
         "seconds": round(sum(read_metrics(stage / METRICS)[-1]["seconds"] for stage in stages)),

@@ -1,10 +1,16 @@
-"""Weights that come with the package: NAME.safetensors, and NAME.json with their SHA-256 and how they were made."""
+"""Weights that come with the package: NAME.safetensors, and NAME.json with their SHA-256 and how they were made.
+
+Of weights that were trained on from others, the tensors that stayed as they were lie in the file of those others alone:
+"shared" in the JSON says whose they are and what they are called. The SHA-256 is that of the whole.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
@@ -30,16 +36,41 @@ def read_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
         ValueError: if the file's SHA-256 is not the one on record: it was damaged or exchanged, and figures measured
             with it could not be compared with anyone else's.
     """
-    from safetensors.torch import load
+    from safetensors import SafetensorError
+    from safetensors.torch import load, save
 
-    expected, path = describe_weights(name, folder)["sha256"], folder / f"{name}.safetensors"
+    described, path = describe_weights(name, folder), folder / f"{name}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"the weights {name!r} are missing: no file {path}; reinstall flowlib")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+    content, shared = path.read_bytes(), described.get("shared", {})
+    try:
+        for other, keys in shared.items():
+            theirs = read_weights(other, folder)
+            content = save({**{key: theirs[key] for key in keys}, **load(content)})
+    except (SafetensorError, KeyError):
+        pass  # which the hash finds
+    found, expected = hashlib.sha256(content).hexdigest(), described["sha256"]
     if found != expected:
+        with_others = "".join(f", with its tensors in {other}.safetensors," for other in shared)
         raise ValueError(
-            f"the weights {name!r} in {path} are damaged or were exchanged: SHA-256 {found}, expected {expected}; "
-            f"reinstall flowlib"
+            f"the weights {name!r} in {path}{with_others} are damaged or were exchanged: SHA-256 {found}, expected "
+            f"{expected}; reinstall flowlib"
         )
     return load(content)
+
+
+def shared_tensors(weights: Mapping[str, Tensor], others: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[str]]:
+    """Which tensors of some weights lie in others too, under the same name: a list for each of the others that has any.
+
+    Args:
+        weights: as they are stored.
+        others: weights by name; a tensor that several have is the first one's.
+    """
+    found: dict[str, list[str]] = {}
+    for key, value in weights.items():
+        for other, theirs in others.items():
+            same = theirs.get(key)
+            if same is not None and same.dtype == value.dtype and torch.equal(same, value):
+                found.setdefault(other, []).append(key)
+                break
+    return found

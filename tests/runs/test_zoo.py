@@ -1,5 +1,6 @@
 """The zoo: what is packed is loaded to half precision, what is damaged is named, and shipped figures are true."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from flowlib.cli import main
 from flowlib.data import mnist
 from flowlib.recipes import RECIPES, change, find_recipe
 from flowlib.runs import RunError, evaluate_run, load_pretrained, load_run, train, zoo
 from flowlib.training import read_metrics
-from flowlib.weights import FOLDER, describe_weights
+from flowlib.weights import FOLDER, describe_weights, read_weights
 
 TINY = {"steps": 3, "batch_size": 4}
 
@@ -57,6 +59,44 @@ def test_seconds_are_those_of_all_stages(tmp_path: Path, monkeypatch: pytest.Mon
         path.write_text(json.dumps(read_metrics(path)[-1] | {"seconds": seconds}) + "\n")
     zoo.pack(folder, [], tmp_path)
     assert describe_weights("dalle", tmp_path)["seconds"] == 140
+
+
+def test_what_a_part_has_is_not_stored_twice(
+    shelf: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = read_weights("judge", shelf)
+    whole = (shelf / "judge.safetensors").read_bytes()
+    names = list(weights)
+    theirs = {**weights, names[0]: weights[names[0]] + 1, names[1]: weights[names[1]].float(), "other": torch.ones(2)}
+    content = save(theirs)
+    (shelf / "base.safetensors").write_bytes(content)
+    (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    monkeypatch.setattr(zoo, "parts_of", lambda system: {"base": "zoo:base"})
+    digest = zoo.digest("judge", shelf)
+
+    zoo.pack(run, [], shelf)
+    shared = describe_weights("judge", shelf)["shared"]
+    assert {base: sorted(keys) for base, keys in shared.items()} == {"base": sorted(names[2:])}
+    assert set(load((shelf / "judge.safetensors").read_bytes())) == set(names[:2])
+    assert zoo.digest("judge", shelf) == digest == hashlib.sha256(whole).hexdigest()
+    again = read_weights("judge", shelf)
+    assert again.keys() == weights.keys()
+    assert all(torch.equal(again[name], weights[name]) for name in names)
+
+    content = save(theirs | {names[2]: weights[names[2]] + 1})  # a base that was trained again
+    (shelf / "base.safetensors").write_bytes(content)
+    (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    with pytest.raises(ValueError, match=r"tensors in base\.safetensors, are damaged or were exchanged"):
+        read_weights("judge", shelf)
+    del theirs[names[2]]
+    content = save(theirs)
+    (shelf / "base.safetensors").write_bytes(content)
+    (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    with pytest.raises(ValueError, match="are damaged or were exchanged"):
+        read_weights("judge", shelf)
+    (shelf / "base.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="weights 'base' are missing"):
+        read_weights("judge", shelf)
 
 
 def test_what_is_not_the_recipe_is_not_packed(run: Path, tmp_path: Path) -> None:
