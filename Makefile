@@ -73,10 +73,11 @@ mutants: $(VENV)/ready
 
 # The published libraries that the benchmarks and tests/peers compare with. torchcfm asks for torchdyn, and through it
 # for lightning, which nothing here uses; so its requirements are left out, except for POT, which it imports at once.
+# denoising-diffusion-pytorch asks for torchvision; the one module that is used does not.
 peers: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  flow-matching==1.0.10 torchcfm==1.0.7 pot==0.9.7.post1
+	  flow-matching==1.0.10 torchcfm==1.0.7 pot==0.9.7.post1 denoising-diffusion-pytorch==2.3.4
 
 bench: peers
 	$(BIN)/python benchmarks/samplers.py --figure docs/samplers.png

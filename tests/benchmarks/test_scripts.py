@@ -85,6 +85,10 @@ SMALL: dict[str, tuple[str, int]] = {
     "unclip binding --steps 1 --sampling-steps 1 --rows glide autoregressive": (r"^(glide|autoregressive) .* ± ", 2),
     "overhead --repetitions 1 --batch-size 2": (r"(reached|MISSED)$", 35),
     "scenes --repetitions 1 --sets scenes scenes-32": (r"^scenes", 2),
+    "side_by_side --minutes 0.01 --sampling-steps 1 --rows mnist 6.S184-lab-3": (
+        r"^0.01 +(mnist|6.S184-lab-3) .* ± ",
+        2,
+    ),
     "sharded plan --gpus 4": (r"^(GB|TFLOP|ms|images) .*\d  +\d+", 8),
     "samplers --seeds 1 --count 20 --noisy-count 40": (r"(reached|MISSED) ", 8),
     "unet_speed --repetitions 1 --batch-size 2": (r"( x\).*){4}", 3),
