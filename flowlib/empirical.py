@@ -122,6 +122,9 @@ class Switched(Field):
     def null_like(self, y: Tensor) -> Tensor:
         return self.late.null_like(y)
 
+    def without(self, y: Tensor) -> Tensor | None:
+        return self.late.without(y)
+
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         time = expand_time(t, check_tensor("x", x, finite=False))
         if always(time, self, "early", lambda t: t < self.time):

@@ -108,6 +108,27 @@ class Field:
         return torch.as_tensor(self.null, dtype=self.as_guide(y).dtype, device=y.device).expand_as(y)
 
 
+class FieldOf(Field):
+    """A field that is made of another one, on whose path it is and whose guides it takes.
+
+    Args:
+        field: any field; the ValueError for another thing says how a network becomes one.
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = check_field(field)
+        self.path, self.null = field.path, field.null
+
+    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
+        return self.field.check_guide(y, x)
+
+    def null_like(self, y: Tensor) -> Tensor:
+        return self.field.null_like(y)
+
+    def without(self, y: Tensor) -> Tensor | None:
+        return self.field.without(y)
+
+
 def check_field(value: object) -> Field:
     """Return `value` if it is a field; the ValueError says how a network becomes one."""
     if not isinstance(value, Field):

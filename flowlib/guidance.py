@@ -20,31 +20,22 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_number, check_tensor
-from flowlib.fields import Field, check_field
+from flowlib.field import Field, FieldOf
 from flowlib.gradients import differentiable, recorded
 from flowlib.known import always, as_time, at, for_batch, made_of
 from flowlib.paths import expand_time
 
 
-class _Guided(Field):
+class _Guided(FieldOf):
     def __init__(self, field: Field, scale: float) -> None:
-        self.field, self.scale = check_field(field), check_number("scale", scale)
-        self.path, self.predicts, self.null = field.path, field.predicts, field.null
+        super().__init__(field)
+        self.scale, self.predicts = check_number("scale", scale), field.predicts
 
     def determines_at(self, t: float) -> bool:
         return self.field.determines_at(t)
 
     def has_velocity_at(self, t: float) -> bool:
         return self.field.has_velocity_at(t)
-
-    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.field.check_guide(y, x)
-
-    def null_like(self, y: Tensor) -> Tensor:
-        return self.field.null_like(y)
-
-    def without(self, y: Tensor) -> Tensor | None:
-        return self.field.without(y)
 
 
 class ClassifierFreeGuidance(_Guided):

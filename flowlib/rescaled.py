@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_number
-from flowlib.field import Field
+from flowlib.field import Field, FieldOf
 from flowlib.guidance import ClassifierFreeGuidance
 
 
-class RescaledGuidance(Field):
+class RescaledGuidance(FieldOf):
     """Guidance after which D has the spread that it has without (Lin et al. 2024, equations 15 and 16).
 
     A large scale makes D larger than any data are: images come out too bright and too bold. Here the guided D, of each
@@ -39,15 +39,9 @@ class RescaledGuidance(Field):
     predicts = "data"
 
     def __init__(self, field: Field, scale: float, rescale: float = 0.7) -> None:
+        super().__init__(field)
         self.guided = ClassifierFreeGuidance(field, scale)
         self.rescale = check_number("rescale", rescale, 0, 1)
-        self.path, self.null = field.path, field.null
-
-    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.guided.check_guide(y, x)
-
-    def null_like(self, y: Tensor) -> Tensor:
-        return self.guided.null_like(y)
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         scale = self.guided.scale

@@ -1,12 +1,18 @@
 """Fields: the exact mixture obeys the theorems (PROPERTIES 5, 6, 7, 9)."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from examples import KINDS, SCHEDULES, Converted, gaussian, mixture, normal, seeded
 from torch import Tensor
 
-from flowlib.fields import MixtureField
+from flowlib import ClassifierFreeGuidance, EnergyGuidance, Field, MixtureField, Switched
+from flowlib.chains import Clipped
+from flowlib.field import FieldOf
+from flowlib.rescaled import RescaledGuidance
 from flowlib.schedules import Linear, Schedule, SquareRoot, Trigonometric
+from flowlib.systems.inpainting import ReplacedPixels
 
 FIELDS = pytest.mark.parametrize("field", [mixture(s) for s in SCHEDULES.values()], ids=list(SCHEDULES))
 LABELS = [None, torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])]  # 3 is the null guide
@@ -204,3 +210,36 @@ def test_a_mixture_that_has_a_density_at_the_end_has_a_score_there(schedule: Sch
     if schedule.beta(torch.ones(())) == 0:
         with pytest.raises(ValueError, match="no density at t = 1"):
             mixture(schedule, std=0.0).s(x.detach(), 1.0)
+
+
+class Keeping(MixtureField):
+    """A field of which a part of the guide is never dropped: nothing asked for is its last label."""
+
+    def without(self, y: Tensor) -> Tensor:
+        return torch.full_like(y, self.null - 1)
+
+
+WRAPPERS: dict[str, Callable[[Field], Field]] = {
+    "FieldOf": FieldOf,
+    "guidance": lambda field: ClassifierFreeGuidance(field, 0.0),
+    "energy": lambda field: EnergyGuidance(field, lambda x, t, y: -x.square().sum(1), 0.0, conditional=True),
+    "rescaled": lambda field: RescaledGuidance(field, 1.0),
+    "clipped": lambda field: Clipped(field, 50.0),
+    "switched": lambda field: Switched(field, field, 0.5),
+    "replaced": lambda field: ReplacedPixels(field, torch.zeros(2), torch.zeros(2), torch.zeros(8, 2)),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_field_that_is_made_of_another_takes_its_guides(wrapper: str) -> None:
+    exact, y = mixture(), LABELS[1]
+    field = Keeping(exact.means, exact.std, labels=exact.labels)
+    made, x = WRAPPERS[wrapper](field), points(exact)
+    assert (made.path, made.null) == (field.path, field.null)
+    assert torch.equal(made.without(y), field.without(y))
+    assert torch.equal(made.null_like(y), field.null_like(y))
+    with pytest.raises(ValueError, match="y must"):
+        made.check_guide(y + 10, x)
+    if wrapper != "FieldOf":
+        plain = ClassifierFreeGuidance(made, 0.0).u(x, TIMES, y)  # guided by nothing: what is never dropped stays
+        torch.testing.assert_close(plain, field.u(x, TIMES, field.without(y)), rtol=1e-9, atol=1e-9)

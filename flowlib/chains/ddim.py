@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flowlib.checks import check_number, check_tensor
 from flowlib.ddim import ddim_step
-from flowlib.fields import Field, check_field
+from flowlib.field import Field, FieldOf, check_field
 from flowlib.requests import guide_of, in_parts, prepare, time_steps
 
 
@@ -66,7 +66,7 @@ def encode_ddim(
         return in_parts(solve, len(z), batch_size, trajectory)
 
 
-class Clipped(Field):
+class Clipped(FieldOf):
     """A field whose D = E[z|x] is clipped to [-limit, limit], the range of the data, and eps_hat moved accordingly.
 
     What DDPM's code does in each step of its sampler, here for every sampler: with few steps, an error of eps_hat at
@@ -88,14 +88,8 @@ class Clipped(Field):
     predicts = "data"
 
     def __init__(self, field: Field, limit: float = 1.0) -> None:
-        self.field, self.limit = check_field(field), check_number("limit", limit, 0, low_open=True)
-        self.path, self.null = field.path, field.null
-
-    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.field.check_guide(y, x)
-
-    def null_like(self, y: Tensor) -> Tensor:
-        return self.field.null_like(y)
+        super().__init__(field)
+        self.limit = check_number("limit", limit, 0, low_open=True)
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         return self.field.data(x, t, y).clamp(-self.limit, self.limit)

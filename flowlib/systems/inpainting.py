@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_tensor
-from flowlib.field import Field, check_field
+from flowlib.field import Field, FieldOf, check_field
 from flowlib.paths import expand_time
 
 Known = Callable[[Tensor | None], tuple[Tensor, Tensor]]  # guides -> images, and 1 where they are known
@@ -45,7 +45,7 @@ class KnownPixels(Field):
         return torch.where(mask > 0, image.to(x), self.field.data(x, t, y))
 
 
-class ReplacedPixels(Field):
+class ReplacedPixels(FieldOf):
     """A field that is shown, in the place of the known part of x, a sample of the path to it (Song et al. 2021, I.2).
 
     What is drawn has the known part exactly, but not the law of the rest given that part.
@@ -73,7 +73,7 @@ class ReplacedPixels(Field):
     predicts = "v"
 
     def __init__(self, field: Field, image: Tensor, mask: Tensor, noise: Tensor) -> None:
-        self.field, self.path, self.null = check_field(field), field.path, field.null
+        super().__init__(field)
         check_tensor("noise", noise)
         for name, value in (("image", image), ("mask", mask)):
             check_tensor(name, value, batch=False)
@@ -84,12 +84,6 @@ class ReplacedPixels(Field):
                     f"{name} must have the shape of a sample, {tuple(noise.shape[1:])}, got {tuple(value.shape)}"
                 ) from None
         self.image, self.mask, self.start = image, mask, noise
-
-    def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.field.check_guide(y, x)
-
-    def null_like(self, y: Tensor) -> Tensor:
-        return self.field.null_like(y)
 
     def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
         if len(x) != len(self.start):
