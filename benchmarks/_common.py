@@ -128,8 +128,15 @@ def publish(rows: Sequence[Mapping[str, object]], script: str, arguments: Sequen
 
 
 def write_tables(tables: Sequence[str], script: str, arguments: Sequence[str], path: Path) -> None:
-    """Write tables as Markdown with the command that made them, less where its files were to lie."""
-    named = [i for i, word in enumerate(arguments) if word in ("--out", "--write", "--figure", "--run")]
+    """Write tables as Markdown with the command that made them, less where its files were to lie.
+
+    A run that is named by an absolute path lies so on one machine alone: it is left out too.
+    """
+    named = [
+        i
+        for i, word in enumerate(arguments)
+        if word in ("--out", "--write", "--figure") or (word == "--run" and Path(arguments[i + 1]).is_absolute())
+    ]
     told = [word for i, word in enumerate(arguments) if i not in named and i - 1 not in named]
     lines = [f"Made by `python benchmarks/{script} {shlex.join(told)}`.", *(f"```\n{text}\n```" for text in tables)]
     write_whole(path, ("\n\n".join(lines) + "\n").encode())

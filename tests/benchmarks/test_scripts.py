@@ -184,6 +184,20 @@ def test_results_are_kept_for_their_settings_alone(tmp_path: Path, monkeypatch: 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_table_says_its_command_without_places_of_one_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from _common import write_tables
+
+    for run, told in (("runs/mine", " --run runs/mine"), ("zoo:digits", " --run zoo:digits"), (str(tmp_path), "")):
+        words = ["scales", "--out", "here", "--run", run, "--scales", "1", "--write", "there.md"]
+        write_tables(["a  b"], "some.py", words, tmp_path / "table.md")
+        line = f"Made by `python benchmarks/some.py scales{told} --scales 1`."
+        assert (tmp_path / "table.md").read_text().splitlines()[0] == line
+    assert "written to" in capsys.readouterr().out
+
+
 def test_a_spread_of_what_is_infinite_is_its_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     from _common import spread
