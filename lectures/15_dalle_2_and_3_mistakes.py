@@ -78,6 +78,12 @@
 +     off = (places - codes.least - codes.encode(others) * codes.width)[inside]
 """
 
+# %% mistake="the cut forgets the mean"
+"""
+-     cut = float((others - codes.mean - places @ codes.axes).square().sum(1).mean()) / square
++     cut = float((others - places @ codes.axes).square().sum(1).mean()) / square
+"""
+
 # %% mistake="levels of another pairing"
 """
 - level = net.level(seen, said)
@@ -188,8 +194,14 @@
 
 # %% mistake="Fano without the other values"
 """
--     return math.log2(size) - bits([wrong, 1 - wrong]) - wrong * math.log2(size - 1)
-+     return math.log2(size) - bits([wrong, 1 - wrong])
+-     return there_is - bits([wrong, 1 - wrong]) - wrong * math.log2(size - 1)
++     return there_is - bits([wrong, 1 - wrong])
+"""
+
+# %% mistake="Fano with log K for the entropy"
+"""
+-     return there_is - bits([wrong, 1 - wrong]) - wrong * math.log2(size - 1)
++     return math.log2(size) - bits([wrong, 1 - wrong]) - wrong * math.log2(size - 1)
 """
 
 # %% mistake="the beliefs are mixed with the share"

@@ -145,7 +145,30 @@ except ValueError:
     pass
 else:
     raise AssertionError("for opposite directions a ValueError is to be raised")
+across = F.normalize(b[:1] - (a[:1] @ b[:1].T) * a[:1], dim=1)
+
+
+def at_angle(omega: float) -> Tensor:
+    """A vector of unit length at this angle from the first of a, (1, D)."""
+    return math.cos(omega) * a[:1] + math.sin(omega) * across
+
+
+assert near(walked(a[:1], at_angle(1e-3), third[:1]), at_angle(0.3e-3)), (
+    "at an angle of 0.001 the way is still on the sphere: only below 1e-6 it is (1 - s) a + s b"
+)
+try:
+    out = walked(a[:1], at_angle(math.pi - 1e-3), third[:1])
+except ValueError as error:
+    raise AssertionError("a ValueError at an angle of pi - 0.001: only above pi - 1e-4 it is to be raised") from error
+assert near(out, at_angle(0.3 * (math.pi - 1e-3)), 1e-6), "wrong where the directions are almost opposite"
+try:
+    on_sphere(a[:1], at_angle(math.pi - 5e-5), third[:1])
+except ValueError:
+    pass
+else:
+    raise AssertionError("no ValueError at an angle of pi - 5e-5: it is to be raised above pi - 1e-4")
 ### BEGIN HIDDEN TESTS
+assert near(walked(a[:1], at_angle(1e-4), third[:1]), at_angle(0.3e-4), 1e-10), "wrong for an angle of 1e-4"
 tilted = F.normalize(a[:1] + 1e-4 * b[:1], dim=1)
 out = walked(a[:1], tilted, third[:1])
 assert near(out.norm(dim=1), 1.0), "wrong for a small angle"
@@ -166,10 +189,11 @@ assert near(out, slerp(a[:1], tilted, 0.3), 1e-7), "wrong for a small angle"
 # ## 15.2 An embedding as whole numbers (2 points, 20 minutes, hard)
 #
 # Learn from data $z$ (N, D): its mean, and its first $k$ principal components, those of the largest variance, largest
-# first. An axis points to where its entry of largest size is positive. Each coordinate is cut into `buckets` equal ones
-# between its least and its largest value in $z$. Then write vectors $x$ as codes (B, k): what lies below goes to bucket
-# 0, what lies above to the last one, and the largest value too. Return the codes (int64), and the vectors that are read
-# back from them: the mean, and along each axis the *middle* of the bucket.
+# first. An axis points to where its entry of largest size is positive. Each coordinate is cut into `buckets` equal
+# ones between its least and its largest value in $z$. Then write vectors $x$ as codes (B, k): what lies below goes to
+# bucket 0, what lies above to the last one, and the largest value too. (No coordinate has the same value in all of
+# $z$.) Return the codes (int64), and the vectors that are read back from them: the mean, and along each axis the
+# *middle* of the bucket.
 #
 # **Without:** `PrincipalCodes`.
 
@@ -181,7 +205,7 @@ def as_codes(z: Tensor, x: Tensor, k: int, buckets: int) -> tuple[Tensor, Tensor
     Args:
         z: data (N, D), N > D.
         x: vectors (B, D).
-        k: components, 1 ... D.
+        k: components, 1 ... D, along each of which z varies.
         buckets: of each component.
     """
     ### BEGIN SOLUTION
@@ -247,13 +271,26 @@ for wrong, says in (
     (by_hand(straight, torch.zeros(5).double()), "the mean was not taken away before: the first axis points to it"),
 ):  # fmt: skip
     assert not near(out[1], wrong, 1e-7), says
-opposite = ((right[0] + out[0]) == 7).all(0) & (right[0] != out[0]).any(0)
-assert not bool(opposite.any()), "an axis points the other way: its entry of largest size is to be positive"
+
+
+def turned_round(found: Tensor, expected: Tensor, buckets: int) -> str:
+    """What is wrong if the codes of a component count from the other end, or nothing."""
+    if not bool((((found + expected) == buckets - 1).all(0) & (found != expected).any(0)).any()):
+        return ""
+    kept = turned[: expected.shape[1]]
+    for rule, says in ((kept.sum(1), "the sum of its entries"), (kept[:, 0], "its first entry")):
+        if torch.equal(found, torch.where(rule < 0, buckets - 1 - expected, expected)):
+            return f"an axis is turned by {says}: its entry of largest size is to be positive"
+    return "an axis points the other way: its entry of largest size is to be positive"
+
+
+assert not turned_round(out[0], right[0], 8), turned_round(out[0], right[0], 8)
 assert not torch.equal(out[0], right[0].flip(1)), "the components in reverse order: the largest first"
 assert near(out[1], right[1], 1e-7), "the vectors are wrong: the mean, and along each axis the middle of the bucket"
 assert torch.equal(out[0], right[0]), "the codes are wrong: floor((place - least) / width), within 0 ... buckets - 1"
 for k, buckets in ((1, 2), (5, 64), (2, 16)):
     found, expected = rounded(k, buckets), library(k, buckets)
+    assert not turned_round(found[0], expected[0], buckets), turned_round(found[0], expected[0], buckets)
     assert torch.equal(found[0], expected[0]), f"right for k = 3 and 8 buckets, wrong for {k} and {buckets}"
     assert near(found[1], expected[1], 1e-7), f"right for k = 3 and 8 buckets, wrong for {k} and {buckets}"
 ### BEGIN HIDDEN TESTS
@@ -276,8 +313,8 @@ assert torch.equal(rounded(3, 8, z, x[:1])[0], right[0][:1]), "wrong for one vec
 #
 # Embeddings $e$ of unit length are scaled by $\sqrt D$ and noised on a quarter circle: $\sin(\pi t / 2) \sqrt D\, e +
 # \cos(\pi t / 2)\, \varepsilon$. The network `net(noised, t, guide)` predicts the clean one, $\sqrt D\, e$. Where
-# `chance` is below `p`, the caption's embedding is dropped: zeros are its guide. Return the mean squared error over all
-# samples and components. Call the network once.
+# `chance` is below `p`, the caption's embedding is dropped: zeros are its guide. Else the guide is $c$ itself, not
+# scaled. Return the mean squared error over all samples and components. Call the network once.
 #
 # **Without:** `prediction_error`.
 
@@ -309,17 +346,20 @@ def prior_loss(
 e, c = F.normalize(normal(6, 4, seed=21), dim=1), F.normalize(normal(6, 4, seed=22), dim=1)
 t, noise = torch.linspace(0.1, 0.9, 6).double(), normal(6, 4, seed=23)
 chance = torch.tensor([0.05, 0.9, 0.3, 0.09, 0.1, 0.6], dtype=torch.float64)
-mix = normal(9, 4, seed=24)
+mix, wider_mix = normal(9, 4, seed=24), normal(19, 9, seed=25)
 asked: list[tuple[Tensor, Tensor, Tensor]] = []
 
 
 def net(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
     """A network that keeps what it was asked."""
     asked.append((x, t, y))
-    return torch.tanh(torch.cat([x, y, t[:, None]], dim=1) @ mix)
+    return torch.tanh(torch.cat([x, y, t[:, None]], dim=1) @ (wider_mix if x.shape[1] == 9 else mix))
 
 
-def lost(p: float = 0.1, chance: Tensor = chance) -> Tensor:
+e_, c_, noise_ = e, c, noise
+
+
+def lost(p: float = 0.1, e: Tensor = e_, c: Tensor = c_, noise: Tensor = noise_) -> Tensor:
     """The answer, a scalar."""
     asked.clear()
     with untouched(e=e, c=c, t=t, noise=noise, chance=chance), unaided(prediction_error):
@@ -339,6 +379,7 @@ assert not near(x, t[:, None] * clean + (1 - t)[:, None] * noise), "this is the 
 assert near(x, angle.sin() * clean + angle.cos() * noise), "the noised embedding is wrong"
 assert not near(guide, torch.where(kept, 0.0, c)), "dropped the wrong way round: where chance is below p"
 assert not near(guide, c), "no caption is dropped"
+assert not near(guide, torch.where(kept, 2 * c, 0.0)), "only e is scaled: the guide is c itself"
 assert near(guide, torch.where(kept, c, 0.0)), "the guide is the caption's embedding, or zeros where chance < p"
 found = torch.tanh(torch.cat([x, guide, t[:, None]], dim=1) @ mix)
 for wrong, says in (
@@ -353,6 +394,11 @@ for wrong, says in (
 assert near(out, (found - clean).square().mean()), "the loss is wrong"
 assert near(lost(0.0), ((torch.tanh(torch.cat([x, c, t[:, None]], 1) @ mix)) - clean).square().mean()), (
     "wrong for p = 0"
+)
+wide = F.normalize(normal(6, 9, seed=26), dim=1), F.normalize(normal(6, 9, seed=27), dim=1), normal(6, 9, seed=28)
+lost(0.1, *wide)
+assert near(asked[0][0], 3 * angle.sin() * wide[0] + angle.cos() * wide[2]), (
+    "right for D = 4, wrong for D = 9: e is to be multiplied by the root of D"
 )
 ### BEGIN HIDDEN TESTS
 lost(1.0)
@@ -392,7 +438,7 @@ def nearest(drawn: Tensor, c: Tensor) -> Tensor:
 
 
 # %% check="15.4" points=1
-drawn = normal(5, 4, 6, seed=31) * torch.tensor([0.2, 3.0, 1.0, 0.5], dtype=torch.float64)[:, None]
+drawn = normal(5, 4, 6, seed=31) * torch.tensor([1.0, 3.0, 0.2, 0.5], dtype=torch.float64)[:, None]
 c = F.normalize(normal(5, 6, seed=32), dim=1)
 
 
@@ -416,6 +462,7 @@ for wrong, says in (
     (taken(fit, drawn), "the right ones, but not of length 1"),
     (taken(-fit), "these are the farthest: the largest product is asked for"),
     (taken((drawn * c[:, None]).sum(2)), "a long one wins: compare after they are scaled to length 1"),
+    (taken(-(drawn - c[:, None]).norm(dim=2)), "a short one wins: scale them to length 1, then take distances"),
     (taken(fit.abs()), "the sign counts: an embedding on the opposite side is far away"),
     (unit[:, int(fit.mean(0).argmax())], "each caption has a best draw of its own"),
     (unit[:, 0], "this is the first draw of each"),
@@ -636,6 +683,8 @@ assert bool(r[4].isnan()), "of a text that is never written r is NaN"
 only, r = blend_of(1.0)
 assert bool(only[:, 3].isnan().all()), "with a share of 1, what only people write is never read: NaN"
 assert near(only[:, :3], (each[0] / each[0].sum(0))[:, :3]), "wrong for a share of 1"
+assert near(r[:3], 1.0), "with a share of 1 all that is written is by the captioner: r is 1"
+assert bool(r[3:].isnan().all()), "with a share of 1, what only people write is never written: r is NaN"
 none, r = blend_of(0.0)
 assert near(none[:, :4], (each[1] / each[1].sum(0))[:, :4]), "wrong for a share of 0"
 assert near(r[:4], 0.0), "with a share of 0 nothing is by the captioner"
@@ -686,10 +735,10 @@ tokens = torch.tensor([[5, 1, 2, 6, 7], [5, 3, 6, 7, 7], [5, 4, 4, 0, 6]])  # 5 
 logits = 2 * normal(3, 8, 8, seed=71)
 
 
-def cost(logits: Tensor = logits, tokens: Tensor = tokens) -> Tensor:
+def cost(logits: Tensor = logits, tokens: Tensor = tokens, padding: int = 7) -> Tensor:
     """The answer, (B,)."""
     with untouched(logits=logits, tokens=tokens), unaided(caption_loss):
-        return is_tensor(captions_cost(logits, tokens, 7), (len(tokens),), "the nats, one number a caption,")
+        return is_tensor(captions_cost(logits, tokens, padding), (len(tokens),), "the nats, one number a caption,")
 
 
 def token_by_token(shift: int, padded: bool = False, first: int = 1) -> Tensor:
@@ -709,6 +758,7 @@ for wrong, says in (
     (token_by_token(1, padded=True), "padding is predicted: those places must not count"),
     (token_by_token(1, first=0), "the first token is given: it is not to be predicted"),
     (right / counts, "this is a mean for each caption: the sum is asked for"),
+    (right / 4, "divided by N - 1, the number of tokens: the sum is asked for"),
     (-right, "the sign: nats are what a caption costs"),
     (right / math.log(2), "these are bits: nats are asked for"),
 ):
@@ -721,6 +771,8 @@ assert near(out, right), "the sum of -log p(token) at the places before the toke
 short_prefix = cost(logits[:, 3:], tokens)
 alone = -logits[:, 3:-1].log_softmax(2).gather(2, tokens[:, 1:, None])[..., 0]
 assert near(short_prefix, (alone * (tokens[:, 1:] != 7)).sum(1)), "wrong with no vectors before the text, P = 0"
+renamed = torch.tensor([7, 1, 2, 3, 4, 5, 6, 0])  # 0 and 7 change places
+assert near(cost(logits[..., renamed], renamed[tokens], 0), right), "wrong where padding is 0: it need not be 7"
 ### BEGIN HIDDEN TESTS
 assert near(cost(logits[:1], tokens[:1]), right[:1]), "wrong for one caption"
 mean = float(caption_loss(logits[:, 3:-1], tokens, 7)) * int(counts.sum())

@@ -70,6 +70,45 @@ def on_sphere(a, b, share):
     return first * a + torch.where(flat, s, torch.sin(s * safe) / safe.sin()) * b
 
 
+# %% wrong="15.1" hint="still on the sphere"
+def on_sphere(a, b, share):
+    one, other = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    omega = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1))
+    if bool((omega > math.pi - 1e-4).any()):
+        raise ValueError("opposite")
+    flat = omega < 1e-2
+    safe, s = torch.where(flat, 1.0, omega), share
+    first = torch.where(flat, 1 - s, torch.sin((1 - s) * safe) / safe.sin())
+    second = torch.where(flat, s, torch.sin(s * safe) / safe.sin())
+    return first[:, None] * a + second[:, None] * b
+
+
+# %% wrong="15.1" hint="no ValueError at an angle of pi - 5e-5"
+def on_sphere(a, b, share):
+    one, other = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    omega = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1))
+    if bool((omega > math.pi - 1e-7).any()):
+        raise ValueError("opposite")
+    flat = omega < 1e-6
+    safe, s = torch.where(flat, 1.0, omega), share
+    first = torch.where(flat, 1 - s, torch.sin((1 - s) * safe) / safe.sin())
+    second = torch.where(flat, s, torch.sin(s * safe) / safe.sin())
+    return first[:, None] * a + second[:, None] * b
+
+
+# %% wrong="15.1" hint="only above pi - 1e-4"
+def on_sphere(a, b, share):
+    one, other = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    omega = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1))
+    if bool((omega > math.pi - 0.1).any()):
+        raise ValueError("opposite")
+    flat = omega < 1e-6
+    safe, s = torch.where(flat, 1.0, omega), share
+    first = torch.where(flat, 1 - s, torch.sin((1 - s) * safe) / safe.sin())
+    second = torch.where(flat, s, torch.sin(s * safe) / safe.sin())
+    return first[:, None] * a + second[:, None] * b
+
+
 # %% right="15.1" name="a loop over rows"
 def on_sphere(a, b, share):
     rows = []
@@ -83,6 +122,19 @@ def on_sphere(a, b, share):
         else:
             rows.append((math.sin((1 - s) * omega) * one + math.sin(s * omega) * other) / math.sin(omega))
     return torch.stack(rows)
+
+
+# %% right="15.1" name="the angle by acos"
+def on_sphere(a, b, share):
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    omega = cosine.clamp(-1, 1).acos()
+    if (omega > math.pi - 1e-4).any():
+        raise ValueError("opposite directions")
+    same = omega < 1e-6
+    w = omega.masked_fill(same, 1.0)
+    first = torch.where(same, 1 - share, torch.sin(w - share * w) / w.sin())
+    second = torch.where(same, share, torch.sin(share * w) / w.sin())
+    return first[:, None] * a + second[:, None] * b
 
 
 # %% right="15.1" name="the chord of half the sine"
@@ -194,6 +246,28 @@ def as_codes(z, x, k, buckets):
     return codes, mean + (least + (codes + 0.5) * width) @ axes
 
 
+# %% wrong="15.2" hint="turned by the sum"
+def as_codes(z, x, k, buckets):
+    mean = z.mean(0)
+    axes = torch.linalg.svd(z - mean, full_matrices=False).Vh[:k]
+    axes = axes * axes.sum(1, keepdim=True).sign()
+    places = (z - mean) @ axes.T
+    least, width = places.amin(0), (places.amax(0) - places.amin(0)) / buckets
+    codes = (((x - mean) @ axes.T - least) / width).floor().long().clamp(0, buckets - 1)
+    return codes, mean + (least + (codes + 0.5) * width) @ axes
+
+
+# %% wrong="15.2" hint="turned by its first entry"
+def as_codes(z, x, k, buckets):
+    mean = z.mean(0)
+    axes = torch.linalg.svd(z - mean, full_matrices=False).Vh[:k]
+    axes = axes * axes[:, :1].sign()
+    places = (z - mean) @ axes.T
+    least, width = places.amin(0), (places.amax(0) - places.amin(0)) / buckets
+    codes = (((x - mean) @ axes.T - least) / width).floor().long().clamp(0, buckets - 1)
+    return codes, mean + (least + (codes + 0.5) * width) @ axes
+
+
 # %% right="15.2" name="eigenvectors of the covariance"
 def as_codes(z, x, k, buckets):
     mean = z.mean(0)
@@ -291,6 +365,20 @@ def prior_loss(net, e, c, t, noise, chance, p):
     return (net(angle.sin() * clean + angle.cos() * noise, t, c) - clean).square().mean()
 
 
+# %% wrong="15.3" hint="right for D = 4, wrong for D = 9"
+def prior_loss(net, e, c, t, noise, chance, p):
+    clean, angle = 2 * e, (math.pi / 2 * t)[:, None]
+    guide = torch.where((chance < p)[:, None], 0.0, c)
+    return (net(angle.sin() * clean + angle.cos() * noise, t, guide) - clean).square().mean()
+
+
+# %% wrong="15.3" hint="the guide is c itself"
+def prior_loss(net, e, c, t, noise, chance, p):
+    clean, angle = e * e.shape[1] ** 0.5, (math.pi / 2 * t)[:, None]
+    guide = torch.where((chance < p)[:, None], 0.0, c * e.shape[1] ** 0.5)
+    return (net(angle.sin() * clean + angle.cos() * noise, t, guide) - clean).square().mean()
+
+
 # %% right="15.3" name="torch's own loss"
 def prior_loss(net, e, c, t, noise, chance, p):
     clean = math.sqrt(e.shape[1]) * e
@@ -359,6 +447,12 @@ def nearest(drawn, c):
     return F.normalize(drawn[:, 0], dim=1)
 
 
+# %% wrong="15.4" hint="a short one wins"
+def nearest(drawn, c):
+    best = (drawn - c[:, None]).norm(dim=2).argmin(1)
+    return F.normalize(drawn[torch.arange(len(drawn)), best], dim=1)
+
+
 # %% right="15.4" name="a loop"
 def nearest(drawn, c):
     rows = []
@@ -373,6 +467,12 @@ def nearest(drawn, c):
     unit = drawn / drawn.norm(dim=2, keepdim=True)
     best = (unit @ c[:, :, None])[..., 0].argmax(1)
     return unit.gather(1, best[:, None, None].expand(-1, 1, unit.shape[2]))[:, 0]
+
+
+# %% right="15.4" name="the shortest distance on the sphere"
+def nearest(drawn, c):
+    unit = F.normalize(drawn, dim=2)
+    return unit[torch.arange(len(unit)), (unit - c[:, None]).norm(dim=2).argmin(1)]
 
 
 # %% right="15.4" name="cosine similarity, sorted"
@@ -567,6 +667,21 @@ def believed(prior, captioner, people, share):
     return (joint / joint.sum(0)).nan_to_num(), share * prior @ captioner / joint.sum(0)
 
 
+# %% wrong="15.6" hint="never written: r is NaN"
+def believed(prior, captioner, people, share):
+    joint = prior[:, None] * (share * captioner + (1 - share) * people)
+    unknown = captioner.sum(0) + people.sum(0) == 0
+    r = (share * prior @ captioner / joint.sum(0)).nan_to_num()
+    return joint / joint.sum(0), torch.where(unknown, math.nan, r)
+
+
+# %% wrong="15.6" hint="by the captioner: r is 1"
+def believed(prior, captioner, people, share):
+    joint = prior[:, None] * (share * captioner + (1 - share) * people)
+    odds = share * (prior @ captioner) / ((1 - share) * (prior @ people))
+    return joint / joint.sum(0), odds / (1 + odds)
+
+
 # %% right="15.6" name="both beliefs, mixed by r"
 def believed(prior, captioner, people, share):
     each = [weight * prior[:, None] * table for weight, table in ((share, captioner), (1 - share, people))]
@@ -643,6 +758,20 @@ def captions_cost(logits, tokens, padding):
     before = logits.shape[1] - tokens.shape[1]
     nats = -logits[:, before:-1].gather(2, tokens[:, 1:, None])[..., 0]
     return (nats * (tokens[:, 1:] != padding)).sum(1)
+
+
+# %% wrong="15.7" hint="divided by N - 1"
+def captions_cost(logits, tokens, padding):
+    before = logits.shape[1] - tokens.shape[1]
+    nats = -logits[:, before:-1].log_softmax(2).gather(2, tokens[:, 1:, None])[..., 0]
+    return (nats * (tokens[:, 1:] != padding)).mean(1)
+
+
+# %% wrong="15.7" hint="it need not be 7"
+def captions_cost(logits, tokens, padding):
+    before = logits.shape[1] - tokens.shape[1]
+    nats = -logits[:, before:-1].log_softmax(2).gather(2, tokens[:, 1:, None])[..., 0]
+    return (nats * (tokens[:, 1:] != 7)).sum(1)
 
 
 # %% right="15.7" name="torch's cross-entropy"
