@@ -223,8 +223,8 @@ for _ in range(20):  # (2), on laws drawn at random
 #
 # CLIP has put pictures and texts into *one* space, and has drawn each picture to its caption. Why then a prior at
 # all? Give the decoder the embedding $c$ of the caption where it expects $e$. The authors tried it (their section
-# 5.1): the pictures were reasonable, but their FID was worse, 16.55 against 7.99 with a prior. Here is why $c$ should
-# be the worse input.
+# 5.1): the pictures were reasonable, but their FID was worse than with a prior. Here is why $c$ should be the worse
+# input.
 #
 # > **Proposition 2 (a gap need not cost CLIP anything).** Let $u_i$ and $v_i$ be unit vectors, of pictures and texts,
 # > and $0 \le \omega < \pi / 2$. In one dimension more, let $u_i' = (u_i \cos \omega, \sin \omega)$ and $v_i' = (v_i
