@@ -84,6 +84,12 @@
 +         A, B = A - eta**2 * of_A, B - eta * of_B
 """
 
+# %% mistake="the real loss is followed for a tenth of the time"
+"""
+- A_real, B_real = steps_of(1e-3, 300)  # gradient flow on the real loss, by Euler's steps, to t = 0.3
++ A_real, B_real = steps_of(1e-4, 300)  # gradient flow on the real loss, by Euler's steps, to t = 0.3
+"""
+
 # %% mistake="the saddle's eigenvalues have one sign"
 """
 - known = torch.cat([s * sigma, -s * sigma]).repeat(r)
@@ -120,6 +126,12 @@
 +     "LoRA, A in the space": tuple(random_A),
 """
 
+# %% mistake="an adapter disturbs itself"
+"""
+-     heard = float((changes[1] @ spaces[0].T).norm() / wants[0].norm())  # what the second does where the first works
++     heard = float((changes[0] @ spaces[0].T).norm() / wants[0].norm())  # what the second does where the first works
+"""
+
 # %% mistake="the factor of the score is upside down"
 """
 -     return (1 - t) / t * gradient
@@ -148,6 +160,12 @@
 """
 -         return own + w * (velocity(x, t, S_c, mean_c) - own)
 +         return w * velocity(x, t, S_c, mean_c)
+"""
+
+# %% mistake="the line goes through the origin"
+"""
+- from_line = {w: float((made @ h - 0.9).square().mean().sqrt()) for w, made in samples.items()}  # h has length 1
++ from_line = {w: float((made @ h).square().mean().sqrt()) for w, made in samples.items()}  # h has length 1
 """
 
 # %% mistake="the second control forgets the first"
@@ -200,6 +218,12 @@
 """
 -     parts[f"strength {w:g}"] = painted(edge_net, edges, texts, w)
 +     parts[f"strength {w:g}"] = painted(edge_net, edges.roll(1, 0), texts, w)
+"""
+
+# %% mistake="pictures under another scene's edges are compared with their own"
+"""
+- given = agrees(parts["another scene's edges"], held["masks"].roll(1, 0))
++ given = agrees(parts["another scene's edges"])
 """
 
 # %% mistake="strengths are squared"

@@ -120,18 +120,24 @@ def answered(adapters: Sequence[tuple[Tensor, Tensor, float, float]]) -> Tensor:
 
 
 plain = x @ weight.T + bias
-assert near(answered([]), plain), "without adapters it is the plain layer, with its bias"
-out = answered([first])
+none, out = answered([]), answered([first])
+once = layer_of([first])
+assert not (near(none, plain - bias) and near(out, once)), "the bias is added once, not once for each adapter"
+assert not (near(none, torch.zeros_like(plain)) and near(out, once)), (
+    "the plain layer is added once, not once for each adapter: without adapters it is there too"
+)
+assert near(none, plain), "without adapters it is the plain layer, with its bias"
+assert not near(out, once + bias), "the bias is added once, and not with an adapter again"
 update = first[1] @ first[0]
 assert not near(out, plain + x @ update.T), "the update must be scaled by alpha / r"
 assert not near(out, plain + 9 * x @ update.T), "alpha is divided by the rank, the number of rows of A"
 assert not near(out, plain + 9 * 2 * x @ update.T), "alpha is divided by the rank, not multiplied"
 assert not near(out, plain + 9 / 6 * x @ update.T), "r is the number of rows of A, not of its columns"
-assert near(out, layer_of([first])), "one adapter: W x + alpha / r B A x + b"
+assert near(out, once), "one adapter: W x + alpha / r B A x + b"
 out, right = answered([first, second]), layer_of([first, second])
 assert not near(out, layer_of([first, (*second[:3], 1.0)])), "each adapter's update is multiplied by its weight w"
 assert not near(out, layer_of([second])), "only the last adapter is there: they are added up"
-assert not near(out, right + bias) and not near(out, right + 2 * bias), "the bias is added once"  # noqa: PT018
+assert not near(out, right + bias), "with the second adapter the bias came in again: one bias for all"
 assert near(out, right), "each adapter has a rank of its own, and a weight of its own"
 ### BEGIN HIDDEN TESTS
 assert near(answered([second, first, first]), layer_of([second, first, first])), "wrong for three adapters"
@@ -222,8 +228,8 @@ assert abs(other[1] - angle) < 1e-9, "the angle depends on neither alpha nor eta
 #
 # A kernel of $o$ output and $i$ input channels and $k \times k$ pixels should change by $D$, of the same shape. Return
 # $A$ and $B$ of rank $r$ with which $\frac{\alpha}{r} B A$, seen as a kernel, is as near to $D$ as possible in the sum
-# of squares, and that sum of squares. Balance them: $A$ and $B$ have equal norms. A kernel is a matrix of $o$ rows; its
-# columns are channels and pixels in the kernel's own order.
+# of squares, and the sum of squares of what is left, $\|D - \frac{\alpha}{r} B A\|^2$. Balance them: $A$ and $B$ have
+# equal norms. A kernel is a matrix of $o$ rows; its columns are channels and pixels in the kernel's own order.
 #
 # **Without:** `torch.svd_lowrank`, `torch.pca_lowrank`. (`torch.linalg.svd` is allowed.)
 
@@ -272,7 +278,10 @@ other = torch.linalg.svd(pixels, full_matrices=False)
 mixed = other[0][:, :2] * other[1][:2] @ other[2][:2]
 assert not near(3 * B @ A, mixed), "the columns are channels and pixels in the kernel's own order: flatten(1)"
 assert near(3 * B @ A, truncated), "alpha / r B A must be the first r terms of the singular value decomposition"
-assert abs(float(A.norm() - B.norm())) < 1e-9, "A and B must have equal norms: each takes the root of a singular value"
+ratio = float(A.norm() / B.norm())
+assert abs(ratio - 2 / 6) > 1e-9, "A and B must have equal norms: share r / alpha between them too, A alone has it"
+assert abs(ratio - 6 / 2) > 1e-9, "A and B must have equal norms: share r / alpha between them too, B alone has it"
+assert abs(ratio - 1) < 1e-9, "A and B must have equal norms: each takes the root of a singular value"
 assert abs(error - float(spectrum[2:].sum())) > 1e-9, "the error is a sum of squares"
 assert abs(error - float(spectrum[2:].square().sum().sqrt())) > 1e-9, "the error is the sum of squares, not its root"
 assert abs(error - float(spectrum[2:].square().mean())) > 1e-9, "the error is a sum, not a mean"
@@ -299,60 +308,60 @@ assert near(2 * B @ A, normal(9, 2, 1, 1, seed=22).flatten(1)), "wrong where the
 # %% [markdown]
 # ## 16.4 The gradients of a convolution of zeros (2 points, 15 minutes, medium)
 #
-# A convolution of $1 \times 1$ pixels, $o = Z h + e$ at each pixel. Given are the features $h$ that come in, the
-# gradient $g$ of the loss for what goes out, and $Z$. Return the gradients of $Z$ as a convolution's weight, of $e$,
-# and of $h$.
+# A convolution of $1 \times 1$ pixels, $o = Z \phi + e$ at each pixel. Given are the features $\phi$ that come in,
+# the gradient $\gamma$ of the loss for what goes out, and $Z$. Return the gradients of $Z$ as a convolution's weight,
+# of $e$, and of $\phi$.
 #
 # **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
 
 
 # %% solution="16.4"
-def zero_gradients(h: Tensor, g: Tensor, Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of Z (o, i, 1, 1), of e (o,) and of h (B, i, H, W).
+def zero_gradients(phi: Tensor, gamma: Tensor, Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of Z (o, i, 1, 1), of e (o,) and of phi (B, i, H, W).
 
     Args:
-        h: (B, i, H, W).
-        g: (B, o, H, W).
+        phi: (B, i, H, W).
+        gamma: (B, o, H, W).
         Z: (o, i, 1, 1).
     """
     ### BEGIN SOLUTION
-    of_Z = torch.einsum("bohw,bihw->oi", g, h)[..., None, None]
-    return of_Z, g.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+    of_Z = torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]
+    return of_Z, gamma.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
     ### END SOLUTION
 
 
 # %% check="16.4" points=2
-h, g, Z = normal(2, 3, 4, 5, seed=31), normal(2, 6, 4, 5, seed=32), normal(6, 3, 1, 1, seed=33)
+phi, gamma, Z = normal(2, 3, 4, 5, seed=31), normal(2, 6, 4, 5, seed=32), normal(6, 3, 1, 1, seed=33)
 
 
-def by_autograd(h: Tensor, g: Tensor, Z: Tensor) -> tuple[Tensor, ...]:
+def by_autograd(phi: Tensor, gamma: Tensor, Z: Tensor) -> tuple[Tensor, ...]:
     """What torch says."""
-    leaves = [value.clone().requires_grad_() for value in (Z, torch.zeros(len(Z), dtype=torch.float64), h)]
+    leaves = [value.clone().requires_grad_() for value in (Z, torch.zeros(len(Z), dtype=torch.float64), phi)]
     out = F.conv2d(leaves[2], leaves[0], leaves[1])
-    return torch.autograd.grad((out * g).sum(), leaves)
+    return torch.autograd.grad((out * gamma).sum(), leaves)
 
 
-def gradients(h: Tensor, g: Tensor, Z: Tensor) -> tuple[Tensor, ...]:
+def gradients(phi: Tensor, gamma: Tensor, Z: Tensor) -> tuple[Tensor, ...]:
     """The answer."""
-    shapes = [tuple(Z.shape), (len(Z),), tuple(h.shape)]
-    with untouched(h, g, Z), unaided(torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward):
-        back = zero_gradients(h, g, Z)
+    shapes = [tuple(Z.shape), (len(Z),), tuple(phi.shape)]
+    with untouched(phi, gamma, Z), unaided(torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward):
+        back = zero_gradients(phi, gamma, Z)
     return are_tensors(back, shapes, "a gradient")
 
 
-of_Z, of_e, of_h = gradients(h, g, Z)
-right = by_autograd(h, g, Z)
-for name, found, known in zip(("Z", "e", "h"), (of_Z, of_e, of_h), right, strict=True):
+of_Z, of_e, of_phi = gradients(phi, gamma, Z)
+right = by_autograd(phi, gamma, Z)
+for name, found, known in zip(("Z", "e", "phi"), (of_Z, of_e, of_phi), right, strict=True):
     assert not near(found, -known), f"the sign of the gradient of {name}: it is no step"
     for share, what in ((2, "the batch"), (20, "the pixels"), (40, "the batch and the pixels")):
         assert not near(found, known / share), f"the gradient of {name} is a mean over {what}: it is a sum"
-assert near(of_Z, right[0]), "the gradient of Z is the sum over batch and pixels of g hᵀ"
-assert near(of_e, right[1]), "the gradient of e is the sum of g over batch and pixels"
-assert near(of_h, right[2]), "the gradient of h is Zᵀ g at each pixel"
-zeros = gradients(h, g, torch.zeros_like(Z))
+assert near(of_Z, right[0]), "the gradient of Z is the sum over batch and pixels of gamma phiᵀ"
+assert near(of_e, right[1]), "the gradient of e is the sum of gamma over batch and pixels"
+assert near(of_phi, right[2]), "the gradient of phi is Zᵀ gamma at each pixel"
+zeros = gradients(phi, gamma, torch.zeros_like(Z))
 assert near(zeros[0], right[0]) and bool(zeros[0].any()), "with Z = 0 the gradient of Z is what it was"  # noqa: PT018
 assert near(zeros[1], right[1]), "with Z = 0 the gradient of e is what it was"
-assert not zeros[2].any(), "with Z = 0 nothing reaches h"
+assert not zeros[2].any(), "with Z = 0 nothing reaches phi"
 ### BEGIN HIDDEN TESTS
 one = normal(1, 2, 1, 1, seed=34), normal(1, 2, 1, 1, seed=35), normal(2, 2, 1, 1, seed=36)
 for found, known in zip(gradients(*one), by_autograd(*one), strict=True):
@@ -360,12 +369,12 @@ for found, known in zip(gradients(*one), by_autograd(*one), strict=True):
 ### END HIDDEN TESTS
 
 # %% [markdown] hints="16.4"
-# 1. Write $dL$ for small changes of $Z$, $e$ and $h$, and read off what stands beside each.
+# 1. Write $dL$ for small changes of $Z$, $e$ and $\phi$, and read off what stands beside each.
 #
-# 2. $dL = \sum_p g(p) \cdot (dZ\, h(p) + de + Z\, dh(p))$, over the batch and all pixels.
+# 2. $dL = \sum_p \gamma(p) \cdot (dZ\, \phi(p) + de + Z\, d\phi(p))$, over the batch and all pixels.
 #
-# 3. `torch.einsum("bohw,bihw->oi", g, h)[..., None, None]`, `g.sum((0, 2, 3))` and
-#    `torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)`.
+# 3. `torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]`, `gamma.sum((0, 2, 3))` and
+#    `torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)`.
 
 # %% [markdown]
 # ## 16.5 Controls that are added (1 point, 10 minutes, easy)
@@ -439,6 +448,12 @@ out, right = controlled([0, 1, 2], [0.8, -0.5, 1.5]), summed([0, 1, 2], [0.8, -0
 assert not all(near(a, b) for a, b in zip(out, summed([2], [1.5]), strict=True)), "only the last control is there"
 mean = [base + (total - base) / 3 for base, total in zip(own, right, strict=True)]
 assert not all(near(a, b) for a, b in zip(out, mean, strict=True)), "the controls are added, not averaged"
+positive = summed([0, 2], [0.8, 1.5])
+assert not all(near(a, b) for a, b in zip(out, positive, strict=True)), (
+    "each control is added that has a strength other than 0, also a negative one"
+)
+sizes = summed([0, 1, 2], [0.8, 0.5, 1.5])
+assert not all(near(a, b) for a, b in zip(out, sizes, strict=True)), "a negative strength takes away: keep its sign"
 assert all(near(a, b) for a, b in zip(out, right, strict=True)), "all controls are added, each times its strength"
 assert sorted(called) == [0, 1, 2], "each control is called once"
 out = controlled([0, 1], [0.0, 2.0])
@@ -456,8 +471,8 @@ assert all(near(a, b) for a, b in zip(out, summed([1], [2.0]), strict=True)), "w
 # ## 16.6 What a control adds to a velocity (2 points, 20 minutes, hard)
 #
 # Data $z \in \mathbb R^d$ are normal with mean 0 and covariance $S$; the path is linear, $x_t = t z + (1 - t)
-# \varepsilon$. The control is $c = h \cdot z + \kappa n$ with standard Gaussian $n$. Return $u_t(x \mid c) - u_t(x)$ in
-# closed form, for $0 \le t < 1$.
+# \varepsilon$. The control is $c = h \cdot z + \kappa\, \xi$ with standard Gaussian $\xi$. Return $u_t(x \mid c) -
+# u_t(x)$ in closed form, for $0 \le t < 1$.
 #
 # **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
 
@@ -577,7 +592,7 @@ def tolerant_f1(found: Tensor, wanted: Tensor, within: int) -> Tensor:
 
 
 # %% check="16.7" points=1
-wanted = torch.zeros(5, 1, 6, 7, dtype=torch.bool)
+wanted = torch.zeros(9, 1, 6, 7, dtype=torch.bool)
 wanted[:4, 0, 2, 1:6] = True  # a line of five
 found = torch.zeros_like(wanted)
 found[0] = wanted[0]
@@ -585,6 +600,8 @@ found[1, 0, 3, 1:6] = True  # one row lower
 found[2, 0, 2:6, 3] = True  # a line of four down from its middle
 wanted[3, 0, 0, 0] = found[3, 0, 5, 6] = True
 wanted[3, 0, 2] = False
+wanted[5:, 0, 2, 3] = True  # one pixel, and where it was found: one row, one column, one of each, two of each away
+found[5, 0, 3, 3] = found[6, 0, 2, 4] = found[7, 0, 3, 4] = found[8, 0, 4, 5] = True
 
 
 def by_loops(found: Tensor, wanted: Tensor, within: int) -> list[float]:
@@ -616,7 +633,12 @@ assert abs(float(out[4]) - 1) < 1e-6, "two pictures without edges agree: 1"
 assert abs(float(out[3])) < 1e-6, "where nothing is right the score is 0"
 assert near(out, torch.tensor(by_loops(found, wanted, 0)), 1e-6), "within 0 pixels it is the F1 of equal pixels"
 out = scored(found, wanted, 1)
-assert abs(float(out[1]) - 1) < 1e-6, "a line that is one row off agrees within 1 pixel"
+row, column, corner = (float(value) > 0.99 for value in out[5:8])
+assert not row or column, "near in columns too: a square, not rows alone"
+assert not column or row, "near in rows too: a square, not columns alone"
+oblique = float(scored(found, wanted, 3)[8]) > 0.99  # two rows and two columns away
+assert not row or oblique, "a square: rows and columns are not added up, as in a diamond"
+assert not row or corner, "a square, corners too, and not a disc around the pixel"
 p, r = 2 / 4, 3 / 5
 for value, says in (
     (p, "this is the precision alone"),
@@ -626,7 +648,11 @@ for value, says in (
     (2 * (1 / 4) * r / (1 / 4 + r), "the precision is tolerant too: a found pixel is right near a wanted one"),
 ):
     assert abs(float(out[2]) - value) > 1e-6, says
+assert abs(float(out[1]) - 1) < 1e-6, "a line that is one row off agrees within 1 pixel"
 assert near(out, torch.tensor(by_loops(found, wanted, 1)), 1e-6), "within 1 pixel: a square of 3 x 3 around each"
+out = scored(found, wanted, 2)
+assert not row or float(out[8]) > 0.99, "within 2 pixels too it is a square: no disc, however it is rounded"
+assert near(out, torch.tensor(by_loops(found, wanted, 2)), 1e-6), "within 2 pixels: a square of 5 x 5 around each"
 assert near(scored(found, wanted, 5), torch.tensor(by_loops(found, wanted, 5)), 1e-6), "wrong within 5 pixels"
 empty = torch.zeros_like(wanted)
 assert not scored(empty[:3], wanted[:3], 1).any(), "where only one of the two has edges the score is 0"

@@ -68,7 +68,31 @@ def adapted(x, weight, bias, adapters):
     return out
 
 
-# %% wrong="16.1" hint="the bias is added once"
+# %% wrong="16.1" hint="the bias is added once, and not with an adapter again"
+def adapted(x, weight, bias, adapters):
+    out = x @ weight.T + bias
+    for A, B, alpha, w in adapters:
+        out = out + F.linear(w * alpha / len(A) * x @ A.T, B, bias)
+    return out
+
+
+# %% wrong="16.1" hint="the bias is added once, not once for each adapter"
+def adapted(x, weight, bias, adapters):
+    out = x @ weight.T
+    for A, B, alpha, w in adapters:
+        out = out + w * alpha / len(A) * (x @ A.T) @ B.T + bias
+    return out
+
+
+# %% wrong="16.1" hint="the plain layer is added once"
+def adapted(x, weight, bias, adapters):
+    out = torch.zeros(len(x), len(weight), dtype=x.dtype)
+    for A, B, alpha, w in adapters:
+        out = out + F.linear(x, weight + w * alpha / len(A) * B @ A, bias)
+    return out
+
+
+# %% wrong="16.1" hint="with the second adapter the bias came in again"
 def adapted(x, weight, bias, adapters):
     out = x @ weight.T + bias
     for number, (A, B, alpha, w) in enumerate(adapters):
@@ -238,7 +262,21 @@ def best_adapter(D, rank, alpha):
     return root[:, None] * Vh[:rank], U[:, :rank] * root, float(sigma[rank:].square().sum())
 
 
-# %% wrong="16.3" hint="must have equal norms"
+# %% wrong="16.3" hint="A alone has it"
+def best_adapter(D, rank, alpha):
+    U, sigma, Vh = torch.linalg.svd(D.flatten(1), full_matrices=False)
+    root = sigma[:rank].sqrt()
+    return root[:, None] * Vh[:rank] * rank / alpha, U[:, :rank] * root, float(sigma[rank:].square().sum())
+
+
+# %% wrong="16.3" hint="B alone has it"
+def best_adapter(D, rank, alpha):
+    U, sigma, Vh = torch.linalg.svd(D.flatten(1), full_matrices=False)
+    root = sigma[:rank].sqrt()
+    return root[:, None] * Vh[:rank], U[:, :rank] * root * rank / alpha, float(sigma[rank:].square().sum())
+
+
+# %% wrong="16.3" hint="each takes the root of a singular value"
 def best_adapter(D, rank, alpha):
     U, sigma, Vh = torch.linalg.svd(D.flatten(1), full_matrices=False)
     return Vh[:rank], U[:, :rank] * sigma[:rank] * rank / alpha, float(sigma[rank:].square().sum())
@@ -287,80 +325,80 @@ def best_adapter(D, rank, alpha):
 
 
 # %% wrong="16.4" hint="write yourself"
-def zero_gradients(h, g, Z):
-    leaves = [Z.clone().requires_grad_(), torch.zeros(len(Z)).double().requires_grad_(), h.clone().requires_grad_()]
-    return torch.autograd.grad((F.conv2d(leaves[2], leaves[0], leaves[1]) * g).sum(), leaves)
+def zero_gradients(phi, gamma, Z):
+    leaves = [Z.clone().requires_grad_(), torch.zeros(len(Z)).double().requires_grad_(), phi.clone().requires_grad_()]
+    return torch.autograd.grad((F.conv2d(leaves[2], leaves[0], leaves[1]) * gamma).sum(), leaves)
 
 
 # %% wrong="16.4" hint="the sign of the gradient of Z"
-def zero_gradients(h, g, Z):
-    of_Z = -torch.einsum("bohw,bihw->oi", g, h)[..., None, None]
-    return of_Z, -g.sum((0, 2, 3)), -torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+def zero_gradients(phi, gamma, Z):
+    of_Z = -torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]
+    return of_Z, -gamma.sum((0, 2, 3)), -torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
 # %% wrong="16.4" hint="a mean over the batch:"
-def zero_gradients(h, g, Z):
-    of_Z = torch.einsum("bohw,bihw->boi", g, h).mean(0)[..., None, None]
-    return of_Z, g.sum((2, 3)).mean(0), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.einsum("bohw,bihw->boi", gamma, phi).mean(0)[..., None, None]
+    return of_Z, gamma.sum((2, 3)).mean(0), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
 # %% wrong="16.4" hint="a mean over the batch and the pixels"
-def zero_gradients(h, g, Z):
-    of_Z = torch.einsum("bohw,bihw->oi", g, h)[..., None, None]
-    return of_Z, g.mean((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]
+    return of_Z, gamma.mean((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
 # %% wrong="16.4" hint="of Z is the sum over batch and pixels"
-def zero_gradients(h, g, Z):
-    of_Z = torch.outer(g.sum((0, 2, 3)), h.mean((0, 2, 3)))[..., None, None]
-    return of_Z, g.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.outer(gamma.sum((0, 2, 3)), phi.mean((0, 2, 3)))[..., None, None]
+    return of_Z, gamma.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
-# %% wrong="16.4" hint="gradient of h is Zᵀ g"
-def zero_gradients(h, g, Z):
-    of_Z = torch.einsum("bohw,bihw->oi", g, h)[..., None, None]
-    return of_Z, g.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g.flip(1))
+# %% wrong="16.4" hint="gradient of phi is Zᵀ gamma"
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]
+    return of_Z, gamma.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma.flip(1))
 
 
-# %% wrong="16.4" hint="of e is the sum of g"
-def zero_gradients(h, g, Z):
-    of_Z = torch.einsum("bohw,bihw->oi", g, h)[..., None, None]
-    return of_Z, of_Z.sum((1, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+# %% wrong="16.4" hint="of e is the sum of gamma"
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.einsum("bohw,bihw->oi", gamma, phi)[..., None, None]
+    return of_Z, of_Z.sum((1, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
 # %% wrong="16.4" hint="must have shape"
-def zero_gradients(h, g, Z):
-    of_Z = torch.einsum("bohw,bihw->oi", g, h)
-    return of_Z, g.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], g)
+def zero_gradients(phi, gamma, Z):
+    of_Z = torch.einsum("bohw,bihw->oi", gamma, phi)
+    return of_Z, gamma.sum((0, 2, 3)), torch.einsum("oi,bohw->bihw", Z[..., 0, 0], gamma)
 
 
 # %% right="16.4" name="matrices"
-def zero_gradients(h, g, Z):
-    B, i, H, W = h.shape
-    rows = g.permute(0, 2, 3, 1).reshape(-1, len(Z))
-    features = h.permute(0, 2, 3, 1).reshape(-1, i)
-    of_h = (rows @ Z.flatten(1)).reshape(B, H, W, i).permute(0, 3, 1, 2)
-    return (rows.T @ features).reshape(Z.shape), rows.sum(0), of_h
+def zero_gradients(phi, gamma, Z):
+    B, i, H, W = phi.shape
+    rows = gamma.permute(0, 2, 3, 1).reshape(-1, len(Z))
+    features = phi.permute(0, 2, 3, 1).reshape(-1, i)
+    of_phi = (rows @ Z.flatten(1)).reshape(B, H, W, i).permute(0, 3, 1, 2)
+    return (rows.T @ features).reshape(Z.shape), rows.sum(0), of_phi
 
 
 # %% right="16.4" name="a loop over pixels"
-def zero_gradients(h, g, Z):
+def zero_gradients(phi, gamma, Z):
     matrix = Z[:, :, 0, 0]
-    of_Z, of_e, of_h = torch.zeros_like(matrix), torch.zeros(len(Z)).double(), torch.zeros_like(h)
-    for b in range(len(h)):
-        for row in range(h.shape[2]):
-            for column in range(h.shape[3]):
-                slope = g[b, :, row, column]
-                of_Z += torch.outer(slope, h[b, :, row, column])
+    of_Z, of_e, of_phi = torch.zeros_like(matrix), torch.zeros(len(Z)).double(), torch.zeros_like(phi)
+    for b in range(len(phi)):
+        for row in range(phi.shape[2]):
+            for column in range(phi.shape[3]):
+                slope = gamma[b, :, row, column]
+                of_Z += torch.outer(slope, phi[b, :, row, column])
                 of_e += slope
-                of_h[b, :, row, column] = matrix.T @ slope
-    return of_Z[:, :, None, None], of_e, of_h
+                of_phi[b, :, row, column] = matrix.T @ slope
+    return of_Z[:, :, None, None], of_e, of_phi
 
 
 # %% right="16.4" name="convolutions"
-def zero_gradients(h, g, Z):
-    of_Z = F.conv2d(h.transpose(0, 1), g.transpose(0, 1)).transpose(0, 1)
-    return of_Z, g.flatten(2).sum(2).sum(0), F.conv_transpose2d(g, Z)
+def zero_gradients(phi, gamma, Z):
+    of_Z = F.conv2d(phi.transpose(0, 1), gamma.transpose(0, 1)).transpose(0, 1)
+    return of_Z, gamma.flatten(2).sum(2).sum(0), F.conv_transpose2d(gamma, Z)
 
 
 # %% wrong="16.5" hint="the strength has no effect"
@@ -431,6 +469,24 @@ def under_controls(own, controls, strengths):
     for control, strength in zip(controls, strengths, strict=True):
         if strength:
             found = [have + strength * part for have, part in zip(found, control(), strict=True)]
+    return found
+
+
+# %% wrong="16.5" hint="also a negative one"
+def under_controls(own, controls, strengths):
+    found = list(own)
+    for control, strength in zip(controls, strengths, strict=True):
+        if strength > 0:
+            found = [have + strength * part for have, part in zip(found, control(), strict=True)]
+    return found
+
+
+# %% wrong="16.5" hint="keep its sign"
+def under_controls(own, controls, strengths):
+    found = list(own)
+    for control, strength in zip(controls, strengths, strict=True):
+        if strength:
+            found = [have + abs(strength) * part for have, part in zip(found, control(), strict=True)]
     return found
 
 
@@ -583,7 +639,7 @@ def tolerant_f1(found, wanted, within):
     return 2 * p * r / (p + r).clamp(min=1e-12)
 
 
-# %% wrong="16.7" hint="one row off agrees"
+# %% wrong="16.7" hint="a line that is one row off agrees"
 def tolerant_f1(found, wanted, within):
     both, total = (found & wanted).sum((1, 2, 3)), found.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
     return torch.where(total > 0, 2 * both / total.clamp(min=1), 1.0)
@@ -592,13 +648,83 @@ def tolerant_f1(found, wanted, within):
 # %% wrong="16.7" hint="the recall is tolerant too"
 def tolerant_f1(found, wanted, within):
     near = F.max_pool2d(wanted.double(), 2 * within + 1, stride=1, padding=within) > 0
-    p = (found & near).sum((1, 2, 3)) / found.sum((1, 2, 3)).clamp(min=1)
-    thick = F.max_pool2d(found.double(), 2 * within + 1, stride=1, padding=within) > 0
-    r = (thick & wanted).sum((1, 2, 3)) / wanted.sum((1, 2, 3)).clamp(min=1)
-    strict = (found & wanted).sum((1, 2, 3)) / wanted.sum((1, 2, 3)).clamp(min=1)
-    r = torch.where(r == 1, r, strict)
+    count, asked = found.sum((1, 2, 3)), wanted.sum((1, 2, 3))
+    p = (found & near).sum((1, 2, 3)) / count.clamp(min=1)
+    r = (found & wanted).sum((1, 2, 3)) / asked.clamp(min=1)
+    return torch.where(count + asked == 0, 1.0, 2 * p * r / (p + r).clamp(min=1e-12))
+
+
+# %% wrong="16.7" hint="the precision is tolerant too"
+def tolerant_f1(found, wanted, within):
+    near = F.max_pool2d(found.double(), 2 * within + 1, stride=1, padding=within) > 0
+    count, asked = found.sum((1, 2, 3)), wanted.sum((1, 2, 3))
+    p = (found & wanted).sum((1, 2, 3)) / count.clamp(min=1)
+    r = (wanted & near).sum((1, 2, 3)) / asked.clamp(min=1)
+    return torch.where(count + asked == 0, 1.0, 2 * p * r / (p + r).clamp(min=1e-12))
+
+
+# %% wrong="16.7" hint="not rows alone"
+def tolerant_f1(found, wanted, within):
+    def share(pixels, others):
+        near = F.max_pool2d(others.double(), (2 * within + 1, 1), stride=1, padding=(within, 0)) > 0
+        return (pixels & near).sum((1, 2, 3)) / pixels.sum((1, 2, 3)).clamp(min=1)
+
+    p, r = share(found, wanted), share(wanted, found)
     f1 = 2 * p * r / (p + r).clamp(min=1e-12)
-    return torch.where(~found.any(3).any(2).any(1) & ~wanted.any(3).any(2).any(1), 1.0, f1)
+    return torch.where(~(found | wanted).flatten(1).any(1), 1.0, f1)
+
+
+# %% wrong="16.7" hint="not columns alone"
+def tolerant_f1(found, wanted, within):
+    def share(pixels, others):
+        near = F.max_pool2d(others.double(), (1, 2 * within + 1), stride=1, padding=(0, within)) > 0
+        return (pixels & near).sum((1, 2, 3)) / pixels.sum((1, 2, 3)).clamp(min=1)
+
+    p, r = share(found, wanted), share(wanted, found)
+    f1 = 2 * p * r / (p + r).clamp(min=1e-12)
+    return torch.where(~(found | wanted).flatten(1).any(1), 1.0, f1)
+
+
+# %% wrong="16.7" hint="rows and columns are not added up"
+def tolerant_f1(found, wanted, within):
+    scores = []
+    for one, other in zip(found[:, 0], wanted[:, 0], strict=True):
+        a, b = one.nonzero().double(), other.nonzero().double()
+        if not len(a) or not len(b):
+            scores.append(float(len(a) == len(b)))
+            continue
+        close = torch.cdist(a, b, p=1) <= within  # a diamond
+        p, r = float(close.any(1).double().mean()), float(close.any(0).double().mean())
+        scores.append(2 / (1 / p + 1 / r) if p and r else 0.0)
+    return torch.tensor(scores)
+
+
+# %% wrong="16.7" hint="not a disc around the pixel"
+def tolerant_f1(found, wanted, within):
+    scores = []
+    for one, other in zip(found[:, 0], wanted[:, 0], strict=True):
+        a, b = one.nonzero().double(), other.nonzero().double()
+        if not len(a) or not len(b):
+            scores.append(float(len(a) == len(b)))
+            continue
+        close = torch.cdist(a, b) <= within + 1e-6  # a disc
+        p, r = float(close.any(1).double().mean()), float(close.any(0).double().mean())
+        scores.append(2 / (1 / p + 1 / r) if p and r else 0.0)
+    return torch.tensor(scores)
+
+
+# %% wrong="16.7" hint="within 2 pixels too it is a square"
+def tolerant_f1(found, wanted, within):
+    scores = []
+    for one, other in zip(found[:, 0], wanted[:, 0], strict=True):
+        a, b = one.nonzero().double(), other.nonzero().double()
+        if not len(a) or not len(b):
+            scores.append(float(len(a) == len(b)))
+            continue
+        close = torch.cdist(a, b) <= within + 0.5  # a disc through the pixels at its edge
+        p, r = float(close.any(1).double().mean()), float(close.any(0).double().mean())
+        scores.append(2 / (1 / p + 1 / r) if p and r else 0.0)
+    return torch.tensor(scores)
 
 
 # %% wrong="16.7" hint="the precision alone"
