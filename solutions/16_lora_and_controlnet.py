@@ -303,7 +303,7 @@ assert near(2 * B @ A, normal(9, 2, 1, 1, seed=22).flatten(1)), "wrong where the
 # gradient $g$ of the loss for what goes out, and $Z$. Return the gradients of $Z$ as a convolution's weight, of $e$,
 # and of $h$.
 #
-# **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
+# **Without:** automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`).
 
 
 # %% solution="16.4"
@@ -459,7 +459,7 @@ assert all(near(a, b) for a, b in zip(out, summed([1], [2.0]), strict=True)), "w
 # \varepsilon$. The control is $c = h \cdot z + \kappa n$ with standard Gaussian $n$. Return $u_t(x \mid c) - u_t(x)$ in
 # closed form, for $0 \le t < 1$.
 #
-# **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
+# **Without:** automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`).
 
 
 # %% solution="16.6"
