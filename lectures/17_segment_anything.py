@@ -13,13 +13,14 @@
 # clicks.
 #
 # **Time:** 90 minutes of reading, 3 minutes of computing. **Needed before:** lectures 06 (vision transformers), 09
-# (autoencoders) and 11 (CLIP); for section 9 lecture 13 (inpainting).
+# (autoencoders) and 11 (CLIP); for section 9 lectures 13 (inpainting) and 16 (LoRA, ControlNet).
 #
-# **Notation.** $x$ is an image; $i$ counts its $N$ pixels. A mask $T$ has $T_i \in \{0, 1\}$, $a$ of its pixels are 1.
-# $\ell_i$ are logits, $p_i = \sigma(\ell_i)$ probabilities. $k$ counts the $K$ masks that answer one prompt, $L_k$ is
-# the loss of the $k$-th, $J$ an IoU, $s$ a predicted one. $v$ and $h$ are the visible and the hidden patches of an
-# image. $c$ is a point of it, $b$ a frequency, $\delta$ an offset of logits, $A(u)$ the number of pixels whose logit is
-# above $u$.
+# **Notation.** $x$ is an image; $i$ counts its $N$ pixels. A mask $T$ has $T_i \in \{0, 1\}$; $a$ counts its ones.
+# $\ell_i$ are logits, $p_i = \sigma(\ell_i)$ probabilities. $k$ counts the $K$ masks that answer one prompt, $L_k$
+# is the loss of the $k$-th, $J$ an IoU, $s$ a predicted one. $m_j$ are the masks that a prompt may mean, $\pi_j$
+# their shares. $v$ and $h$ are the visible and the hidden patches of an image. $c$ is a point of it, $b_1 \dots b_m$
+# are frequencies ($\pi$ without an index is the number), $\delta$ is an offset of logits, $A(u)$ the area where the
+# logit is above $u$.
 
 # %%
 import io
@@ -147,12 +148,12 @@ gallery(rows, ["click", "stroke", "hull", "pair"])
 # (q_i \,\|\, p_i)$, and a divergence is 0 only where both laws are the same. $\blacksquare$
 #
 # Each pixel has the right answer to *its own* question, and together they answer none. Cut off at $\frac12$, (1) is a
-# **majority vote** of pixels. When is that one of the masks? If they are nested, $m_1 \subset m_2 \subset \dots$, then
-# $q$ falls from one to the next, and the pixels with $q_i > \frac12$ are exactly one mask of the chain, its median:
-# valid, but the same one whatever was meant. If they are not nested, it may be none. Take a pixel where the hulls of
-# both digits overlap, and let "this hull", "that hull" and "the pair" be equally probable. Pixels in both hulls have $q
-# = 1$, those in one of them $\frac23$, the rest of the pair's hull $\frac13$. What is cut off is the *union of two
-# hulls*, with a dent between them, and nobody has asked for that.
+# **majority vote** of pixels. When is that one of the masks? If they are nested, $m_1 \subset m_2 \subset \dots$,
+# then $q$ falls from one to the next, and the pixels with $q_i > \frac12$ are exactly one mask of the chain, its
+# median: valid, but the same one whatever was meant. If they are not nested, it may be none. Take a pixel where the
+# hulls of both digits overlap, and let "this hull", "that hull" and "the pair" be equally probable. Pixels in both
+# hulls have $q = 1$, those in one of them $\frac23$, the rest of the pair's hull $\frac13$. What is left above
+# $\frac12$ is the *union of two hulls*, with a dent between them, and nobody has asked for that.
 
 # %%
 # alt: Six pictures of one scene with two digits that overlap: the scene; cut out of it the first hull, the second, and
@@ -181,7 +182,7 @@ def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     return F.softplus(-sign * logits).sum((-2, -1))
 
 
-def descend(truths: Tensor, logits: Tensor, shared: float = 0.0, steps: int = 300) -> Tensor:
+def descend(truths: Tensor, logits: Tensor, shared: float = 0.0, steps: int = 300, mixed: bool = False) -> Tensor:
     """Masks that are trained as in SAM, each step by one of the truths: logits (S, K, H, W) -> the same, trained.
 
     Args:
@@ -189,6 +190,7 @@ def descend(truths: Tensor, logits: Tensor, shared: float = 0.0, steps: int = 30
         logits: at the start, of S trainings side by side.
         shared: the share of the steps over which the mean loss of all masks gives way to the smallest one.
         steps: of Adam.
+        mixed: whether the middle of (2) takes the place of the smallest loss.
     """
     draws = torch.randint(len(truths), (steps,), generator=seeded(1)).tolist()
     with torch.enable_grad():
@@ -197,7 +199,8 @@ def descend(truths: Tensor, logits: Tensor, shared: float = 0.0, steps: int = 30
         for step, draw in enumerate(draws):
             each = cross_entropy(leaf, truths[draw])  # (S, K)
             weight = max(0.0, 1 - step / (shared * steps)) if shared else 0.0
-            loss = ((1 - weight) * each.min(1).values + weight * each.mean(1)).sum()
+            least = -(-each).logsumexp(1) if mixed else each.min(1).values
+            loss = ((1 - weight) * least + weight * each.mean(1)).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -223,32 +226,36 @@ gallery([pictures], ["scene", "one hull", "the other", "the pair's", "probabilit
 # %% [markdown]
 # ### Three masks, and the smallest loss
 #
-# So let $K$ masks answer, and train only the best: the loss is $\min_k L_k$. Where does such a loss come from? Let the
-# network say that the truth has been drawn from a **mixture**: with probability $\pi_k$ it is what mask $k$ says, so
-# that its likelihood is $\sum_k \pi_k e^{-L_k}$ with $L_k = -\log p(T \mid \text{mask } k)$.
+# So let $K$ masks answer, and train only the best: the loss is $\min_k L_k$. Where does such a loss come from? Let
+# the network say that the truth has been drawn from a **mixture**: with probability $\omega_k$ it is what mask $k$
+# says, so that its likelihood is $\sum_k \omega_k e^{-L_k}$ with $L_k = -\log p(T \mid \text{mask } k)$.
 #
-# > **Proposition 2.** For any losses, and $\pi_k = \frac1K$, $$\min_k L_k \;\le\; -\log \sum_k \pi_k e^{-L_k} \;\le\;
-# > \min_k L_k + \log K . \tag{2}$$ The gradient of the middle is $\sum_k r_k \nabla L_k$ with the **responsibilities**
-# > $r_k = \pi_k e^{-L_k} / \sum_{k'} \pi_{k'} e^{-L_{k'}}$; that of the minimum is the same with $r_k = 1$ for the best
-# > mask and 0 for all others.
+# > **Proposition 2.** For any losses, and $\omega_k = \frac1K$, $$\min_k L_k \;\le\; -\log \sum_k \omega_k e^{-L_k}
+# > \;\le\; \min_k L_k + \log K . \tag{2}$$ The gradient of the middle is $\sum_k r_k \nabla L_k$ with the
+# > **responsibilities** $r_k = \omega_k e^{-L_k} / \sum_{k'} \omega_{k'} e^{-L_{k'}}$; that of the minimum is the
+# > same with $r_k = 1$ for the best mask and 0 for all others.
 #
-# **Proof.** A mean of the $e^{-L_k}$ is at most the largest, $e^{-\min L}$, and at least $\frac1K$ of it. Take $-\log$.
-# The gradient: $\nabla (-\log \sum_k \pi_k e^{-L_k}) = \sum_k \pi_k e^{-L_k} \nabla L_k / \sum_{k'} \pi_{k'}
-# e^{-L_{k'}}$. $\blacksquare$
+# **Proof.** A mean of the $e^{-L_k}$ is at most the largest, $e^{-\min L}$, and at least $\frac1K$ of it. Take
+# $-\log$. The gradient: $\nabla (-\log \sum_k \omega_k e^{-L_k}) = \sum_k \omega_k e^{-L_k} \nabla L_k / \sum_{k'}
+# \omega_{k'} e^{-L_{k'}}$. $\blacksquare$
 #
-# Responsibilities and a step with them are the EM algorithm; with 0 and 1 it is **hard EM**, as K-means is to a mixture
-# of Gaussians. A mask's cross-entropy is a sum of hundreds of pixels, so that losses differ by many nats,
-# responsibilities are 0 or 1 in any case, and $\log 3 = 1.1$ nats are nothing. (SAM's own loss is no log-likelihood,
-# but the argument that the minimum trains one answer at a time is the same.)
+# Responsibilities and a step with them are the EM algorithm; with 0 and 1 it is **hard EM**, as K-means is to a
+# mixture of Gaussians. A mask's cross-entropy is a sum of hundreds of pixels. Once masks differ, their losses differ
+# by many nats, and responsibilities are nearly 0 or 1. Not so at the start: masks that are nearly alike share each
+# truth, and the mixture can part them, where the minimum lets one of them win all. (SAM's own loss is no
+# log-likelihood, but the argument that the minimum trains one answer at a time is the same.)
 #
-# **What can go wrong.** A mask that is not the best for any truth gets a gradient of *zero*, and so stays where it is:
-# a **dead** mask. One that is a little ahead at the start wins every truth, becomes the mush of proposition 1, is then
-# better than the others by still more, and nothing ever changes. The system here has a setting against it: over the
-# first `shared` of the training the *mean* of all losses gives way to the smallest one. So all masks first learn what
-# masks are, and part from there. (The paper goes without, and nothing here says that it must fail at its size.)
+# **What can go wrong.** A mask that is not the best for any truth gets a gradient of *zero*, and so stays where it
+# is: a **dead** mask. One that is a little ahead at the start can win every truth. It becomes the mush of proposition
+# 1, is then better than the others by still more, and nothing ever changes. The system here has a setting against it:
+# over the first `shared` of the training the *mean* of all losses gives way to the smallest one. So all masks first
+# learn what masks are, and part from there. (The paper goes without, and nothing here says that it must fail at its
+# size. Here and in `trained`, `shared` is a share of the steps; in `mask_loss` and in exercise 17.4 it is the weight
+# of the mean in one step.)
 #
-# Below, the three truths from above, and three masks that are logits without a network. As in a training, each step is
-# told one of the truths. Either all masks are alike at the start, up to noise, or masks 2 and 3 begin behind.
+# Below, the three truths from above, and three masks that are logits without a network. As in a training, each step
+# is told one of the truths. Either all masks are alike at the start, up to noise, or masks 2 and 3 begin behind. They
+# are trained by the smallest loss, by the mean that gives way to it, or by the mixture.
 
 # %%
 losses = 3 * torch.rand(1000, 3, generator=seeded(1)).double()
@@ -264,13 +271,14 @@ noise = 0.1 * torch.randn(3, 3, 16, 16, generator=seeded(2))  # three starts
 behind = torch.tensor([0.0, -8.0, -8.0])[:, None, None]  # masks 2 and 3 are sure that there is nothing
 table, used, reached = [], {}, {}
 for name, start in (("all alike", noise), ("two behind", noise + behind)):
-    for shared in (0.0, 0.5):
-        logits = descend(truths, start, shared)
+    for shared in (0.0, 0.5, "mixture"):
+        logits = descend(truths, start, mixed=True) if shared == "mixture" else descend(truths, start, shared)
         each = cross_entropy(logits[:, :, None], truths)  # (starts, K, M)
         used[name, shared] = [len(set(winners)) for winners in each.argmin(1).tolist()]
         reached[name, shared] = iou_of(logits[:, :, None] > 0, truths).amax(1)  # (starts, M)
         table.append({
-            "start": name, "shared": f"{shared:g}", "masks that win a truth": ", ".join(map(str, used[name, shared])),
+            "start": name, "shared": shared if shared == "mixture" else f"{shared:g}",
+            "masks that win a truth": ", ".join(map(str, used[name, shared])),
             "nats left": f"{float(each.amin(1).mean()):.1f}",
             "IoU of the worst truth": f"{float(reached[name, shared].min()):.2f}",
         })  # fmt: skip
@@ -279,22 +287,29 @@ assert all(used[name, 0.5] == [3, 3, 3] for name in ("all alike", "two behind"))
 assert all(used[name, 0.0] == [1, 1, 1] for name in ("all alike", "two behind"))
 assert min(float(reached[name, 0.5].min()) for name in ("all alike", "two behind")) > 0.95
 assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind")) < 0.7
+assert min(used["all alike", "mixture"]) >= 2 > max(used["two behind", "mixture"])  # the mixture parts what is alike
+begin = (-cross_entropy(noise.double()[:, :, None], truths)).softmax(1)  # responsibilities, (starts, K, M)
+print(f"all alike: responsibilities between {float(begin.min()):.2f} and {float(begin.max()):.2f} at the start")
+assert 0.05 < float(begin.min()) < float(begin.max()) < 0.8
 
 # %% [markdown]
 # **How to read it.** Three starts in each row. By the smallest loss alone one mask takes everything in this example,
 # even if all were alike but for noise: the one that wins the first truth is ahead for the next one too. With the mean
-# first, each truth has a mask of its own in the end, which has it exactly. This is a small example with one prompt; in
-# a network that sees many prompts, an answer that is dead for one of them may be alive for another. For whole networks,
-# three seeds of a short training each (300 steps of 8 scenes), `python benchmarks/sam.py variants` compares three masks
-# with one ([`tables/17_variants.md`](tables/17_variants.md)): after one click the best of three has an IoU of
-# 0.79 ± 0.04, the one mask 0.71 ± 0.04. But the mask of the three that is *rated* highest has 0.72 ± 0.04: what is won
-# is the choice, for whoever can choose. Three masks that never share a loss do as well as the recipe's there.
+# first, each truth has a mask of its own in the end, which has it exactly. The mixture parts masks that are alike, at
+# least into two; if two begin behind, their responsibilities are all but 0, and it fails as the minimum does. This is
+# a small example with one prompt; in a network that sees many prompts, an answer that is dead for one of them may be
+# alive for another. For whole networks, three seeds of a short training each (300 steps of 8 scenes), `python
+# benchmarks/sam.py variants` compares three masks with one ([`tables/17_variants.md`](tables/17_variants.md)): after
+# one click the best of three has an IoU of 0.79 ± 0.04, the one mask 0.71 ± 0.04. But the mask of the three that is
+# *rated* highest has 0.72 ± 0.04: what is won is the choice, for whoever can choose. Three masks that never share a
+# loss do as well as the recipe's there.
 #
-# How much does a prompt say? Of the same short trainings ([`tables/17_prompts.md`](tables/17_prompts.md)), the mask
-# that is rated highest has a mean IoU of 72.1 ± 3.7 % after one point, 81.2 ± 2.3 % after three, 73.9 ± 6.2 % after a
-# box, 73.7 ± 2.5 % after a rough mask and 66.4 ± 0.6 % after a text. Three points leave the least open. The pair of
-# digits is found worst after one point (52 ± 14 %). The automatic masks of section 8 need more training: after 300
-# steps hardly any mask is rated high enough, 0.4 an image, and they hold 21.0 ± 1.6 % of all regions.
+# How much does a prompt say? Of three more trainings of this length ([`tables/17_prompts.md`](tables/17_prompts.md)),
+# the mask that is rated highest has a mean IoU of 72.1 ± 3.7 % after one point, 81.2 ± 2.3 % after three,
+# 73.9 ± 6.2 % after a box, 73.7 ± 2.5 % after a rough mask and 66.4 ± 0.6 % after a text. Three points leave the
+# least open. The pair of digits is found worst after one point (52 ± 14 %). The automatic masks of section 8 need
+# more training: after 300 steps hardly any mask is rated high enough, 0.4 an image, and they hold 21.0 ± 1.6 % of all
+# regions (with an IoU of at least 0.5).
 #
 # ## 2. An encoder that has learned to see
 #
@@ -314,10 +329,10 @@ assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind
 # size 0 on visible pixels and of infinite size on hidden ones. As a denoiser must know images to tell them from noise,
 # this one must know them to go on with them. (And as there, the mean of several possible pictures is a blur.)
 #
-# **A case that is exact.** Let a "picture" be a row of numbers, jointly Gaussian with variance 1 and correlation
-# $\rho^{|i - j|}$. Then the conditional mean is linear, so the best *linear* masked autoencoder is the best of all. A
-# hidden place at distance $\lambda$ from the nearest visible one to its left and $\mu$ to its right depends on these
-# two only:
+# **A case that is exact.** Let a "picture" be a row of numbers, jointly Gaussian with mean 0, variance 1 and
+# correlation $\rho^{|i - j|}$. Then the conditional mean is linear, so the best *linear* masked autoencoder (with
+# weights of its own for each hidden set) is the best of all. A hidden place at distance $\lambda$ from the nearest
+# visible one to its left and $\mu$ to its right depends on these two only:
 # $$\mathbb E[x_i \mid x_v] = \frac{\rho^\lambda (1 - \rho^{2\mu})}{1 - \rho^{2(\lambda + \mu)}}\, x_{i - \lambda} +
 # \frac{\rho^\mu (1 - \rho^{2\lambda})}{1 - \rho^{2(\lambda + \mu)}}\, x_{i + \mu} , \qquad \text{error } \frac{(1 -
 # \rho^{2\lambda})(1 - \rho^{2\mu})}{1 - \rho^{2(\lambda + \mu)}} . \tag{4}$$
@@ -328,6 +343,7 @@ assert max(float(reached[name, 0.0].min()) for name in ("all alike", "two behind
 # How much should be hidden? With few places hidden both neighbours are nearly always there, and the task is to
 # interpolate. If each place of a long row is hidden with probability $\eta$, then $\lambda$ and $\mu$ are independent
 # and geometric, and the mean error is a double sum over (4). The more is hidden, the further one has to look.
+# That the task is harder does not say that it teaches more: He et al. found their 75 % by trying.
 
 # %%
 rho, length = 0.9, 24
@@ -410,10 +426,11 @@ plt.show()
 # One could give the encoder all patches, with a learned vector in the place of the hidden ones. He et al. give it the
 # visible ones alone, and put that vector in *behind* it, in front of a small **decoder**. That has two reasons.
 #
-# - *Cost.* With a quarter of the tokens, linear layers cost a quarter, and attention, whose products are of all pairs,
-#   a sixteenth. The decoder sees all tokens, but is light, and is thrown away afterwards.
-# - *No difference between training and use.* An encoder that has been trained with hidden patches' vectors never sees
-#   one again when it is used.
+# - *Cost.* With a quarter of the tokens, linear layers cost a quarter, and attention, whose products are of all
+#   pairs, a sixteenth. (The cell below counts less than a factor of 4, because all patches are cut out and embedded
+#   in both cases.) The decoder sees all tokens, but is light, and is thrown away afterwards.
+# - *One difference less between training and use.* An encoder that has been trained with hidden patches' vectors
+#   never sees one again when it is used.
 #
 # *And why no loss on visible patches?* They were given. A network can copy them, and learns nothing of images by it.
 
@@ -473,9 +490,9 @@ picture_grid(shown, columns=10, rows=["image", "seen", "linear", "network"])
 # %% [markdown]
 # The best linear map knows means and correlations of scenes, and that is already much: it knows the background. After
 # 400 steps the network has not caught up with it. (3) says where both could get to, and what no map can: which digit
-# lies in a patch of which nothing is seen. He et al. train for up to 1,600 epochs. What such a start is worth for masks
-# at equal steps is a row of the same table: after 300 steps nothing that three seeds can show, 0.71 ± 0.03 after one
-# click without it and 0.72 ± 0.04 with 300 steps of it.
+# lies in a patch of which nothing is seen. He et al. train for up to 1,600 epochs. What such a start is worth for
+# masks at equal steps is a row of [`tables/17_variants.md`](tables/17_variants.md): after 300 steps nothing that
+# three seeds can show, 0.71 ± 0.03 after one click without it and 0.72 ± 0.04 with 300 steps of it.
 #
 # ## 3. Prompts as tokens
 #
@@ -493,10 +510,10 @@ picture_grid(shown, columns=10, rows=["image", "seen", "linear", "network"])
 # its characteristic function at $2 \pi$): this is (5). The variance of one term is $\mathbb E \cos^2 - \kappa^2$ with
 # $\cos^2 \theta = \frac{1 + \cos 2\theta}{2}$, and $\kappa(2d) = \kappa(d)^4$. $\blacksquare$
 #
-# So the products that attention computes see a Gaussian bump around the place, as wide as $\frac{1}{2 \pi \tau}$.
-# And a shift is linear: $\varphi(c + d) = R_d\, \varphi(c)$, where $R_d$ turns each pair by the angle $2\pi b_j^\top
-# d$. One matrix in a layer can mean "a little to the right of", wherever that is. Both points and the cells of the
-# image embedding get these features, so that a point can find its cell.
+# So products of features, which attention can compute, see a Gaussian bump around the place, as wide as $\frac{1}{2
+# \pi \tau}$. And a shift is linear: $\varphi(c + d) = R_d\, \varphi(c)$, where $R_d$ turns each pair by the angle
+# $2\pi b_j^\top d$. One matrix in a layer can mean "a little to the right of", wherever that is. Both points and the
+# cells of the image embedding get these features, so that a point can find its cell.
 
 # %%
 show_source(FourierFeatures)
@@ -569,11 +586,14 @@ assert right > 5 / len(kinds)
 # 4. the **image looks at the tokens** (queries are places, keys and values are tokens).
 #
 # The fourth is why it is called two-way: the image embedding, which was computed without a prompt, learns what was
-# asked. Positions are added to queries and keys before *every* attention, and to no value.
+# asked. Positions are added to queries and keys, not to values. (The position of a token is the token as it came in.
+# So the first block adds none where the tokens look at each other: there they still are their own positions.) After
+# both blocks the tokens look at the image once more.
 #
 # Then the image is enlarged by transposed convolutions to a vector $\psi_i$ for each pixel $i$, and a mask is a
-# **product**: a small network makes of the mask's token a vector $w_k$, and $\ell_{k i} = w_k^\top \psi_i$. So a token
-# becomes a linear classifier of pixels, made for this prompt. A mask more costs one vector more.
+# **product**: a small network makes of the mask's token a vector $w_k$, and $\ell_{k i} = w_k^\top \psi_i$. So a
+# token becomes a linear classifier of pixels, made for this prompt. One more mask costs one more token with its small
+# network.
 
 # %%
 show_source(TwoWayBlock.forward, MaskDecoder.forward)
@@ -587,11 +607,12 @@ show_source(TwoWayBlock.forward, MaskDecoder.forward)
 # **Cross-entropy.** $\frac{\partial}{\partial \ell_i} = \frac1N (p_i - T_i)$. At the start all $p_i = p$: the share of
 # the object is $\frac{a (1 - p)}{a (1 - p) + (N - a) p}$, at $p = \frac12$ just $\frac aN$.
 #
-# **Focal loss** (Lin et al. 2017) is $-\alpha_T (1 - p_T)^\gamma \log p_T$, with $p_T$ the probability of what is true,
-# $\alpha_T = \alpha$ inside and $1 - \alpha$ outside. Its derivative by the logit of the truth is $\alpha_T (1 -
-# p_T)^\gamma \big(\gamma\, p_T \log p_T - (1 - p_T)\big)$. For $p_T \to 1$ that vanishes like $(1 - p_T)^{\gamma +
-# 1}$, and not like $1 - p_T$: **a background that is known already is silent.** At the start, when nothing is known,
-# the share is no larger than with cross-entropy; with $\alpha = \frac14$ even smaller.
+# **Focal loss** (Lin et al. 2017) is $-\alpha_T (1 - p_T)^\gamma \log p_T$, with $p_T$ the probability of what is
+# true, $\alpha_T = \alpha$ inside and $1 - \alpha$ outside. Its derivative by the logit of the truth is
+# $\alpha_T (1 - p_T)^\gamma \big(\gamma\, p_T \log p_T - (1 - p_T)\big)$. For $p_T \to 1$ that vanishes like $(1 -
+# p_T)^{\gamma + 1}$, and not like $1 - p_T$: **a background that is known already is silent.** At the start, when
+# nothing is known and all $p_i = \frac12$, the share is no larger than with cross-entropy for $\alpha \le \frac12$,
+# and for $\alpha = \frac14$ it is smaller.
 #
 # **Dice** (after Milletari et al. 2016) is $1 - \frac{2 I}{S}$ with $I = \sum_i p_i T_i$ and $S = \sum_i p_i + \sum_i
 # T_i$:
@@ -604,14 +625,15 @@ show_source(TwoWayBlock.forward, MaskDecoder.forward)
 # **Proof.** $I = a p$, $S = N p + a$. By (6) the object's share is $\frac{a (S - I)}{a (S - I) + (N - a) I} = \frac{S -
 # I}{S - I + (N - a) p}$, and $S - I = (N - a) p + a$. $\blacksquare$
 #
-# So dice gives half of its gradient to the object at least. Why not dice alone? Because it is not honest about doubt.
-# Take an object of $n$ certain pixels, and one pixel that belongs to it with probability $q$. Cross-entropy puts it at
-# $p = q$. Dice expects a gain of $G(p) = q\, \frac{2 (n + p)}{2 n + 1 + p} + (1 - q) \frac{2n}{2n + p}$, whose
-# derivative is positive if and only if $\big(\frac{2n + p}{2n + 1 + p}\big)^2 > \frac{(1 - q)\, n}{q\, (n + 1)}$. The
-# left side grows with $p$, so that $G$ can fall only before it rises, and its maximum is at an **end**. As $G(1) - G(0)
-# = \frac{2q - 1}{2n + 1}$, it is at $p = 1$ if $q > \frac12$, and at 0 if $q < \frac12$. Dice decides. (Focal loss is
-# not honest either: with $\alpha = \frac14$ it puts a pixel above $\frac12$ only if $q > \frac34$.) SAM adds them, 20
-# parts of focal loss to one of dice: one says where there is doubt, the other that a small object is one.
+# So where all $p_i$ are equal dice gives at least half of its gradient to the object. Why not dice alone? Because it
+# is not honest about doubt. Take an object of $n$ certain pixels, and one pixel that belongs to it with probability
+# $q$. Cross-entropy puts it at $p = q$. Dice expects a gain of $G(p) = q\, \frac{2 (n + p)}{2 n + 1 + p} + (1 - q)
+# \frac{2n}{2n + p}$, whose derivative is positive if and only if $\big(\frac{2n + p}{2n + 1 + p}\big)^2 > \frac{(1 -
+# q)\, n}{q\, (n + 1)}$. The left side grows with $p$, so that $G$ can fall only before it rises, and its maximum is
+# at an **end**. As $G(1) - G(0) = \frac{2q - 1}{2n + 1}$, it is at $p = 1$ if $q > \frac12$, and at 0 if $q <
+# \frac12$. Dice decides. (Focal loss is not honest either: with $\alpha = \frac14$ it puts a pixel above $\frac12$
+# only if $q > \frac34$.) SAM adds them, 20 parts of focal loss to one of dice: one keeps pixels in doubt away from 0
+# and 1, the other sees that a small object is one.
 #
 # **Dice and IoU** of the same masks are two scales of one thing: with $I$ pixels in both and $S$ the sum of the sizes,
 # $J = \frac{I}{S - I}$, so that $\text{Dice} = \frac{2 I}{S} = \frac{2 J}{1 + J}$.
@@ -726,9 +748,9 @@ plt.show()
 
 # %% [markdown]
 # **How to read it.** The table has an object of 20 pixels of which nothing is known, $p = \frac12$. At first
-# cross-entropy gives it 8 % of the gradient and focal loss 3 %. Once the background is known to 5 %, focal loss gives
-# it nearly all. Dice gives it half or so throughout ((7) is for equal $p$; in the second row, where they differ, it is
-# a little less).
+# cross-entropy gives it 8 % of the gradient and focal loss 3 %. Once the background's $p$ has fallen to
+# 0.05, focal loss gives the object nearly all of it. Dice gives it about half or more ((7) is for equal $p$; in the
+# second row, where they differ, it is 47 %).
 #
 # **How good is my mask?** Of three masks one is to be shown, and nobody is there to say which. So each comes with a
 # predicted IoU $s_k$, trained by squared error against the true IoU $J_k$ of the mask that the network has just made.
@@ -748,12 +770,13 @@ plt.show()
 # ## 6. A training, live
 #
 # The network is trained as somebody would use it. **First prompt:** a pixel of the mask that is wanted, or its box,
-# badly drawn (or a rough mask). Three masks answer, and by (2) only the best is trained. **Then clicks:** a pixel is
-# drawn from the *region of error*, where the mask that is rated highest differs from the truth; where something is
-# missing the click says "here", where there is too much it says "not here". The mask goes back in as logits with it.
-# From the second round on things are clear, so that a *single* mask answers, from a token of its own. Two more rounds
-# have no new click: the network shall also gain from its own mask alone. The paper has eight clicks; here there are
-# two. The image is embedded once for all rounds.
+# badly drawn (or a rough mask). Three masks answer, and only the best is trained, as in (2) (in the first fifth of
+# the steps also the mean of all three, less and less). **Then clicks:** a pixel is drawn from the *region of error*,
+# where the mask that is rated highest differs from the truth; where something is missing the click says "here", where
+# there is too much it says "not here". The mask goes back in as logits with it. From the second round on things are
+# clear, so that a *single* mask answers, from a token of its own. Two more rounds have no new click: the network
+# shall also gain from its own mask alone. The paper has eight clicks; here there are two. The image is embedded once
+# for all rounds.
 
 # %%
 show_source(error_click, converse, mask_loss)
@@ -802,7 +825,7 @@ for kind in ("point", "box", "mask"):
     curves[kind] = [float(true.gather(1, iou.argmax(1, keepdim=True)).mean()) for true, iou in each]
     true = each[0][0]
     table.append({"first prompt": kind, "best of three": percent(float(true.amax(1).mean()))}
-                 | {f"{n} clicks more": percent(curves[kind][n]) for n in range(CLICKS + 1)})  # fmt: skip
+                 | {f"{n} more": percent(curves[kind][n]) for n in range(CLICKS + 1)})  # fmt: skip
 nothing = iou_of(torch.ones_like(truth), truth)
 boxes = boxes_around(truth).long()
 filled_box = torch.zeros_like(truth)
@@ -825,12 +848,14 @@ if not fast:
     assert best["box"] > float(iou_of(filled_box, truth).mean()) + 0.03
 
 # %% [markdown]
-# **How to read it.** The columns are the mean IoU of the mask that the network rates highest. A minute of a core makes
-# no good SAM; what it is about can be seen all the same. A box says more than a point. Clicks where the mask is wrong
-# make it better. The best of three is better than the one that is rated highest: which of the three somebody had in
-# mind is not in the picture. (After a rough mask, which only one step in ten begins with, the first click makes the
-# mask worse before the next ones make it better: an observation of this network.) The controls below the table are
-# masks without a network, and the network on the wrong image.
+# **How to read it.** From the third column on, each has the mean IoU of the mask that the network rates highest,
+# after so many clicks more (after the first of these there is only one mask). A minute of a core makes no good SAM;
+# what it is about can be seen all the same. Here a box says more than a point; the three trainings of section 1 are
+# too scattered to show it. Clicks where the mask is wrong make it better. The best of three is better than the one
+# that is rated highest: which of the three somebody had in mind is not in the picture. (After a rough mask, which
+# only one step in ten begins with, the first click makes the mask worse before the next ones make it better: an
+# observation of this network.) The controls below the table are masks without a network, and the network on the wrong
+# image.
 #
 # **Which mask means what?** Nobody told the three masks apart. Click on strokes of scenes with two digits, where
 # stroke, hull and pair are all valid, and see how near each mask is to each of the three.
@@ -868,12 +893,15 @@ rows = [
 gallery(rows, ["click", "mask 1", "mask 2", "mask 3"])
 
 # %% [markdown]
+# **How to read it.** Mask 1 is the nearest to stroke and to hull, mask 2 to the pair. Mask 3, the smallest, is the
+# nearest to none.
+#
 # **Is the score calibrated?** All masks of the first rounds, in ten bins of equal size by their predicted IoU; in each
 # the mean prediction and the mean of what is true. The error bars are two standard errors.
 
 # %%
 # alt: Ten points with error bars near the diagonal, from 0.45 to 0.77: the mean true IoU of a bin against the mean
-#   predicted one. A second row of grey points is level at 0.63: the same scores, against the IoU of other masks.
+#   predicted one. A second row of grey points is level at 0.64: the same scores, against the IoU of other masks.
 true, score = (torch.cat(parts).flatten().double() for parts in zip(*rated.values(), strict=True))
 order = score.argsort()
 bins = [(score[part], true[part]) for part in order.chunk(10)]
@@ -882,7 +910,7 @@ off = sum(len(a) * float(a.mean() - b.mean()) ** 2 for a, b in bins) / len(score
 inner = sum(float((b - b.mean()).square().sum()) for _, b in bins) / len(score)
 total = float((score - true).square().mean())
 around = float(true.var(correction=0))
-print(f"squared error {total:.4f} = miscalibration {off:.4f} + spread in the bins {inner:.4f} (and what bins blur); "
+print(f"squared error {total:.4f} ≈ miscalibration {off:.4f} + spread in the bins {inner:.4f} (and what bins blur); "
       f"always the mean: {around:.4f}")  # fmt: skip
 mixed = torch.tensor(
     [float(true[torch.randperm(len(true), generator=seeded(10))][part].mean()) for part in order.chunk(10)]
@@ -910,9 +938,9 @@ plt.show()
 # ## 7. One embedding, many clicks
 #
 # What a person waits for after a click is the decoder alone. In the published model the image encoder has 632 million
-# weights, prompt encoder and decoder together 4 million: the image is embedded once, on a large machine, and clicks are
-# answered in a browser. In ours both are small. Many prompts of one image are one batch, as the embedding is the same
-# for all, and prompts do not see each other.
+# weights, prompt encoder and decoder together 4 million: the image is embedded once, on a large machine, and clicks
+# are answered in a browser. In ours both are small, and a click takes even longer than the embedding. Many prompts of
+# one image are one batch, as the embedding is the same for all, and prompts do not see each other.
 
 # %%
 one = sam.embed(images[:1])
@@ -938,7 +966,8 @@ print("  ".join(f"{name}: {ms:.1f} ms" for name, ms in spent.items()))
 # %% [markdown]
 # **Try it.** Run this notebook (`make lab`), and the cell below shows a page: each square is a pixel of the scene and
 # can be clicked. Three masks with their scores appear at once, the one that is rated highest first; further clicks
-# refine, and "not here" makes them clicks of the background. Without a kernel you see a still picture of the same.
+# say more, and "not here" makes them clicks of the background. (The page asks for three masks each time and gives no
+# mask back, unlike section 6.) Without a kernel you see a still picture of the same.
 
 # %%
 # alt: A scene with a marked click and beside it three masks, cut out, each with its predicted IoU as its title, the
@@ -1017,36 +1046,38 @@ gallery([still], ["click", *(f"predicted {float(scores[0, k]):.2f}" for k in ord
 # tests. *First*, a predicted IoU above a limit. *Second*, **stability**: cut the logits off at $\delta$ and at
 # $-\delta$, and compare. The higher cut lies within the lower one, so that their IoU is $A(\delta) / A(-\delta)$.
 #
-# > **Proposition 7.** Let $A(u)$ be smooth. Then $$\frac{A(\delta)}{A(-\delta)} = \exp\Big(-\int_{-\delta}^{\delta}
-# > \frac{-A'(u)}{A(u)}\, du\Big) = 1 - 2 \delta\, \frac{-A'(0)}{A(0)} + O(\delta^2), \qquad -A'(0) = \oint_{\ell = 0}
-# > \frac{\mathrm d\, \text{length}}{\lVert \nabla \ell \rVert} . \tag{9}$$
+# > **Proposition 7.** Let $\ell$ be a function of the plane, $A(u)$ the area where $\ell > u$, smooth and positive,
+# > and $\nabla \ell \ne 0$ on the edge $\ell = 0$. Then $$\frac{A(\delta)}{A(-\delta)} =
+# > \exp\Big(-\int_{-\delta}^{\delta} \frac{-A'(u)}{A(u)}\, du\Big) = 1 - 2 \delta\, \frac{-A'(0)}{A(0)} +
+# > O(\delta^2), \qquad -A'(0) = \oint_{\ell = 0} \frac{\mathrm d\, \text{length}}{\lVert \nabla \ell \rVert} .
+# > \tag{9}$$
 #
 # **Proof.** $\log \frac{A(\delta)}{A(-\delta)}$ is the integral of $(\log A)' = A' / A$; expand. If the cut rises by
 # $du$, the edge moves inwards by $du / \lVert \nabla \ell \rVert$, so that the area lost is that, integrated along the
 # edge. $\blacksquare$
 #
 # So stability measures how *steep* the logits are along the edge, against the mask's size: for a disk of radius $r$
-# with logits that fall by $m$ a pixel it is $\big(\frac{r - \delta / m}{r + \delta / m}\big)^2$. With $\delta = 1$ it
-# asks how many of the pixels with a probability above 27 % are above 73 %. It does not look at the truth at all. A
-# network that is sure of nonsense is stable, and one that multiplies all logits by 3 becomes stable without any mask
-# having changed.
+# with logits that fall by $\beta$ a pixel it is $\big(\frac{r - \delta / \beta}{r + \delta / \beta}\big)^2$. With
+# $\delta = 1$ it asks how many of the pixels with a probability above 27 % are above 73 %. It does not look at the
+# truth at all. A network that is sure of nonsense is stable, and one that multiplies all logits by 3 becomes more
+# stable without any mask having changed.
 #
 # **Each of them once.** Many points find the same thing. **Non-maximum suppression** goes through the masks from the
 # best score down, and keeps each that does not overlap one that was kept by more than a limit. The paper compares
 # boxes; but a stroke and its hull have the *same* box, and are two things. So here masks are compared.
 
 # %%
-# alt: Three rows: a scene and the parts that were found in it without a prompt, cut out, two or three of each: a digit,
-#   the other digit, or both.
+# alt: Three rows: a scene and the parts that were found in it without a prompt, cut out, two or three of each: a digit
+#   in several sizes, or each of two digits.
 show_source(stability_score, suppress)
 side = torch.linspace(-1, 1, 401).double()
 radius_at = (side[:, None].square() + side.square()).sqrt()
-for r, m in ((0.5, 20.0), (0.5, 5.0), (0.8, 5.0)):
-    measured = float(stability_score(m * (r - radius_at)))
-    assert abs(measured - ((r - 1 / m) / (r + 1 / m)) ** 2) < 0.01  # a disk
-    assert stability_score(3 * m * (r - radius_at)) > measured  # louder, with the same mask
-    small = float(stability_score(m * (r - radius_at), offset=0.1))
-    assert abs((1 - small) / (4 * 0.1 / (m * r)) - 1) < 0.1  # (9): circumference over slope and area
+for r, beta in ((0.5, 20.0), (0.5, 5.0), (0.8, 5.0)):
+    measured = float(stability_score(beta * (r - radius_at)))
+    assert abs(measured - ((r - 1 / beta) / (r + 1 / beta)) ** 2) < 0.01  # a disk
+    assert stability_score(3 * beta * (r - radius_at)) > measured  # louder, with the same mask
+    small = float(stability_score(beta * (r - radius_at), offset=0.1))
+    assert abs((1 - small) / (4 * 0.1 / (beta * r)) - 1) < 0.1  # (9): circumference over slope and area
 noise = 40 * torch.randn(1, 16, 16, generator=seeded(11))
 assert float(stability_score(noise)) > 0.9  # sure of nonsense
 hulls = regions.masks[regions.valid[:, 0], 2]
@@ -1122,8 +1153,9 @@ assert torch.equal(automatic.regions.flatten(2).any(2).sum(), torch.tensor(autom
 # ## 9. Together: a click, a sentence, another picture
 #
 # What is a mask good for? Lecture 13's inpainter paints in a hole what a caption says. There the hole came from the
-# scene's own annotations. Now let a *person* click three times, let the small network make the hole of it (its mask and
-# a pixel more on each side), and let the inpainter of the zoo put another digit there.
+# scene's own annotations. Now let a (simulated) *person* draw a box and click three times where the mask is wrong,
+# let the small network make the hole of it (its mask and a pixel more on each side), and let the inpainter of the zoo
+# put another digit there.
 
 # %%
 # alt: Four rows of ten scenes: the scene; the network's mask of one digit, cut out; the hole that it makes, chequered;
@@ -1169,10 +1201,11 @@ picture_grid(torch.cat(strip), columns=10, rows=["scene", "mask", "hole", "edite
 # Lecture 16's adapters join in. Below, the hole comes from one click and the zoo's SAM, and the caption asks for the
 # same digit in another colour. The inpainter alone draws some digit of that kind: its strokes meet those that were
 # there with an IoU of 50.0 ± 1.1 %. With the ControlNet of edges it is 83.8 ± 0.2 %. The LoRA of striped pictures
-# brings its style (distance 0.36 ± 0.01 instead of 0.49 ± 0.02), and what lecture 16 said of its price holds here, too:
-# the outline falls to 64.2 ± 1.4 %, and the judge reads 74.0 ± 4.8 % of the pictures as asked, instead of 98.4 ± 1.6 %
-# (three seeds of 64 scenes, [`tables/17_together.md`](tables/17_together.md)). Each of the four is one option of
-# `flowlib segment` and `flowlib paint`:
+# brings its style (distance 0.36 ± 0.01 instead of 0.49 ± 0.02), and what lecture 16 said of its price holds here,
+# too: the outline falls to 64.2 ± 1.4 %, and the judge reads 74.0 ± 4.8 % of the pictures as asked, instead of
+# 98.4 ± 1.6 % (three seeds of 64 scenes, [`tables/17_together.md`](tables/17_together.md)). SAM is `flowlib segment`;
+# the inpainter, the ControlNet and the LoRA are each one option of `flowlib paint`. `scene.png` is a picture that
+# `flowlib paint` has made: 256 pixels a side, 16 for each pixel of the scene.
 #
 # ```
 # flowlib segment scene.png --point 130,120 --grow 1 --out hole.png
@@ -1231,8 +1264,8 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 # - **One mask and a mean of losses:** a majority vote of pixels (proposition 1).
 # - **The smallest loss from the first step on:** dead masks (proposition 2, and the control behind it).
 # - **The minimum over masks taken over the batch, not for each sample:** one mask for all.
-# - **A gradient through the true IoU:** $J$ is cut off at 0 and has none; the score is to follow the mask, not the mask
-#   the score.
+# - **A gradient through the true IoU:** $J$ counts pixels whose logit is above 0 and has none; the score is to follow
+#   the mask, not the mask the score.
 # - **Corners of a box in pixels' edges, points in pixels' centres:** half a pixel is much of a stroke of two.
 # - **Clicks drawn from the truth, not from the error:** the network learns that a click is inside, and nothing else.
 # - **Masks given back as 0 and 1:** logits say where the network was in doubt.
@@ -1242,9 +1275,11 @@ print(f"{time.perf_counter() - begun:.0f} s from the first cell")
 #
 # - In section 1 let `truths` be stroke, hull and pair of one scene. Is the majority valid, and why always?
 # - In section 1, what do `shared=0.05` and `shared=1.0` do? And four masks for three truths?
-# - In section 2, hide 25 % or 95 % (`hidden=`). Which digits can still be guessed?
+# - In section 2, hide 25 % or 95 %: add `hidden=` to `trained`, change the 0.75 of `visible_patches`, and drop the
+#   asserts on `keep` and on the cost. Which digits can still be guessed?
 # - In section 6, train with `shared=0.0`, and print the table of the three masks again.
-# - In section 8, multiply the logits by 3 before `stability_score`. Which limit keeps as many masks as before?
+# - In section 8, multiply the logits `many[0]` by 3 before `stability_score`. Which limit keeps as many masks as
+#   before?
 #
 # ## Further reading
 #

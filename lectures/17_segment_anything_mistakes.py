@@ -38,8 +38,16 @@
 
 # %% mistake="the minimum goes over the starts"
 """
--             loss = ((1 - weight) * each.min(1).values + weight * each.mean(1)).sum()
-+             loss = ((1 - weight) * each.min(0).values + weight * each.mean(0)).sum()
+-             least = -(-each).logsumexp(1) if mixed else each.min(1).values
+-             loss = ((1 - weight) * least + weight * each.mean(1)).sum()
++             least = -(-each).logsumexp(0) if mixed else each.min(0).values
++             loss = ((1 - weight) * least + weight * each.mean(0)).sum()
+"""
+
+# %% mistake="the mixture is the minimum"
+"""
+-             least = -(-each).logsumexp(1) if mixed else each.min(1).values
++             least = each.min(1).values
 """
 
 # %% mistake="the mean never gives way"
@@ -209,8 +217,8 @@
 
 # %% mistake="the slope of the disk is its inverse"
 """
--     measured = float(stability_score(m * (r - radius_at)))
-+     measured = float(stability_score((r - radius_at) / m))
+-     measured = float(stability_score(beta * (r - radius_at)))
++     measured = float(stability_score((r - radius_at) / beta))
 """
 
 # %% mistake="the worst masks stay"

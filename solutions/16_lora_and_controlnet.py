@@ -312,7 +312,7 @@ assert near(2 * B @ A, normal(9, 2, 1, 1, seed=22).flatten(1)), "wrong where the
 # the gradient $\gamma$ of the loss for what goes out, and $Z$. Return the gradients of $Z$ as a convolution's weight,
 # of $e$, and of $\phi$.
 #
-# **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
+# **Without:** automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`).
 
 
 # %% solution="16.4"
@@ -474,7 +474,7 @@ assert all(near(a, b) for a, b in zip(out, summed([1], [2.0]), strict=True)), "w
 # \varepsilon$. The control is $c = h \cdot z + \kappa\, \xi$ with standard Gaussian $\xi$. Return $u_t(x \mid c) -
 # u_t(x)$ in closed form, for $0 \le t < 1$.
 #
-# **Without:** `torch.autograd.grad`, `torch.autograd.backward`, `torch.Tensor.backward`.
+# **Without:** automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`).
 
 
 # %% solution="16.6"

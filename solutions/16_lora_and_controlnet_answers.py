@@ -324,10 +324,17 @@ def best_adapter(D, rank, alpha):
     return A * share, B / share, float((sigma[rank:] ** 2).sum())
 
 
-# %% wrong="16.4" hint="write yourself"
+# %% wrong="16.4" hint="the answer calls grad"
 def zero_gradients(phi, gamma, Z):
     leaves = [Z.clone().requires_grad_(), torch.zeros(len(Z)).double().requires_grad_(), phi.clone().requires_grad_()]
     return torch.autograd.grad((F.conv2d(leaves[2], leaves[0], leaves[1]) * gamma).sum(), leaves)
+
+
+# %% wrong="16.4" hint="the answer calls backward"
+def zero_gradients(phi, gamma, Z):
+    leaves = [Z.clone().requires_grad_(), torch.zeros(len(Z)).double().requires_grad_(), phi.clone().requires_grad_()]
+    torch.autograd.backward((F.conv2d(leaves[2], leaves[0], leaves[1]) * gamma).sum())
+    return tuple(leaf.grad for leaf in leaves)
 
 
 # %% wrong="16.4" hint="the sign of the gradient of Z"
@@ -517,7 +524,7 @@ def under_controls(own, controls, strengths):
     return [torch.add(have, part, alpha=strengths[0]) for have, part in zip(rest, controls[0](), strict=True)]
 
 
-# %% wrong="16.6" hint="write yourself"
+# %% wrong="16.6" hint="the answer calls grad"
 def addition(x, t, S, h, kappa, c):
     x = x.clone().requires_grad_()
     gain = t * torch.linalg.solve(t**2 * S + (1 - t) ** 2 * torch.eye(len(S)).double(), S)
@@ -525,6 +532,17 @@ def addition(x, t, S, h, kappa, c):
     log = -((c - D @ h) ** 2) / (2 * (h @ P @ h + kappa**2))
     (slope,) = torch.autograd.grad(log.sum(), x)
     return slope * (1 - t) / t
+
+
+# %% wrong="16.6" hint="the answer calls make_dual"
+def addition(x, t, S, h, kappa, c):
+    gain = t * torch.linalg.solve(t**2 * S + (1 - t) ** 2 * torch.eye(len(S)).double(), S)
+    P = S - t * S @ gain
+
+    def log(x):
+        return -((c - x @ gain @ h) ** 2) / (2 * (h @ P @ h + kappa**2))
+
+    return torch.func.jacfwd(lambda x: log(x).sum())(x) * (1 - t) / t
 
 
 # %% wrong="16.6" hint="the sign: where c is larger"

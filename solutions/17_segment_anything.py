@@ -126,6 +126,9 @@ assert float((together - 1 / 20).abs().max()) < 5 * math.sqrt(0.05 * 0.95 / 4000
 )
 assert seen(3, 9, 0.3, 6).shape == (3, 6), "0.3 * 9 = 2.7 patches are hidden: round to 3"
 assert seen(3, 4, 0.99, 1).shape == (3, 1), "at least one patch is seen"
+assert seen(3, 5, 0.1, 5).shape == (3, 5), (
+    "0.1 * 5 = 0.5 patches are hidden, rounded to 0: `round` what is hidden, and not what is seen"
+)
 ### BEGIN HIDDEN TESTS
 assert seen(1, 64, 0.75, 16).shape == (1, 16), "wrong for one image"
 assert seen(2, 10, 0.05, 10).shape == (2, 10), "0.05 * 10 = 0.5 is rounded to 0: all are seen"
@@ -227,7 +230,7 @@ assert near(tall.square().sum(-1), 5.0), "each sine and its cosine have squares 
 # Return the loss of each mask, and the gradient of each with respect to its *logits*, by a formula of your own: derive
 # it.
 #
-# **Without:** `dice_loss`, `torch.autograd.grad`, `Tensor.backward`.
+# **Without:** `dice_loss`; automatic differentiation (`torch.autograd.grad`, `backward`, `torch.func`).
 
 
 # %% solution="17.3"
@@ -255,7 +258,7 @@ assert float(truth.sum((1, 2)).min()) > 0
 
 def dice_of(logits: Tensor = logits, truth: Tensor = truth, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
     """The answer: losses (B,) and gradients (B, H, W)."""
-    with untouched(logits=logits, truth=truth), unaided(dice_loss, torch.autograd.grad, Tensor.backward):
+    with untouched(logits=logits, truth=truth), unaided(dice_loss, torch.autograd.grad, torch.autograd.backward):
         back = dice(logits, truth, smooth)
     assert isinstance(back, tuple), "return two tensors: the losses and the gradients"
     assert len(back) == 2, f"return the losses and the gradients, got {len(back)}"
@@ -482,6 +485,8 @@ assert near(slopes[1], 2 * (rating - iou) / 12, 1e-6), "each rating's gradient i
 # \text{chance} \cdot n \rfloor$. The label is 1 if it is missing, 0 if it is too much. Where nothing is wrong the point
 # is (0, 0) and the label -1.
 #
+# (The lecture's person is less decided, and clicks on any wrong pixel of both regions.)
+#
 # **Without:** `error_click`, `pick_pixel`.
 
 
@@ -536,6 +541,9 @@ def clicks_of(
 places, labels = clicks_of()
 assert places[0] != [1, 4], "the points are (row, column): x comes first"
 assert labels[:2] != [0, 1] or places[0][1] != 1, "the labels are exchanged: 1 is for what is missing"
+assert (places[:2], labels[:2]) != ([[0, 3], [3, 2]], [0, 0]), (
+    "this draws from all wrong pixels, as the lecture does: here the larger region is chosen first, then the pixel"
+)
 assert (places[0], labels[0]) != ([0, 3], 0), "the smaller region: the person clicks where more is wrong"
 assert labels[3] == -1, "nothing is wrong in sample 3: its label is -1"
 assert places[3] == [0, 0], "nothing is wrong in sample 3: its point is (0, 0)"
@@ -549,6 +557,12 @@ assert starts[0] == [1, 1], "with chance 0 it is the first pixel of the region"
 assert clicks_of(torch.full((5,), 0.999))[0][0] == [4, 1], "with a chance near 1 it is the last pixel of the region"
 assert places == [[4, 1], [3, 2], [4, 3], [0, 0], [2, 2]], f"expected pixel floor(chance n) of the region, got {places}"
 assert labels == [1, 0, 1, -1, 1], f"the labels should be [1, 0, 1, -1, 1], got {labels}"
+block = torch.zeros(1, 4, 6, dtype=torch.bool)
+block[0, 1:3, 1:4] = True  # two rows of three pixels are missing
+numbered = [clicks_of(torch.tensor([(k + 0.5) / 6]), block, torch.zeros_like(block))[0][0] for k in range(6)]
+by_rows = [[x, y] for y in (1, 2) for x in (1, 2, 3)]
+assert numbered != sorted(by_rows), "the pixels are numbered column by column: number them row by row"
+assert numbered == by_rows, f"the six pixels of a block, row by row, should be {by_rows}, got {numbered}"
 ### BEGIN HIDDEN TESTS
 assert clicks_of(torch.tensor([0.5]), made[:1], wanted[:1]) == ([[3, 1]], [0]), "wrong with the masks exchanged"
 ### END HIDDEN TESTS
@@ -626,6 +640,8 @@ assert near(stability_of(0.3)[some], (areas(0.3) / areas(-0.3))[some], 1e-6), (
     "wrong for another offset: use it as it comes"
 )
 assert near(stability_of(1.0, logits[0, 0]), right[0, 0], 1e-6), "right for a batch and wrong for a single mask"
+even = torch.tensor([[[1.0, -1.0], [3.0, 0.0]]])  # two logits lie on a cut
+assert near(stability_of(1.0, even), 1 / 3, 1e-6), "a logit that is equal to a cut is not above it: > and not >="
 ### BEGIN HIDDEN TESTS
 assert float(stability_of(1.0, torch.full((1, 2, 2), 5.0))[0]) == 1, "a mask that is certain has stability 1"
 ### END HIDDEN TESTS
@@ -680,6 +696,7 @@ def kept_of(masks: Tensor, scores: Tensor, most: float) -> list[int]:
     assert isinstance(out, Tensor), f"the indices must be a tensor, got {type(out).__name__}: is something returned?"
     assert out.dtype != torch.bool, "these are true and false for each mask: the indices of the kept ones are asked for"
     assert out.ndim == 1, f"the indices must have shape (kept,), got {tuple(out.shape)}"
+    assert not (len(out) and out.dtype.is_floating_point), f"indices are integers, got {out.dtype}"
     return [int(i) for i in out]
 
 
@@ -714,6 +731,11 @@ scores = normal(60, seed=10)
 for most in (0.207, 0.413, 0.611):  # no IoU of such masks: rounding decides nothing
     expected = suppress(iou_of(many[:, None], many[None]), scores, most).tolist()
     assert kept_of(many, scores, most) == expected, f"wrong for 60 random masks and most = {most:g}"
+ties = scores.round()
+expected = suppress(iou_of(many[:, None], many[None]), ties, 0.413).tolist()
+assert kept_of(many, ties, 0.413) == expected, (
+    "of many equal scores the first does not always come first: a sort keeps their order only with stable=True"
+)
 ### BEGIN HIDDEN TESTS
 assert kept_of(many[:1], scores[:1], 0.1) == [0], "wrong for one mask"
 apart = strips((0, 5), (10, 15))
@@ -747,6 +769,7 @@ plt.show()
 #
 # Save the notebook and run `flowlib grade 17_segment_anything.ipynb`. It prints a table of the questions with your
 # points, and the hint of each check that failed. In the library the same things are `visible_patches`
-# (`flowlib/nets/mae.py`), `FourierFeatures` (`flowlib/nets/prompts.py`), `dice_loss`, `mask_loss` and `iou_of`
-# (`flowlib/systems/mask_losses.py`), `error_click` (`flowlib/systems/clicks.py`), `stability_score` and `suppress`
-# (`flowlib/systems/automatic_masks.py`).
+# (`flowlib/nets/mae.py`), `FourierFeatures` (`flowlib/nets/prompts.py`), `dice_loss` (without smoothing), `mask_loss`
+# and `iou_of` (`flowlib/systems/mask_losses.py`), `stability_score` and `suppress`
+# (`flowlib/systems/automatic_masks.py`). `error_click` (`flowlib/systems/clicks.py`) is similar to 17.5, but draws from
+# all wrong pixels.

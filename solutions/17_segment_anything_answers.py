@@ -69,6 +69,12 @@ def seen_patches(batch, patches, hidden, generator):
     return torch.rand(batch, patches, generator=generator).argsort(1)[:, :kept].sort(1).values
 
 
+# %% wrong="17.1" hint="and not what is seen"
+def seen_patches(batch, patches, hidden, generator):
+    kept = max(1, round((1 - hidden) * patches))
+    return torch.rand(batch, patches, generator=generator).argsort(1)[:, :kept].sort(1).values
+
+
 # %% right="17.1" name="one permutation an image"
 def seen_patches(batch, patches, hidden, generator):
     kept = max(1, patches - round(hidden * patches))
@@ -179,13 +185,32 @@ def waves(points, frequencies, height, width):
     return torch.cat([wave.imag, wave.real], -1)
 
 
-# %% wrong="17.3" hint="write yourself"
+# %% wrong="17.3" hint="the answer calls grad"
 def dice(logits, truth, smooth):
     with torch.enable_grad():
         leaf = logits.clone().requires_grad_()
         p = leaf.sigmoid()
         loss = 1 - (2 * (p * truth).sum((1, 2)) + smooth) / (p.sum((1, 2)) + truth.sum((1, 2)) + smooth)
         return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
+
+
+# %% wrong="17.3" hint="the answer calls backward"
+def dice(logits, truth, smooth):
+    with torch.enable_grad():
+        leaf = logits.clone().requires_grad_()
+        p = leaf.sigmoid()
+        loss = 1 - (2 * (p * truth).sum((1, 2)) + smooth) / (p.sum((1, 2)) + truth.sum((1, 2)) + smooth)
+        torch.autograd.backward(loss.sum())
+        return loss.detach(), leaf.grad
+
+
+# %% wrong="17.3" hint="the answer calls make_dual"
+def dice(logits, truth, smooth):
+    def loss(logits):
+        p = logits.sigmoid()
+        return 1 - (2 * (p * truth).sum((1, 2)) + smooth) / (p.sum((1, 2)) + truth.sum((1, 2)) + smooth)
+
+    return loss(logits), torch.func.jacfwd(lambda logits: loss(logits).sum())(logits)
 
 
 # %% wrong="17.3" hint="this is the coefficient"
@@ -586,6 +611,28 @@ def next_click(truth, predicted, chance):
     return points, labels
 
 
+# %% wrong="17.5" hint="this draws from all wrong pixels"
+def next_click(truth, predicted, chance):
+    points, labels = torch.zeros(len(truth), 2, dtype=torch.long), torch.full((len(truth),), -1)
+    for b in range(len(truth)):
+        wrong = (truth[b] != predicted[b]).nonzero()
+        if len(wrong):
+            y, x = wrong[int(chance[b] * len(wrong))].tolist()
+            points[b], labels[b] = torch.tensor([x, y]), int(truth[b, y, x])
+    return points, labels
+
+
+# %% wrong="17.5" hint="number them row by row"
+def next_click(truth, predicted, chance):
+    points, labels = torch.zeros(len(truth), 2, dtype=torch.long), torch.full((len(truth),), -1)
+    for b in range(len(truth)):
+        missing, extra = (truth[b] & ~predicted[b]).T.nonzero(), (predicted[b] & ~truth[b]).T.nonzero()
+        region, label = (missing, 1) if len(missing) >= len(extra) else (extra, 0)
+        if len(region):
+            points[b], labels[b] = region[int(chance[b] * len(region))], label
+    return points, labels
+
+
 # %% wrong="17.5" hint="the chance has no effect"
 def next_click(truth, predicted, chance):
     points, labels = torch.zeros(len(truth), 2, dtype=torch.long), torch.full((len(truth),), -1)
@@ -712,6 +759,11 @@ def stability(logits, offset):
     return (logits > 1).sum((-2, -1)) / (logits > -1).sum((-2, -1)).clamp(min=1)
 
 
+# %% wrong="17.6" hint="> and not >="
+def stability(logits, offset):
+    return (logits >= offset).sum((-2, -1)) / (logits >= -offset).sum((-2, -1)).clamp(min=1)
+
+
 # %% right="17.6" name="counts and a clamp"
 def stability(logits, offset):
     low = torch.count_nonzero(logits > -offset, dim=(-2, -1))
@@ -825,6 +877,34 @@ def once(masks, scores, most):
         if all((masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum() <= most for j in kept):
             kept.append(i)
     return torch.tensor(kept, dtype=torch.long)
+
+
+# %% wrong="17.7" hint="indices are integers"
+def once(masks, scores, most):
+    kept = torch.zeros(0, dtype=torch.float64)
+    for i in scores.argsort(descending=True, stable=True):
+        others = masks[kept.long()]
+        if bool(((masks[i] & others).sum((1, 2)) / (masks[i] | others).sum((1, 2)) <= most).all()):
+            kept = torch.cat([kept, i[None].double()])
+    return kept
+
+
+# %% wrong="17.7" hint="only with stable=True"
+def once(masks, scores, most):
+    kept = []
+    for i in (-scores).numpy().argsort().tolist():
+        if all((masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum() <= most for j in kept):
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+# %% right="17.7" name="an empty list makes a tensor of its own kind"
+def once(masks, scores, most):
+    kept = []
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        if all((masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum() <= most for j in kept):
+            kept.append(i)
+    return torch.tensor(kept)
 
 
 # %% right="17.7" name="what is left after each"

@@ -7,6 +7,12 @@ from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
+import torch
+from torch.autograd import forward_ad
+
+# What each of torch's ways to differentiate comes down to; `torch.func` and `torch.autograd.functional` call these.
+_DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward, forward_ad.make_dual)
+
 _ACTIVE: list[tuple[Callable[..., Any] | type, ...]] = []
 
 
@@ -21,7 +27,8 @@ def unaided(*solutions: Callable[..., Any] | type) -> Iterator[None]:
 
     Args:
         solutions: functions, methods, or classes, which stand for all of their own methods that have no underscore. A
-            function that is built in (`torch.softmax`) stands for all of its name (`x.softmax`, `F.softmax`).
+            function that is built in (`torch.softmax`) stands for all of its name (`x.softmax`, `F.softmax`), and
+            `torch.autograd.grad` or `backward` for all of torch's derivatives (`torch.func.jacfwd`).
 
     Raises:
         AssertionError: at its end, if one was called, even if the answer caught what came of it.
@@ -68,6 +75,9 @@ def unaided(*solutions: Callable[..., Any] | type) -> Iterator[None]:
 
 
 def _functions(item: Any) -> Iterator[Callable[..., Any]]:
+    if any(item is one for one in _DERIVATIVES):
+        yield from _DERIVATIVES
+        return
     if not isinstance(item, type):
         yield getattr(item, "__func__", item)
         return

@@ -42,6 +42,12 @@ def swallowed() -> None:
         (torch.softmax, lambda: functional.softmax(X, 0), "softmax"),
         (functional.softmax, lambda: torch.nn.Softmax(0)(X), "softmax"),
         (torch.nn.Linear, lambda: torch.nn.Linear(3, 3)(X), "Linear.forward"),
+        (torch.autograd.grad, lambda: torch.func.grad(torch.sum)(T), "grad"),
+        (torch.autograd.grad, lambda: T.clone().requires_grad_().sum().backward(), "backward"),
+        (torch.autograd.grad, lambda: torch.autograd.backward(T.clone().requires_grad_().sum()), "backward"),
+        (torch.Tensor.backward, lambda: torch.autograd.backward(T.clone().requires_grad_().sum()), "backward"),
+        (torch.autograd.backward, lambda: torch.func.jacfwd(torch.sin)(T), "make_dual"),
+        (torch.autograd.backward, lambda: torch.autograd.functional.jacobian(torch.sin, T), "grad"),
     ],
 )
 def test_what_is_the_answer_may_not_be_called(solution: object, answer: Callable[[], None], named: str) -> None:
