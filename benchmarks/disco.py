@@ -7,7 +7,12 @@ thing. "all", "digit", "colour" and "count" are the shares that the judge reads 
 with the caption of the first CLIP, which has guided, and "other" that of the last CLIP of --clips, which guides in no
 row but that of all: where the first is high and the others are low, the pictures deceive the CLIP. "diversity" is the
 mean distance of pictures of one caption in the judge's features, over that of test scenes, and "s" the seconds for a
-picture.
+picture. Pixels that are no number, as there may be without a bound, count as grey.
+
+A third CLIP, which shares nothing with the zoo's two, is another training of the convolutional one:
+
+    python benchmarks/clip.py encoders --encoders clip-conv --seeds 1
+    python benchmarks/disco.py --seeds 0 1 2 --clips zoo:clip-vit zoo:clip-conv runs/clip/clip-conv-512-1200-1
 
 Measurements are kept in --out, each row and seed alone: an interrupted command goes on where it was. At its full size
 it takes some hours of one core; --variants does a part of it. A row of more CLIPs than --clips names is left out.
@@ -149,6 +154,7 @@ def measure(variant: Variant, seed: int, models: Models, arguments: argparse.Nam
     start = time.perf_counter()
     x = guide.sample(flow.module, clips, targets, noise, secondary=secondary).clamp(-1, 1)
     seconds = (time.perf_counter() - start) / len(texts)
+    x = x.nan_to_num(0)  # where a bound is missing, the guide can throw a picture off altogether
     scores = score_captions(x, texts)
     last = models.clip(len(arguments.clips) - 1)
     cosines = {
