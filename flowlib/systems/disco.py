@@ -112,6 +112,8 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     targets = [targets_of(clip, texts, pictures, settings.cuts, cuts) for clip in clips]
     noise = run.noise(request.count, request.seed)
     states = settings.sample(run.module, clips, targets, noise, init=init, secondary=secondary, trajectory=True)
+    if not bool(states.isfinite().all()):
+        raise ValueError("the prompts have thrown a picture off, to what are no numbers: lower --scale, or set --bound")
     return _write(states.cpu(), request.out, settings.skip / settings.steps)
 
 
@@ -120,11 +122,11 @@ def _write(states: Tensor, out: Path, start: float) -> list[str]:
     chosen = torch.linspace(0, len(states) - 1, min(SHOWN, len(states))).round().long()
     way, moving = out.with_name(f"{out.stem}-way.png"), out.with_suffix(".gif")
     sheet = states[chosen].transpose(0, 1).flatten(0, 1)  # a row for each picture
-    write_whole(out, png_of(states[-1]))
-    write_whole(way, png_of(sheet, columns=len(chosen), side=96))
-    file = io.BytesIO()
-    animate(states if len(states) > 1 else states.expand(2, -1, -1, -1, -1), file, columns=10, start=start)
-    write_whole(moving, file.getvalue())
+    film = io.BytesIO()
+    animate(states if len(states) > 1 else states.expand(2, -1, -1, -1, -1), film, columns=10, start=start)
+    contents = png_of(states[-1]), png_of(sheet, columns=len(chosen), side=96), film.getvalue()
+    for path, content in zip((out, way, moving), contents, strict=True):
+        write_whole(path, content)
     return [f"the picture: {out}", f"the way there: {way}, {moving}"]
 
 

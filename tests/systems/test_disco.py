@@ -325,6 +325,7 @@ def test_the_command_takes_pictures_to_start_from_and_to_be_like(runs: Path, tmp
         (["a", "--secondary", "zoo:nobody"], "the zoo has no 'nobody'"),
         (["a", "--eta", "2"], "eta must be a finite number"),
         (["a", "--count", "0"], "count must be an integer >= 1"),
+        (["a", "--bound", "0", "--scale", "1e30"], "have thrown a picture off, to what are no numbers: lower --scale"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
