@@ -11,6 +11,8 @@ learning rate falls to its last step: how many steps the time pays for is told b
 "img/s" are images learned from and images drawn a second, "calls" network calls for a sample, "ratio" the Fréchet
 distance over that of as many training images to the same test images.
 
+All times are those of the processor, over the number of threads: the seconds of a machine with nothing else to do.
+
 Rows whose packages are not installed are left out. Measurements are kept in --out, each alone: an interrupted command
 goes on with the row at which it was.
 """
@@ -19,14 +21,13 @@ import argparse
 import math
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from _common import Scores, kept, parser_of, prepare, publish, seeded, slug, spread
 from _quality import network_of, parameters
-from _rivals import RIVALS, train_for
+from _rivals import RIVALS, clock, train_for
 from torch import Tensor
 
 from flowlib.data import load
@@ -85,10 +86,10 @@ def measure(name: str, seconds: float, seed: int, samples: int, sampling_steps: 
     y = torch.arange(samples) % 10
     torch.manual_seed(seed)
     draw, seen, calls, weights, taken = (flowlib if name in OURS else rival)(name, seconds, seed, sampling_steps)
-    start = time.perf_counter()
+    start = clock()
     with torch.no_grad():
         x = torch.cat([draw(part) for part in y.split(PART)]).clamp(-1, 1)
-    drawn = samples / (time.perf_counter() - start)
+    drawn = samples / (clock() - start)
     chosen = torch.randperm(len(train_set), generator=seeded(seed))[:samples]
     floor = evaluate_images(train_set.images[chosen], train_set.labels[chosen], test.images)["frechet"]
     scores = {key: float(value) for key, value in evaluate_images(x, y, test.images).items()}
@@ -103,9 +104,9 @@ Made = tuple[Drawer, int, int, int, float]  # how to draw, images seen, calls a 
 def rival(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
     """One of `RIVALS`, trained until its time is up."""
     data, one = load("mnist", "train"), RIVALS[name](seconds, sampling_steps)
-    start = time.perf_counter()
+    start = clock()
     seen = train_for(one, data.images, data.labels, seconds, seeded(seed))
-    return one.sample, seen, one.evaluations, parameters(one.net), time.perf_counter() - start
+    return one.sample, seen, one.evaluations, parameters(one.net), clock() - start
 
 
 def flowlib(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
@@ -113,10 +114,10 @@ def flowlib(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
     recipe = change(find_recipe(name), seed=seed)
     before, each = pace(recipe)
     steps = max(1, math.floor((seconds - before) / each))
-    start = time.perf_counter()
+    start = clock()
     with tempfile.TemporaryDirectory() as folder:
         run = train(change(recipe, steps=steps), Path(folder), pictures=False)
-    taken = time.perf_counter() - start
+    taken = clock() - start
     drawn, heun = 0, sampling_steps or 12
 
     def draw(y: Tensor) -> Tensor:
@@ -132,9 +133,9 @@ def pace(recipe: Recipe) -> tuple[float, float]:
     found = []
     for steps in (TRIAL, 4 * TRIAL):
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
+            start = clock()
             train(change(recipe, steps=steps), Path(folder), pictures=False)
-            found.append(time.perf_counter() - start)
+            found.append(clock() - start)
     each = max(1e-3, (found[1] - found[0]) / (3 * TRIAL))
     return max(0.0, found[0] - TRIAL * each), each
 

@@ -33,7 +33,7 @@ from flowlib.systems.reranking import similarity
 from flowlib.weights import describe_weights
 
 SYSTEMS = {
-    "GLIDE": "zoo:scenes-text", "DALL-E": "zoo:dalle", "DALL-E 2": "zoo:unclip", "DALL-E 3": "runs/recaption",
+    "GLIDE": "zoo:scenes-text", "DALL-E": "zoo:dalle", "DALL-E 2": "zoo:unclip", "DALL-E 3": "zoo:recaption",
 }  # fmt: skip
 TRUTH = "scenes"
 OTHER_PARTS = ("base", "autoregressive")  # which a picture does not need, by default
