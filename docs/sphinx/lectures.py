@@ -16,6 +16,7 @@ TITLES = {  # of tables that have none themselves
     "08_ode": "Bits/dim of the same flow by its ODE, by the steps of the solver and the probe: MNIST",
     "08_variants": "Bits/dim with a network that knows the bins of pixels and with plain ones, by times: MNIST",
     "08_where": "Where the bits go: errors of the noise by log SNR, on black pixels and on the others: MNIST",
+    "12_disco": "Disco Diffusion's claims, one change at a time, and another CLIP as the guide: scenes",
     "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
     "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
     "13_networks": "A painter of captions with phrases and without: scenes",
