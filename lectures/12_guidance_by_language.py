@@ -867,8 +867,8 @@ plt.show()
 #   against 0.50) and that of a CLIP that has not guided is lower (0.29 against 0.33): this is section 3's deceived
 #   network. Four views or 64, with augmentation or without, mirrored, inner views or overviews, the one or the other
 #   first: 12 to 18 %, no difference that three seeds show.
-# - *Several CLIPs.* With `clip-vit` alone 16 ± 6 % are as asked for, with `clip-conv` added 38 ± 3 %: more than twice as
-#   many. But is it that there are two? The second block is the control: `clip-conv` *alone* has 37 ± 4 %. It reads
+# - *Several CLIPs.* With `clip-vit` alone 16 ± 6 % are as asked for, with `clip-conv` added 38 ± 3 %: more than twice
+#   as many. But is it that there are two? The second block is the control: `clip-conv` *alone* has 37 ± 4 %. It reads
 #   digits, and `clip-vit` does not (99 and 45 % of them, `flowlib zoo clip-conv`, `clip-vit`). So here it is not the
 #   number of CLIPs that counts, but that one of them sees what is asked for. A third one adds nothing (35 ± 10 %). And
 #   with this better guide cut-outs are worth more: 37 ± 4 % with them, 25 ± 5 % without.
