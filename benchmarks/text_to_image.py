@@ -30,13 +30,14 @@ from flowlib.metrics.reader import FEATURES, load_reader, read_features
 from flowlib.runs import Run, RunError, load_run
 from flowlib.systems.painting import PaintRequest, painter
 from flowlib.systems.reranking import similarity
+from flowlib.systems.system import name_of
 from flowlib.weights import describe_weights
 
 SYSTEMS = {
     "GLIDE": "zoo:scenes-text", "DALL-E": "zoo:dalle", "DALL-E 2": "zoo:unclip", "DALL-E 3": "zoo:recaption",
 }  # fmt: skip
 TRUTH = "scenes"
-OTHER_PARTS = ("base", "autoregressive")  # which a picture does not need, by default
+UNUSED = {"unclip": ("base", "autoregressive"), "recaption": ("captioner", "clip")}  # parts that no picture needs
 FORMS = {"CLIP": ".3f", "Fréchet": ".1f", "parameters": ".0f", "minutes": ".0f", "seconds": ".2f"}
 
 
@@ -74,7 +75,8 @@ def measured(name: str, run: Run | None, seed: int, arguments: argparse.Namespac
     path = arguments.out / f"{slug(name)}-{seed}.json"
     scores = kept(path, settings | {"seed": seed}, partial(measure, run, seed, arguments))
     print(name, seed, scores, file=sys.stderr, flush=True)
-    return scores
+    size, minutes = (0, 0.0) if run is None else (parameters_of(run), minutes_of(run))
+    return scores | {"parameters": size, "minutes": minutes, "seconds": scores["seconds"]}
 
 
 def measure(run: Run | None, seed: int, arguments: argparse.Namespace) -> Scores:
@@ -101,13 +103,13 @@ def measure(run: Run | None, seed: int, arguments: argparse.Namespace) -> Scores
         real, drawn = read_features(scenes.batch(others)["x"], reader), read_features(x, reader)
         scores["Fréchet"] = frechet_distance(drawn, real)
         scores["precision"], scores["recall"] = precision_recall(real, drawn)
-    cost = (0.0, 0.0, 0.0) if run is None else (float(parameters_of(run)), minutes_of(run), seconds / count)
-    return scores | dict(zip(("parameters", "minutes", "seconds"), cost, strict=True))
+    return scores | {"seconds": 0.0 if run is None else seconds / count}
 
 
 def parameters_of(run: Run) -> int:
     """The parameters of a run and of the parts that paint with it."""
-    return parameters(run.module) + sum(parameters(part) for name, part in run.parts.items() if name not in OTHER_PARTS)
+    unused = UNUSED.get(name_of(run.recipe.system), ())
+    return parameters(run.module) + sum(parameters(part) for name, part in run.parts.items() if name not in unused)
 
 
 def minutes_of(run: Run) -> float:

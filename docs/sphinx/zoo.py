@@ -12,7 +12,7 @@ from flowlib.runs.zoo import names
 from flowlib.weights import FOLDER, describe_weights
 
 # The systems whose runs draw from noise, labels or captions alone. The others match, read or change pictures.
-DRAWS = ("flow", "disco", "glide", "inpainter", "dalle")
+DRAWS = ("flow", "disco", "glide", "inpainter", "dalle", "recaption")
 
 # What each is, and the lecture that says more.
 ABOUT = {
@@ -33,6 +33,7 @@ ABOUT = {
     "judge": ("The judge reads scenes: which digits, colours, sizes and places", "13_glide"),
     "lora-glyph": ("A LoRA: `scenes-text` learned an object from a few pictures", "16_lora_and_controlnet"),
     "lora-striped": ("A LoRA: `scenes-text` learned a style from a few pictures", "16_lora_and_controlnet"),
+    "recaption": ("DALL-E 3: a painter that learned from captions which a captioner wrote", "15_dalle_2_and_3"),
     "sam": ("SAM: masks of what a point, a box or a text means", "17_segment_anything"),
     "scenes": ("A flow of scenes of 16 x 16 pixels, without captions", "12_guidance_by_language"),
     "scenes-inpainter": ("GLIDE's inpainting: a part of a picture is painted anew by a caption", "13_glide"),

@@ -183,6 +183,7 @@ def needs(name: str) -> Any:
         ("captioner", {}, "written, top 1", "all", 0.06),
         ("captioner-short", {}, "written, top 1", "all", 0.04),
         ("captioner-descriptive", {}, "written, top 1", "complete", 0.1),
+        ("recaption", {"samples": 12}, "short, rewritten", "digit", 0.25),
         ("unclip-prior", {"scales": (2.0,)}, "w = 2", "picture", 0.01),
         ("unclip", {"scales": (3.0,)}, "diffusion, w = 3", "all", 0.07),
         ("dalle", {"candidates": (8,), "likelihood": 1}, "best of 8", "all", 0.1),
