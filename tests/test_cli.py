@@ -17,6 +17,7 @@ from flowlib.cli import app, main
 from flowlib.cli.options import RECIPE_NAMES, complete_recipe
 from flowlib.plotting import format_table
 from flowlib.recipes import RECIPES
+from flowlib.training import files
 
 TINY = ["--steps", "2", "--no-pictures", "--set", "net.channels=[8]", "--set", "batch_size=8"]
 
@@ -229,6 +230,73 @@ def test_a_damaged_checkpoint_is_one_line_too(capsys, runs, tmp_path):
     file = next((tmp_path / "checkpoints").glob("step-*/average.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
     assert "the checkpoint is damaged" in refused(capsys, "sample", tmp_path)
+
+
+def test_a_command_that_is_refused_changes_no_run(capsys, tmp_path):
+    run = tmp_path / "run"
+    short = ["--steps", "2", "--set", "net.width=8", "--no-pictures"]
+    assert main(["train", "moons", "--out", str(run), *short]) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def unchanged():
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    for option in ("--log-every", "--checkpoint-every"):
+        for more in (["--overwrite", *short], ["--resume", "--steps", "9"]):
+            line = refused(capsys, "train", "moons", "--out", run, *more, option, "0")
+            assert "must be an integer >= 1, got 0" in line
+            assert unchanged()
+        assert refused(capsys, "train", "moons", "--out", tmp_path / "new", *short, option, "0")
+        assert not (tmp_path / "new").exists()
+    (state,) = run.glob("checkpoints/*/state.pt")
+    content = before[state]
+    state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "damaged" in refused(capsys, "train", "moons", "--out", run, "--resume", "--steps", "9")
+    state.write_bytes(content)
+    assert unchanged()
+
+
+def test_a_record_of_a_run_that_never_began_is_in_nobodys_way(tmp_path):
+    short = ["--steps", "2", "--set", "net.width=8", "--no-pictures"]
+    assert main(["train", "moons", "--out", str(tmp_path / "run"), *short]) == 0
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "recipe.json").write_bytes((tmp_path / "run" / "recipe.json").read_bytes())
+    assert main(["train", "digits", "--out", str(tmp_path / "left"), *TINY]) == 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".npz", ".pt"])
+def test_a_full_disk_leaves_the_old_file(runs, tmp_path, capsys, monkeypatch, suffix):
+    out = tmp_path / f"samples{suffix}"
+    sample = ["sample", runs / "digits", "--count", "2", "--steps", "2", "--out", out]
+    assert main([str(word) for word in sample]) == 0
+    before = out.read_bytes()
+
+    def full(path, content):
+        path.write_bytes(content[:10])
+        raise OSError(27, "File too large")
+
+    monkeypatch.setattr(files, "write_synced", full)
+    assert f"{out} cannot be written (File too large)" in refused(capsys, *sample)
+    assert out.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npz"])
+def test_samples_that_are_no_numbers_are_not_written(runs, tmp_path, capsys, suffix):
+    out = tmp_path / f"samples{suffix}"
+    line = refused(capsys, "sample", runs / "digits", "--count", "2", "--steps", "2", "--scale", "1e300", "--out", out)
+    assert "samples have become infinite or no numbers: try another --scale" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_much_for_the_memory_is_one_line(runs, capsys, monkeypatch):
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")):
+
+        def all_gone(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(flowlib.runs, "load_run", all_gone)
+        assert "not enough memory for so much at once" in refused(capsys, "sample", runs / "moons")
 
 
 def test_resume_takes_the_recipe_from_the_folder(capsys, tmp_path):

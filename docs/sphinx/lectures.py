@@ -31,7 +31,7 @@ TITLES = {  # of tables that have none themselves
     "15_blends": "Painters trained on blends of synthetic and given captions: scenes",
     "15_captions": "Painters trained on given and on synthetic captions, by how prompts are written: scenes",
     "15_priors": "Priors of DALL·E 2: scenes from captions",
-    "15_systems": "GLIDE, DALL·E and DALL·E 2 on the same captions: scenes",
+    "15_systems": "GLIDE, DALL·E, DALL·E 2 and DALL·E 3 on the same captions: scenes",
     "15_variations": "What variations of a picture keep, by eta: scenes",
     "16_images": "ControlNet by the number of images and by what is trained: scenes",
     "16_lora": "LoRA by rank, and full fine-tuning, on twenty striped scenes",

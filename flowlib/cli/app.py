@@ -146,6 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except ValueError as error:
         return _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(said in str(error) for said in ("allocate memory", "of memory")):
+            raise
+        return _fail("not enough memory for so much at once: ask for less, such as a smaller --count or fewer --steps")
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     return status if isinstance(status, int) else 0

@@ -59,6 +59,8 @@ def sample(
     if y is None:
         given["count"] = (10 if len(trained.shape) == 3 else 1000) * max(1, trained.classes) if count is None else count
     states = trained.sample(y, seed=seed, batch_size=batch_size, **given).cpu()
+    if lost := int((~states[-1 if moving else slice(None)].isfinite()).flatten(1).any(1).sum()):
+        raise ValueError(f"{lost} samples have become infinite or no numbers: try another --scale, --method or --steps")
     drawn = states.shape[1] if moving else len(states)
     each = drawn // max(1, len(set(labels or range(trained.classes))))
     columns = 10 if y is None or y.ndim > 1 else max(1, each)
@@ -99,6 +101,7 @@ def evaluate(
     import json
 
     from flowlib.runs import evaluate_run, load_run
+    from flowlib.training.files import write_whole
 
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")
@@ -114,7 +117,7 @@ def evaluate(
     rows = evaluate_run(trained, samples=samples, seed=seed, batch_size=batch_size, **given)
     typer.echo(format_table(rows))
     if out is not None:
-        out.write_text(json.dumps(list(rows), indent=2), "utf-8")
+        write_whole(out, json.dumps(list(rows), indent=2).encode())
 
 
 def export(

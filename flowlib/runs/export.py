@@ -1,12 +1,14 @@
 """Samples to files: a picture, an animation, or the numbers."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from flowlib.plotting import animate, draw_samples, picture_grid, save_figure
+from flowlib.plotting import animate, draw_samples, picture_grid
+from flowlib.training.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +37,7 @@ def export_samples(states: Tensor, y: Tensor | None, path: Path, *, columns: int
 
     Raises:
         ValueError: for another format.
-        OSError: if the file cannot be written.
+        WriteError: if the file cannot be written; what was there before still is.
 
     Example:
         >>> from pathlib import Path
@@ -47,19 +49,19 @@ def export_samples(states: Tensor, y: Tensor | None, path: Path, *, columns: int
         True
     """
     columns = columns if columns <= 20 else 10
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = path.suffix.lower()
+    suffix, file = path.suffix.lower(), io.BytesIO()
     if suffix == ".gif":
-        animate(states, path, labels=y if y is None or y.ndim == 1 else None, columns=columns)
+        animate(states, file, labels=y if y is None or y.ndim == 1 else None, columns=columns)
     elif suffix in (".npz", ".pt"):
         content = {"samples": states} if y is None else {"samples": states, "labels": y}
         if suffix == ".pt":
-            torch.save(content, path)
+            torch.save(content, file)
         else:
             import numpy as np
 
-            np.savez(path, **{name: value.numpy() for name, value in content.items()})  # type: ignore[arg-type]
+            np.savez(file, **{name: value.numpy() for name, value in content.items()})  # type: ignore[arg-type]
     elif suffix == ".png":
-        save_figure(draw(states, y, columns=columns), path)
+        draw(states, y, columns=columns).savefig(file, format="png", bbox_inches="tight")
     else:
         raise ValueError(f"a file of samples must end in {', '.join(FORMATS)}, got {path.name!r}")
+    write_whole(path, file.getvalue())

@@ -11,6 +11,7 @@ import flowlib
 from flowlib.data import Spec
 from flowlib.recipes import Recipe, change, from_dict, to_dict
 from flowlib.systems.discovery import all_systems
+from flowlib.training.checkpoint import latest_step, load
 from flowlib.training.files import write_whole
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 
@@ -104,7 +105,8 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
 
     Raises:
         RunError: if a run lies there and neither `resume` nor `overwrite` is given, or it is another recipe's, on other
-            data or other parts.
+            data or other parts. A record alone, of a run that never began, is no run.
+        CheckpointError: with `resume`, if the checkpoint cannot be read.
         WriteError: if the folder cannot be written.
     """
     folders = {CHECKPOINTS, SAMPLES, *record.stages}
@@ -118,7 +120,9 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
         (folder / METRICS).unlink(missing_ok=True)
     elif resume:
         _check_same(folder, read_record(folder), record)
-    else:
+        if latest_step(folder / CHECKPOINTS) is not None:
+            load(folder / CHECKPOINTS)  # what cannot go on keeps its record
+    elif any((folder / name).exists() for name in {METRICS, *folders, *_stages_of(folder)}):
         raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     write_record(folder, record)
 

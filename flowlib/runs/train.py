@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowlib.checks import check_count
 from flowlib.data import Data, Dataset, available, open_data
 from flowlib.plotting import save_figure
 from flowlib.recipes import Recipe, change
@@ -72,6 +73,9 @@ def train(
         8
     """
     folder = Path(folder)
+    for name, every in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
+        if every is not None:
+            check_count(name, every)  # before anything in the folder changes
     if net is not None:
         if not getattr(recipe.system, "takes_net", False):
             raise ValueError(f"net: the system {name_of(recipe.system)!r} takes no network of your own")

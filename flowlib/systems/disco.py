@@ -32,6 +32,7 @@ from torch import Tensor
 
 from flowlib.checks import check_count
 from flowlib.data.pixels import read_picture
+from flowlib.field import Field
 from flowlib.plotting import animate, png_of
 from flowlib.systems.clip import clip_beside
 from flowlib.systems.cut_schedule import Cuts
@@ -40,7 +41,7 @@ from flowlib.systems.disco_sampling import Disco
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.system import Command, register
 from flowlib.systems.weighted import parse_prompts
-from flowlib.training.files import write_whole
+from flowlib.training.files import write_all
 from flowlib.training.order import stream
 
 SHOWN = 12  # pictures of the way there
@@ -103,7 +104,7 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     if not isinstance(run.recipe.system, FlowSystem) or len(run.shape) != 3:
         raise ValueError(f"disco needs a flow of pictures, got {run.folder}")
     clips = [clip_beside(run, name.strip()) for name in request.clip.split(",")]
-    secondary = run.beside(request.secondary).module if request.secondary else None
+    secondary = _looked_through(run, request.secondary) if request.secondary else None
     weighted, settings = parse_prompts([*request.prompts, *request.images]), request.settings()
     texts, images = weighted[: len(request.prompts)], weighted[len(request.prompts) :]
     pictures = [(read_picture(Path(path), run.shape).to(run.device), weight) for path, weight in images]
@@ -117,6 +118,14 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     return _write(states.cpu(), request.out, settings.skip / settings.steps)
 
 
+def _looked_through(run: Any, source: str) -> Field:
+    """The secondary flow; a ValueError if it is none of the pictures of the first."""
+    second = run.beside(source)
+    if not isinstance(second.recipe.system, FlowSystem) or second.shape != run.shape:
+        raise ValueError(f"--secondary must name a flow of pictures {tuple(run.shape)}, got {second.folder}")
+    return second.module
+
+
 def _write(states: Tensor, out: Path, start: float) -> list[str]:
     """The last of the states (T, N, C, H, W) as a picture, some of them as a sheet, all from time `start` as a GIF."""
     chosen = torch.linspace(0, len(states) - 1, min(SHOWN, len(states))).round().long()
@@ -125,8 +134,7 @@ def _write(states: Tensor, out: Path, start: float) -> list[str]:
     film = io.BytesIO()
     animate(states if len(states) > 1 else states.expand(2, -1, -1, -1, -1), film, columns=10, start=start)
     contents = png_of(states[-1]), png_of(sheet, columns=len(chosen), side=96), film.getvalue()
-    for path, content in zip((out, way, moving), contents, strict=True):
-        write_whole(path, content)
+    write_all(dict(zip((out, way, moving), contents, strict=True)))
     return [f"the picture: {out}", f"the way there: {way}, {moving}"]
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from flowlib.checks import check_count, check_flag, check_number
 from flowlib.data import Data, Dataset, Spec
+from flowlib.nets.captioned import Captioned
 from flowlib.nets.lora import ATTENTION, add_lora
 from flowlib.nets.tokenizer import Tokenizer
 from flowlib.systems.adapting import AdaptRequest, adapt
@@ -119,6 +120,8 @@ class LoRASystem:
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
         if tuple(spec.shape) != tuple(self.shape):
             raise ValueError(f"the pictures have shape {tuple(spec.shape)}, the base paints {tuple(self.shape)}")
+        if name_of(self.system) != "glide" or type(getattr(parts["base"], "net", None)) is not Captioned:
+            raise ValueError("a LoRA adapts a painter of the system glide, which paints from captions alone")
         module = copy.deepcopy(parts["base"])
         if self.full:
             return module.requires_grad_(True)

@@ -158,6 +158,8 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
         request = replace(request, caption=rewrite(request.caption, stream(request.seed, "rewriting")))
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
         run = run.beside(request.inpainter)
+        if not getattr(run.recipe.system, "edits", False):
+            raise ValueError(f"--inpainter must name a run of the system inpainter, got {run.folder}")
     system = painter(run)
     for adapter in ADAPTERS:
         given = {name: getattr(request, name, []) for name in adapter.options}

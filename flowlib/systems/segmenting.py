@@ -19,7 +19,7 @@ from flowlib.nets.prompts import corners_of
 from flowlib.plotting import png_of
 from flowlib.systems.automatic_masks import automatic_masks, stability_score
 from flowlib.systems.clicks import ROUGH
-from flowlib.training.files import write_whole
+from flowlib.training.files import write_all, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +135,15 @@ def segment(run: Any, request: SegmentRequest) -> list[str]:
         logits, iou = run.module(image[None], **prompts, several=not certain)
     order = iou[0].argsort(descending=True)[: None if request.three else 1].tolist()
     names = [request.out, *(request.out.with_stem(f"{request.out.stem}-{i}") for i in range(2, len(order) + 1))]
-    lines = []
+    lines, pictures = [], {}
     for name, which in zip(names, order, strict=True):
         mask = widened((logits[0, which] > 0).cpu(), request.grow)
-        write_whole(name, frame.enlarged(mask))
+        pictures[name] = frame.enlarged(mask)
         stable, share = float(stability_score(logits[0, which])), float(mask.float().mean())
         lines.append(
             f"{name}: predicted IoU {float(iou[0, which]):.2f}, stability {stable:.2f}, {share:.1%} of the picture"
         )
+    write_all(pictures)
     return lines
 
 

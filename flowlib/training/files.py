@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -25,6 +26,19 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Put several contents at their paths, each whole; none if one of the paths is a folder.
+
+    Raises:
+        WriteError: if one cannot be written.
+    """
+    for path in contents:
+        if path.is_dir():
+            raise WriteError(f"{path} cannot be written (it is a folder)")
+    for path, content in contents.items():
+        write_whole(path, content)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -294,6 +294,16 @@ def test_the_command_writes_the_picture_the_way_and_a_film(runs: Path, tmp_path:
     assert other.read_bytes() != out.read_bytes()
 
 
+def test_a_folder_in_the_way_of_one_file_leaves_the_others(runs: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "disco.png"
+    out.write_bytes(b"before")
+    (tmp_path / "disco.gif").mkdir()
+    assert paint(runs, out, "a red seven") == 2
+    assert "disco.gif cannot be written (it is a folder)" in capsys.readouterr().err
+    assert out.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disco.gif", "disco.png"]
+
+
 def test_the_command_takes_pictures_to_start_from_and_to_be_like(runs: Path, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     save_figure(picture_grid(torch.rand(1, 3, 16, 16, generator=seeded()) * 2 - 1), picture)
@@ -323,6 +333,8 @@ def test_the_command_takes_pictures_to_start_from_and_to_be_like(runs: Path, tmp
         (["a", "--clip", "vit,,conv"], "--clip must name CLIPs"),
         (["a", "--clip", "nobody"], "the zoo has no 'clip-nobody'"),
         (["a", "--secondary", "zoo:nobody"], "the zoo has no 'nobody'"),
+        (["a", "--secondary", "zoo:judge"], "--secondary must name a flow of pictures (3, 16, 16), got zoo:judge"),
+        (["a", "--secondary", "zoo:digits"], "--secondary must name a flow of pictures (3, 16, 16), got zoo:digits"),
         (["a", "--eta", "2"], "eta must be a finite number"),
         (["a", "--count", "0"], "count must be an integer >= 1"),
         (["a", "--bound", "0", "--scale", "1e30"], "have thrown a picture off, to what are no numbers: lower --scale"),

@@ -238,6 +238,10 @@ def test_bad_edits_are_one_line_and_write_nothing(
             "--upsampler zoo:judge reads no captions",
         ),
         (["--edit", at["scene"], "--mask", at["bright"], "--count", str(10**12)], "GiB"),
+        (
+            ["--edit", at["scene"], "--mask", at["bright"], "--model", "zoo:scenes-text", "--inpainter", "zoo:unclip"],
+            "--inpainter must name a run of the system inpainter, got zoo:unclip",
+        ),
     ):
         assert main([*base, *arguments]) == 2
         error = capsys.readouterr().err

@@ -197,6 +197,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
     capsys.readouterr()
     for arguments, says in (
         ([*told, "--images", str(one)], "has too few images: 1"),
+        (
+            ["adapt", "zoo:unclip", *told[2:], "--images", str(images)],
+            "a LoRA adapts a painter of the system glide, which paints from captions alone",
+        ),
         ([*told, "--images", str(tmp_path / "none")], "there is no folder"),
         ([*told, "--images", str(grey)], "the pictures have shape (1, 16, 16), the base paints (3, 16, 16)"),
         ([*adapt, "--images", str(images)], "caption must be given, or a .txt file beside each picture"),
