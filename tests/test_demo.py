@@ -22,3 +22,13 @@ def test_the_demo_draws_digits_that_can_be_read_and_says_where_they_are(tmp_path
     assert read >= 80  # 10 would be guessing; the whole recipe reaches 99
     metrics = read_metrics(tmp_path / "runs" / "demo" / "metrics.jsonl")
     assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
+
+
+def test_the_demo_replaces_no_other_recipes_run(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "moons", "--out", str(run), "--steps", "2", "--set", "net.width=8", "--no-pictures"]) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["demo", "--out", str(run), "--steps", "1"]) == 2
+    assert "holds a run of 'moons', which the demo would replace" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

@@ -1,5 +1,6 @@
 """The demo: a flow learns real handwritten digits, and draws them, in about a minute on two cores."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from flowlib.data import load
 from flowlib.metrics import fit_reader
 from flowlib.plotting import animate, draw_samples, loss_curve, save_figure
 from flowlib.recipes import find_recipe, override
-from flowlib.runs import Run, train
+from flowlib.runs import Run, RunError, train
+from flowlib.runs.folder import read_record
 from flowlib.training import read_metrics
 from flowlib.training.trainer import METRICS
 
@@ -34,7 +36,7 @@ class Demo:
 
 
 def demo(folder: Path | str, *, steps: int | None = None, seed: int = 0, device: str = "auto") -> Demo:
-    """Train the recipe `digits` in `folder` and draw its digits; a run that lies there is replaced.
+    """Train the recipe `digits` in `folder` and draw its digits; an earlier run of that recipe is replaced.
 
     Args:
         folder: gets `digits.png`, `digits.gif`, `loss.png` and the run.
@@ -43,10 +45,15 @@ def demo(folder: Path | str, *, steps: int | None = None, seed: int = 0, device:
         device: where to compute.
 
     Raises:
-        ValueError: for an argument that does not fit; a RunError if the folder holds something else.
+        ValueError: for an argument that does not fit; a RunError if the folder holds something else, as another
+            recipe's run.
         OSError: if the folder cannot be written.
     """
-    folder = Path(folder)
+    folder, lying = Path(folder), None
+    with suppress(ValueError):  # without a run, or with a damaged one
+        lying = read_record(folder).recipe.name
+    if lying not in (None, "digits"):
+        raise RunError(f"{folder} holds a run of {lying!r}, which the demo would replace: choose another folder")
     settings = [f"seed={seed}"] if steps is None else [f"seed={seed}", f"steps={steps}"]
     run = train(override(find_recipe("digits"), settings), folder, overwrite=True, device=device, pictures=False)
     y = torch.arange(run.classes).repeat_interleave(10)

@@ -86,7 +86,7 @@ def report_flow(system: Any, module: nn.Module, data: Splits, parts: Parts, requ
         late = getattr(system, "time", None) == "logit-uniform"  # learned where bins show, so looked at there
         how: dict[str, Any] = {"method": "rk4", "times": logit_grid(30)} if late else {}
         bits = bits_of_test_set(module, data.test, images=request.likelihood, seed=request.seed, **how)
-        rows.append({"samples": f"{request.likelihood} test images"} | bits)
+        rows.append({"samples": f"{min(request.likelihood, len(data.test))} test images"} | bits)
     return rows
 
 

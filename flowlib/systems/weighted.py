@@ -57,7 +57,7 @@ def parse_prompts(texts: Sequence[str]) -> list[Prompt]:
     So a sum of 1, or -1 where more is avoided than asked for, is left, whatever the numbers were.
 
     Raises:
-        ValueError: for no prompt at all, one that `parse_prompt` refuses, or weights whose sum is 0.
+        ValueError: for no prompt at all, one that `parse_prompt` refuses, or weights whose sum is 0 or infinite.
 
     Example:
         >>> [prompt.weight for prompt in parse_prompts(["a red seven:2", "blue:-0.5"])]
@@ -67,7 +67,8 @@ def parse_prompts(texts: Sequence[str]) -> list[Prompt]:
     if not prompts:
         raise ValueError("prompts must be given, such as 'a red seven:2'")
     total = abs(sum(prompt.weight for prompt in prompts))
-    if total < 1e-3:  # Disco Diffusion's own bound
+    if not 1e-3 <= total < math.inf:  # Disco Diffusion's own lower bound
         said = ", ".join(f"{prompt.weight:g}" for prompt in prompts)
-        raise ValueError(f"the weights of prompts must not sum to 0, got {said}")
+        wrong = "not sum to 0" if total < 1e-3 else "have a finite sum"
+        raise ValueError(f"the weights of prompts must {wrong}, got {said}")
     return [Prompt(prompt.what, prompt.weight / total) for prompt in prompts]
