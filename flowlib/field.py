@@ -112,7 +112,21 @@ class FieldOf(Field):
     """A field that is made of another one, on whose path it is and whose guides it takes.
 
     Args:
-        field: any field; the ValueError for another thing says how a network becomes one.
+        field: any field.
+
+    Raises:
+        ValueError: for what is no field; it says how a network becomes one.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import MixtureField
+        >>> from flowlib.field import FieldOf
+        >>> class Halved(FieldOf):  # whose D is half as large
+        ...     predicts = "data"
+        ...     def predict(self, x, t, y=None):
+        ...         return self.field.data(x, t, y) / 2
+        >>> Halved(MixtureField(torch.full((1, 2), 3.0), std=0.0)).data(torch.zeros(1, 2), 0.5)
+        tensor([[1.5000, 1.5000]])
     """
 
     def __init__(self, field: Field) -> None:
