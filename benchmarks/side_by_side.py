@@ -4,11 +4,12 @@
     FLOWLIB_DATA=... python benchmarks/side_by_side.py
 
 Each row is trained from nothing for so many minutes, in the same process on the same threads, by its own settings
-(`_rivals.py` says them), and then draws as many samples of each label without guidance, by its own sampler, in as many
-steps as its users take (--sampling-steps: in so many). "s" are the seconds from the first step to the end of the last,
-and for flowlib also those for what its targets need before. Its learning rate falls to its last step: how many steps the
-time pays for is told by a trial before, which is not counted, and may be wrong by a quarter beside other work. "img/s" are images learned from and images drawn a second, "calls" network calls for a sample, "ratio" the Fréchet
-distance over that of as many training images to the same test images.
+(`_rivals.py` says them), and then draws as many samples of each label without guidance, by its own sampler, in as
+many steps as its users take (--sampling-steps: in so many). "s" are the seconds from the first step to the end of the
+last, and for flowlib also those for what its targets need before. Its learning rate falls to its last step: how many
+steps the time pays for is told by a trial before, which is not counted, and may be wrong by a quarter beside other
+work. "img/s" are images learned from and images drawn a second, "calls" network calls for a sample, "ratio" the
+Fréchet distance over that of as many training images to the same test images.
 
 All times are those of the processor, over the number of threads: the seconds of a machine with nothing else to do.
 

@@ -863,10 +863,10 @@ plt.show()
 # - *Fewer steps are enough.* 15, 25, 50 and 100 steps give 10 ± 7, 13 ± 8, 16 ± 6 and 18 ± 5 % of pictures that are as
 #   asked for: the more the better, but each within the spread of the next. A picture takes 0.4 s with 15 steps and 2.9
 #   with 100.
-# - *Cut-outs.* With them 16 ± 6 %, without 9 ± 3 %: within the spread. Without them the guide's cosine is higher (0.53
-#   against 0.50) and that of a CLIP that has not guided is lower (0.29 against 0.33), both by about the spread: as of
-#   section 3's deceived network. Four views or 64, with augmentation or without, mirrored, inner views or overviews, the one or the other
-#   first: 12 to 18 %, no difference that three seeds show.
+# - *Cut-outs.* With them 16 ± 6 %, without 9 ± 3 %: within the spread. Without them the guide's cosine is higher
+#   (0.53 against 0.50) and that of a CLIP that has not guided is lower (0.29 against 0.33), both by about the
+#   spread: as of section 3's deceived network. Four views or 64, with augmentation or without, mirrored, inner
+#   views or overviews, the one or the other first: 12 to 18 %, no difference that three seeds show.
 # - *Several CLIPs.* With `clip-vit` alone 16 ± 6 % are as asked for, with `clip-conv` added 38 ± 3 %: more than twice
 #   as many. But is it that there are two? The second block is the control: `clip-conv` *alone* has 37 ± 4 %. It reads
 #   digits, and `clip-vit` does not (99 and 45 % of them, `flowlib zoo clip-conv`, `clip-vit`). So here it is not the
