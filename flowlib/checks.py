@@ -9,6 +9,8 @@ from torch import Tensor
 
 from flowlib.known import is_so
 
+LARGEST = 2**63 - 1
+
 
 def check_tensor(name: str, value: object, *, finite: bool = True, batch: bool = True) -> Tensor:
     """Return `value` if it is a floating-point tensor, non-empty, with a batch dimension and finite entries.
@@ -94,13 +96,15 @@ def check_labels(name: str, y: object, batch: int, classes: int, device: torch.d
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` if it is an integer not below `minimum`.
+    """Return `value` if it is an integer not below `minimum`, of a size that tensors hold.
 
     Raises:
         ValueError: naming the argument, what came and what was expected.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:  # NumPy's integers too
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if int(value) > LARGEST:
+        raise ValueError(f"{name} must be an integer of at most 63 bits, got {value!r}")
     return int(value)
 
 
@@ -128,8 +132,9 @@ def check_number(
     """
     bad = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
     if bad or value < low or value > high or (low_open and value == low) or (high_open and value == high):  # type: ignore[operator]
-        left, right = "(" if low_open else "[", ")" if high_open else "]"
-        raise ValueError(f"{name} must be a finite number in {left}{low}, {high}{right}, got {value!r}")
+        left, right = "(" if low_open or low == -math.inf else "[", ")" if high_open or high == math.inf else "]"
+        where = "" if (low, high) == (-math.inf, math.inf) else f" in {left}{low}, {high}{right}"
+        raise ValueError(f"{name} must be a finite number{where}, got {value!r}")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -41,9 +41,11 @@ def sample(
     from flowlib.data import open_data
     from flowlib.runs import export_samples, load_run
     from flowlib.runs.export import FORMATS
+    from flowlib.training.files import check_place
 
     if out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out must end in {', '.join(FORMATS)}, got {str(out)!r}")
+    check_place(out)
     trained = load_run(run, device)
     system = trained.recipe.system
     moving = True if out.suffix.lower() == ".gif" else None
@@ -101,10 +103,12 @@ def evaluate(
     import json
 
     from flowlib.runs import evaluate_run, load_run
-    from flowlib.training.files import write_whole
+    from flowlib.training.files import check_place, write_whole
 
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")
+    if out is not None:
+        check_place(out)
     trained = load_run(run, device)
     wish = {
         "scales": tuple(scale) if scale else None,
@@ -136,9 +140,11 @@ def export(
       flowlib export zoo:sam --onnx sam.onnx
     """
     from flowlib.runs import export_onnx, load_run
+    from flowlib.training.files import check_place
 
     if onnx.suffix.lower() != ".onnx":
         raise ValueError(f"--onnx must be a file that ends in .onnx, got {str(onnx)!r}")
+    check_place(onnx)
     for file, worst in export_onnx(load_run(run, "cpu"), onnx).items():
         typer.echo(f"{file}: {file.stat().st_size / 2**20:.2f} MiB, within {worst:.0e} of torch")
 

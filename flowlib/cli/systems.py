@@ -90,6 +90,7 @@ def _build(name: str) -> Any:
     def act(**options: Any) -> None:
         folder, device = options.pop("run" if command.model is None else "model"), options.pop("device")
         request = made(**options)
+        _check_options(request)
         run = load_run(folder, device)
         if not command.anywhere and not isinstance(run.recipe.system, kinds):
             raise ValueError(f"{name} is no command for a run of the system {name_of(run.recipe.system)!r}: {folder}")
@@ -115,6 +116,37 @@ def _build(name: str) -> Any:
     one = typer.Typer(rich_markup_mode=None, add_completion=False)
     one.command(name)(act)
     return typer.main.get_command(one)
+
+
+def _check_options(request: Any) -> None:
+    """What no request can check alike: blank texts, options that say nothing beside the others, where the file lies.
+
+    Raises:
+        ValueError: for an option, naming it.
+        WriteError: if no file can be put at `out`.
+    """
+    from flowlib.training.files import check_place
+
+    parts = {part.name: part for part in dataclasses.fields(request)}
+    for part in parts.values():
+        value = getattr(request, part.name)
+        usual = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
+        if value == usual:
+            continue
+        if isinstance(value, str) and value and not value.strip():
+            raise ValueError(f"{_option(part)} must not be blank")
+        for key, there, says in (("with", True, "only goes"), ("without", False, "does not go")):
+            if key in part.metadata and bool(getattr(request, part.metadata[key])) != there:
+                raise ValueError(f"{_option(part)} {says} with {_option(parts[part.metadata[key]])}")
+    out = getattr(request, "out", None)
+    if isinstance(out, Path) and out.suffix:
+        check_place(out)
+
+
+def _option(part: dataclasses.Field[Any]) -> str:
+    """What a field is called on the command line."""
+    name = part.name.replace("_", "-")
+    return part.metadata.get("option") or (name if part.metadata.get("argument") else f"--{name}")
 
 
 def _parameter(

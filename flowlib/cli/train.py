@@ -1,6 +1,7 @@
 """The commands that make runs: demo, train."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def demo(
     for path, what in made.pictures.items():
         typer.echo(f"  {path}   {what}")
     typer.echo(f"\nA classifier of real digits reads {made.read_right:.0%} of the new ones as the label asked for.")
-    typer.echo(f"\nNext:\n  flowlib sample {out} --label 3 --scale 2 --out threes.png")
+    typer.echo(f"\nNext:\n  flowlib sample {shlex.quote(str(out))} --label 3 --scale 2 --out threes.png")
     found = mnist.find()
     if found is None:
         typer.echo("  flowlib data fetch mnist   then  flowlib train mnist   for digits of 28 x 28 pixels")
@@ -100,7 +101,7 @@ def train(
         recipe = find_recipe(name)
     named = {"steps": steps, "seed": seed, "data": data}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
-    recipe = override(recipe, [*(settings or []), *given])
+    recipe, place = override(recipe, [*(settings or []), *given]), shlex.quote(str(out))
     try:
         run = run_training(
             recipe, out, resume=resume, overwrite=overwrite, device=device, log_every=log_every,
@@ -109,10 +110,10 @@ def train(
     except KeyboardInterrupt:
         saved = latest_step(out / CHECKPOINTS)
         state = "nothing is saved yet" if saved is None else f"step {saved} of {recipe.training.steps} is saved"
-        typer.echo(f"flowlib: interrupted; {state}; go on with: flowlib train {name} --out {out} --resume", err=True)
+        typer.echo(f"flowlib: interrupted; {state}; go on with: flowlib train {name} --out {place} --resume", err=True)
         raise typer.Exit(130) from None
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
         typer.echo(f"Trained {name} for {run.step} steps: {out}\nNext:")
         if hasattr(recipe.system, "sample"):
-            typer.echo(f"  flowlib sample {out} --out samples.png")
-        typer.echo(f"  flowlib evaluate {out}")
+            typer.echo(f"  flowlib sample {place} --out samples.png")
+        typer.echo(f"  flowlib evaluate {place}")

@@ -126,7 +126,7 @@ def read_mask(path: Path, picture: Path, shape: tuple[int, ...]) -> Tensor:
             raise ValueError(f"the mask {path} has {sizes[0]} pixels, the picture {picture} {sizes[1]}")
     mask = (read_picture(path, (1, *shape[1:])) > 0).float()
     if not bool(mask.any()):
-        raise ValueError(f"the mask {path} has no bright pixel: nothing would be painted")
+        raise ValueError(f"the mask {path} has no bright pixel")
     return mask
 
 

@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor
 
 from flowlib.checks import check_tensor
-from flowlib.plotting.figures import INK, image_axes, point_axes
+from flowlib.plotting.figures import INK, image_axes, point_axes, whole
 
 
 def animate(
@@ -71,4 +72,5 @@ def animate(
         figure.savefig(buffer, format="png", dpi=80)
         frames.append(Image.open(buffer).convert("RGB").quantize(*palette))
     times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
-    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    with whole(Path(path)) if isinstance(path, str | Path) else nullcontext(path) as target:
+        frames[0].save(target, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)

@@ -4,7 +4,9 @@ Figures are made without pyplot, so that no backend, window or global state is t
 """
 
 import io
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,16 +149,27 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
     return figure
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another path of the same folder and ending to write to: `path` becomes what lies there once all has gone well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def save_figure(figure: "Figure", path: Path | str) -> None:
-    """Write a figure in the format that the file's name says, and make the folder if there is none.
+    """Write a figure in the format that the file's name says, whole or not at all; make the folder if there is none.
 
     Raises:
         ValueError: for a format that is not known.
         OSError: if it cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight")  # so that no label is cut off
+    with whole(Path(path)) as part:
+        figure.savefig(part, bbox_inches="tight")  # so that no label is cut off
 
 
 def image_axes(

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from flowlib.checks import check_choice
 from flowlib.systems.discovery import find_system
-from flowlib.systems.system import System, name_of
+from flowlib.systems.system import System, check_parts, name_of
 from flowlib.training import Training
 
 
@@ -48,6 +48,7 @@ class Recipe:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ValueError(f"{name} must be a name, got {getattr(self, name)!r}")
         name_of(self.system)
+        check_parts(self.system)
         if not isinstance(self.training, Training):
             raise ValueError(f"training must be a Training, got {self.training!r}")
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from flowlib.checks import check_count, check_number
@@ -69,7 +70,8 @@ def adapt(run: Any, request: AdaptRequest) -> list[str]:
     write_lora(path, state, record_of(trained))
     return [
         f"Trained {sum(value.numel() for value in state.values()) - 1:,} numbers of {name_of(base)}: {path}",
-        f'Next:\n  flowlib paint "{request.caption or "..."}" --model {run.folder} --lora {path}',
+        f"Next:\n  flowlib paint {quote(request.caption or '...')} --model {quote(str(run.folder))} "
+        f"--lora {quote(str(path))}",
     ]
 
 

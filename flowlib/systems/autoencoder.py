@@ -45,6 +45,7 @@ class AutoencoderSystem:
         ValueError: for a size that does not fit, naming it.
     """
 
+    stands_on: ClassVar[tuple[str, ...]] = ()
     certain: ClassVar[bool] = True  # whether a latent is a point
 
     latent_channels: int = 4

@@ -19,6 +19,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,8 @@ class ClassifierSystem:
     Raises:
         ValueError: for a value that does not fit, naming it.
     """
+
+    stands_on: ClassVar[tuple[str, ...]] = ()
 
     channels: tuple[int, ...] = (32, 64, 128)
     depth: int = 1

@@ -8,7 +8,7 @@ caption too ("a red seven"), so that a classifier of any words can be asked for 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +113,8 @@ class CLIPSystem:
     Raises:
         ValueError: for a value that does not fit, naming it.
     """
+
+    stands_on: ClassVar[tuple[str, ...]] = ()
 
     encoder: str = "vit"
     image_args: Mapping[str, Any] = field(default_factory=dict)

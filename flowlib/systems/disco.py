@@ -47,8 +47,8 @@ from flowlib.training.order import stream
 SHOWN = 12  # pictures of the way there
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, **goes: str) -> Any:
+    return field(default=default, metadata={"help": text, **goes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +63,13 @@ class DiscoRequest:
     clip: str = _option("conv", "CLIPs, joined by commas: conv is zoo:clip-conv; or folders of runs.")
     steps: int = _option(Disco.steps, "Steps of DDIM, 15 to 100.")
     cuts: int = _option(Cuts.count, "Cut-outs a step; 0 shows the CLIP the picture alone.")
-    overview: str = _option(Cuts.overview, "Schedule of the cut-outs that see the whole picture.")
-    inner: str = _option(Cuts.inner, "Schedule of those that see a part.")
-    augment: bool = _option(True, "Turn, move, noise and recolour each cut-out a little.")
+    overview: str = _option(Cuts.overview, "Schedule of the cut-outs that see the whole picture.", **{"with": "cuts"})
+    inner: str = _option(Cuts.inner, "Schedule of those that see a part.", **{"with": "cuts"})
+    augment: bool = _option(True, "Turn, move, noise and recolour each cut-out a little.", **{"with": "cuts"})
     images: list[str] = field(default_factory=list, metadata={"help": "A picture to be like, with a weight."})
     init: Path | None = field(default=None, metadata={"help": "A picture to start from."})
-    skip: int = _option(10, "Steps not taken with --init.")
-    init_scale: float = _option(Disco.init_scale, "Pull to the picture of --init.")
+    skip: int = _option(10, "Steps not taken with --init.", **{"with": "init"})
+    init_scale: float = _option(Disco.init_scale, "Pull to the picture of --init.", **{"with": "init"})
     scale: float = _option(Disco.scale, "Weight of the prompts among the losses.")
     bound: float = _option(Disco.bound, "Largest root mean square added to the score; 0 for none.")
     eta: float = _option(Disco.eta, "New noise in each step, 0 ... 1.")
@@ -83,6 +83,7 @@ class DiscoRequest:
     def __post_init__(self) -> None:
         parse_prompts([*self.prompts, *self.images])
         check_count("count", self.count)
+        check_count("cuts", self.cuts, 0)
         self.settings()
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must be a picture, such as disco.png, got {str(self.out)!r}")

@@ -7,6 +7,7 @@ from torch import Tensor
 from flowlib.data.pixels import read_mask, read_picture
 from flowlib.field import Field
 from flowlib.guidance import EnergyGuidance
+from flowlib.solvers import ADAPTIVE
 from flowlib.systems.clip import clip_beside
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.painting import PaintRequest
@@ -52,6 +53,8 @@ def _hole(run: Any, request: PaintRequest, count: int) -> Tensor:
 def _run(run: Any, request: PaintRequest, y: Tensor) -> Tensor:
     wanted = request.options(run.recipe.system.paints)
     clip = clip_beside(run, wanted["clip"], noised=True) if wanted["clip"] else None
+    if clip is not None and wanted["method"] in ADAPTIVE:  # which ask for the field at t = 1, where no gradient guides
+        raise ValueError(f"--clip guides steps of fixed size, such as heun's: it does not go with {wanted['method']}")
 
     def wrap(field: Field) -> Field:
         if clip is None:

@@ -19,7 +19,7 @@ Example:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,8 @@ class GANSystem:
     Raises:
         ValueError: for a value that does not fit, naming it.
     """
+
+    stands_on: ClassVar[tuple[str, ...]] = ()
 
     noise_dim: int = 32
     channels: int = 32

@@ -58,6 +58,7 @@ class InpainterSystem(GlideSystem):
         ValueError: for a value that does not fit, or a base of other settings.
     """
 
+    stands_on: ClassVar[tuple[str, ...]] = ("base",)
     edits: ClassVar[bool] = True
 
     parts: Mapping[str, str] = field(default_factory=lambda: {"base": "zoo:scenes-text"})

@@ -14,6 +14,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,8 @@ class JudgeSystem:
     Raises:
         ValueError: for a value that does not fit, naming it.
     """
+
+    stands_on: ClassVar[tuple[str, ...]] = ()
 
     noise: float = 0.2
     blur: float = 0.25

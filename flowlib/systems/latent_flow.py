@@ -17,7 +17,7 @@ Example:
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class LatentFlowSystem(FlowSystem):
             an autoencoder, or of a latent flow, whose autoencoder it is then.
         latent_std: the standard deviation that latents are scaled to, > 0; 1 is that of the noise.
     """
+
+    stands_on: ClassVar[tuple[str, ...]] = ("autoencoder",)
 
     first_stage: FirstStage | None = None
     latent_std: float = 1.0

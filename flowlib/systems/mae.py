@@ -6,7 +6,7 @@ also makes it cheap; a light decoder fills in the rest; the loss is that of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,8 @@ class MAEStage(MAESettings, Training):
 @dataclass(frozen=True, kw_only=True)
 class MAESystem(EncoderSettings, MAESettings):
     """A masked autoencoder by itself, on whose encoder a SAM may stand as its part "mae"."""
+
+    stands_on: ClassVar[tuple[str, ...]] = ()
 
     parts: Mapping[str, str] = no_parts()
 

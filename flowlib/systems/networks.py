@@ -49,6 +49,7 @@ class Networked:
     """
 
     takes_net: ClassVar[bool] = True
+    stands_on: ClassVar[tuple[str, ...]] = ()
     readable: ClassVar[tuple[str, ...]] = tuple(GUIDES)  # the guides that a system can be given
 
     net: str = "unet"

@@ -51,7 +51,7 @@ class PaintRequest:
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
     inpainter: str = field(
-        default="zoo:scenes-inpainter", metadata={"help": "Who edits: a run of the system inpainter."}
+        default="zoo:scenes-inpainter", metadata={"help": "Who edits: a run of the system inpainter.", "with": "edit"}
     )
     upsampler: str = field(
         default="", metadata={"help": "Who doubles the size: a run of the system upsampler, or none."}
@@ -60,7 +60,9 @@ class PaintRequest:
         default=None,
         metadata={"help": "A CLIP, a folder or zoo:NAME: of noised pictures to guide a flow, of clean ones to choose."},
     )
-    clip_scale: float | None = field(default=None, metadata={"help": "Of a flow: how much it guides; 30 by default."})
+    clip_scale: float | None = field(
+        default=None, metadata={"help": "Of a flow: how much --clip guides; 30 by default.", "with": "clip"}
+    )
     rewrite: bool = field(default=False, metadata={"help": "Paint a descriptive caption, drawn to fit the given one."})
 
     def __post_init__(self) -> None:

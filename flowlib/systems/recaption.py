@@ -85,6 +85,7 @@ class RecaptionSystem(GlideSystem):
         ValueError: for a value that does not fit, naming it.
     """
 
+    stands_on: ClassVar[tuple[str, ...]] = ("captioner", "clip")
     Reporting: ClassVar[type] = RecaptionReport
 
     captions: tuple[str, ...] = ("noisy",)

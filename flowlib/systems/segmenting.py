@@ -34,12 +34,23 @@ class SegmentRequest:
     box: str = field(default="", metadata={"help": "X0,Y0,X1,Y1: the edges of a box around it."})
     mask: Path | None = field(default=None, metadata={"help": "A rough mask, bright inside, of the picture's size."})
     text: str = field(default="", metadata={"help": "What to cut out, such as 'the red seven'."})
-    three: bool = field(default=False, metadata={"help": "Also write what else one prompt may mean: OUT-2, OUT-3."})
-    grow: int = field(default=0, metadata={"help": "Pixels to widen a mask by, as a hole to paint in wants."})
+    three: bool = field(
+        default=False,
+        metadata={"help": "Also write what else one prompt may mean: OUT-2, OUT-3.", "without": "everything"},
+    )
+    grow: int = field(
+        default=0, metadata={"help": "Pixels to widen a mask by, as a hole to paint in wants.", "without": "everything"}
+    )
     everything: bool = field(default=False, metadata={"help": "Find all masks, and write a picture of each."})
-    side: int = field(default=16, metadata={"help": "Of --everything: points a side of the grid."})
-    least_iou: float = field(default=0.7, metadata={"help": "Of --everything: the IoU that must be predicted."})
-    least_stability: float = field(default=0.9, metadata={"help": "Of --everything: the stability of a mask."})
+    side: int = field(
+        default=16, metadata={"help": "Of --everything: points a side of the grid.", "with": "everything"}
+    )
+    least_iou: float = field(
+        default=0.7, metadata={"help": "Of --everything: the IoU that must be predicted.", "with": "everything"}
+    )
+    least_stability: float = field(
+        default=0.9, metadata={"help": "Of --everything: the stability of a mask.", "with": "everything"}
+    )
     out: Path = field(default=Path("mask.png"), metadata={"help": "The picture to write."})
 
     def __post_init__(self) -> None:
@@ -56,8 +67,7 @@ class SegmentRequest:
             if x0 >= x1 or y0 >= y1:
                 raise ValueError(f"--box must have X0 < X1 and Y0 < Y1, got {self.box}: it is empty")
         check_count("side", self.side)
-        if check_count("grow", self.grow, 0) and self.everything:
-            raise ValueError("--grow widens the mask of a prompt, and does not go with --everything")
+        check_count("grow", self.grow, 0)
         check_number("least_iou", self.least_iou, 0, 1)
         check_number("least_stability", self.least_stability, 0, 1)
 
@@ -90,8 +100,9 @@ class Frame(NamedTuple):
     def inside(self, option: str, text: str) -> Tensor:
         """A point of the file (2,) in pixels of the image, whose centres are 0, 1, ...; a ValueError if it is none."""
         point = _numbers(option, text, "X,Y")
-        if not (0 <= point[0] < self.width and 0 <= point[1] < self.height):
-            raise ValueError(f"{option} must lie in the picture of {self.width} x {self.height} pixels, got {text}")
+        if not (0 <= point[0] < self.width - 0.5 and 0 <= point[1] < self.height - 0.5):
+            last = f"{self.width - 1},{self.height - 1}"
+            raise ValueError(f"{option} must lie in the picture, whose pixels are 0,0 to {last}, got {text}")
         found = self.scaled([value + 0.5 for value in point]) - 0.5
         if bool(((found <= -0.5) | (found >= self.size - 0.5)).any()):
             raise ValueError(f"{option} must lie in the middle {self.side} x {self.side} pixels, got {text}")

@@ -106,6 +106,7 @@ class System(Protocol):
         graphs(module, spec) -> Sequence[Graph]         what `flowlib export` writes (`flowlib.systems.graphs`)
         noise(module, spec, count, seed) -> Tensor      where sampling starts
         takes_net                                       true: `train(recipe, net=...)` gives it the part "net"
+        stands_on                                       the names of the parts that it may have; a recipe refuses others
     """
 
     def build(self, spec: Spec, parts: Parts, generator: torch.Generator) -> nn.Module:
@@ -133,8 +134,10 @@ class Command:
     Attributes:
         name: of the command.
         request: a frozen dataclass of its options: a field is an option, its default that of the option, and its
-            metadata {"help": ...} the help, and {"option": "--not"} what it is called where that is not its name. It
-            may check itself and raise a ValueError. Or a function that makes it, once all systems are known.
+            metadata {"help": ...} the help, and {"option": "--not"} what it is called where that is not its name;
+            {"with": "edit"} or {"without": "edit"} that it says nothing unless, or if, that other one is given, and is
+            then refused. A field "out" with a suffix is a file, whose place is looked at first. The request may check
+            itself and raise a ValueError. Or a function that makes it, once all systems are known.
         run: (run, request) -> lines to print, None for none. `run` is the loaded run, with `module`, `spec`, `parts`.
         help: one sentence.
         anywhere: whether it takes runs of other systems too, and not only of those that bring it.
@@ -191,6 +194,15 @@ def name_of(system: System) -> str:
 def parts_of(system: System) -> Mapping[str, str]:
     """The parts that a system stands on."""
     return getattr(system, "parts", {})
+
+
+def check_parts(system: System) -> None:
+    """A ValueError for a part that is none of those that the system's class says it `stands_on`, if it says so."""
+    known: Sequence[str] | None = getattr(system, "stands_on", None)
+    if known is not None and (unknown := sorted(set(parts_of(system)) - set(known))):
+        kind = name_of(system)
+        stands = f"may stand on {', '.join(known)}" if known else "stands on no others"
+        raise ValueError(f"parts: the system {kind!r} {stands}, got {', '.join(unknown)}")
 
 
 def no_parts() -> Any:

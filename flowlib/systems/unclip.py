@@ -74,6 +74,7 @@ class UnCLIPSystem(GlideSystem):
         ValueError: for a value that does not fit, naming it.
     """
 
+    stands_on: ClassVar[tuple[str, ...]] = ("clip", "base", *PRIORS)
     Reporting: ClassVar[type] = EmbeddingReport
     paints: ClassVar[Mapping[str, Any]] = OPTIONS
 

@@ -85,20 +85,26 @@ class VaryRequest(EditRequest):
 
     picture: Path = field(metadata={"help": "A picture of the decoder's size.", "argument": True})
     eta: float = field(
-        default=1.0, metadata={"help": "How freely it varies, 0 to 1: 0 is the picture itself, 1 what CLIP sees in it."}
+        default=1.0,
+        metadata={
+            "help": "How freely it varies, 0 to 1: 0 is the picture itself, 1 what CLIP sees in it.",
+            "without": "towards",
+        },
     )
     seed: int = field(default=0, metadata={"help": "Another seed, other variations."})
     towards: str = field(default="", metadata={"help": "Turn the picture to this text, step by step, at eta 0."})
-    instead_of: str = field(default="", metadata={"help": "A text that says what the picture shows now."})
-    reach: float = field(default=0.5, metadata={"help": "How far it is turned at the end, 0 to 1; 0.25 to 0.5."})
+    instead_of: str = field(
+        default="", metadata={"help": "A text that says what the picture shows now.", "with": "towards"}
+    )
+    reach: float = field(
+        default=0.5, metadata={"help": "How far it is turned at the end, 0 to 1; 0.25 to 0.5.", "with": "towards"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("eta", self.eta, 0, 1)
         check_number("reach", self.reach, 0, 1)
         check_count("seed", self.seed, 0)
-        if self.instead_of and not self.towards:
-            raise ValueError("--instead-of goes with --towards: a text to turn the picture to")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,15 +28,30 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def check_place(path: Path) -> Path:
+    """Return a path if a file can be put there, as far as that can be told before there is a content.
+
+    Raises:
+        WriteError: if it is a folder, or would lie in what is none or may not be written to.
+    """
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if path.is_dir():
+        raise WriteError(f"{path} cannot be written (it is a folder)")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"{path} cannot be written ({folder} is no folder that can be written to)")
+    return path
+
+
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Put several contents at their paths, each whole; none if one of the paths is a folder.
+    """Put several contents at their paths, each whole; none if one of the places takes no file.
 
     Raises:
         WriteError: if one cannot be written.
     """
     for path in contents:
-        if path.is_dir():
-            raise WriteError(f"{path} cannot be written (it is a folder)")
+        check_place(path)
     for path, content in contents.items():
         write_whole(path, content)
 

@@ -131,10 +131,19 @@ def test_it_is_given_the_loaded_run_and_what_was_said(runs: Path) -> None:
 
 def test_what_is_wrong_is_one_line_and_status_2(runs: Path, tmp_path: Path) -> None:
     toy, flow = runs / "toy-counter", runs / "moons"
+    folder, file = tmp_path / "folder.txt", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
     expected = {
         ("count", toy, "f", "--top", "0"): "flowlib: top must be an integer >= 1, got 0\n",
         ("count", tmp_path, "f", "--top", "0"): "flowlib: top must be an integer >= 1, got 0\n",  # before it loads
         ("count", toy, "f", "--top", "many"): "Invalid value for '--top'",
+        ("count", tmp_path, "f", "--tone", "low"): "flowlib: --tone only goes with --loud-words\n",
+        ("count", toy, "f", "--loud-words", "--tone", "low", "--not", "a"): "flowlib: --not does not go with --tone\n",
+        ("count", toy, "f", "--loud-words", "--tone", " "): "flowlib: --tone must not be blank\n",
+        ("count", tmp_path, "f", "--out", folder): f"flowlib: {folder} cannot be written (it is a folder)\n",
+        ("count", toy, "f", "--out", file / "a.txt"): f"flowlib: {file / 'a.txt'} cannot be written ({file} is no",
+        ("count", toy, "f", "--top", 2**63): "flowlib: top must be an integer of at most 63 bits,",
         ("count", toy): "Missing argument 'PATH'",
         ("count", toy, "f", "--size", "3"): "No such option: --size",
         ("count", tmp_path, "f"): "holds no run",

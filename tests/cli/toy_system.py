@@ -19,6 +19,9 @@ class CountRequest:
     path: Path = field(metadata={"help": "Where to write.", "argument": True})
     top: int = field(default=3, metadata={"help": "How many to count."})
     loud_words: bool = field(default=False, metadata={"help": "Whether to shout."})
+    tone: str = field(default="", metadata={"help": "Of the shouting.", "with": "loud_words"})
+    hush: list[str] = field(default_factory=list, metadata={"help": "A word.", "option": "--not", "without": "tone"})
+    out: Path = field(default=Path("counted.txt"), metadata={"help": "A file."})
 
     def __post_init__(self) -> None:
         check_count("top", self.top)

@@ -46,6 +46,12 @@ def test_a_name_of_another_form_is_refused(tmp_path: Path, name: str, capsys: py
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_title_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["course", "new", "07_topic", " ", "--root", str(tmp_path)]) == 2
+    assert "title must not be empty" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     new.create(tmp_path, "07_topic", "A topic")
     (tmp_path / "lectures/07_topic.py").unlink()

@@ -63,6 +63,22 @@ def test_a_loss_curve_shows_the_losses(tmp_path):
     assert Image.open(tmp_path / "new" / "loss.png").size[0] > 300
 
 
+def test_a_figure_that_cannot_be_drawn_leaves_the_file_that_is_there(tmp_path, monkeypatch):
+    file = tmp_path / "loss.png"
+    file.write_bytes(b"an older figure")
+    figure = loss_curve([{"step": 1, "loss": 1.0, "lr": 0.1}])
+
+    def fail(path, **options):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="no space left"):
+        save_figure(figure, file)
+    assert file.read_bytes() == b"an older figure"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("shape", [(5, 6, 1, 4, 4), (5, 30, 2)])
 def test_an_animation_has_a_frame_for_each_state_and_rests_on_the_last(tmp_path, shape):
     states = normal(0, *shape).float()

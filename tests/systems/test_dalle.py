@@ -191,7 +191,7 @@ def test_paint_writes_a_picture_by_tokens(run: Path, tmp_path: Path, capsys: pyt
     [
         ([" "], "caption must not be empty"),
         (["a " * 40], "texts must have at most 22 tokens"),
-        (["a two", "--temperature", "0"], "temperature must be a finite number in (0, inf], got 0.0"),
+        (["a two", "--temperature", "0"], "temperature must be a finite number in (0, inf), got 0.0"),
         (["a two", "--temperature", "-1"], "temperature must be"),
         (["a two", "--top-k", "17"], "top_k must be at most 16, the tokens of images, got 17"),
         (["a two", "--top-k", "-1"], "top_k must be"),
@@ -200,7 +200,8 @@ def test_paint_writes_a_picture_by_tokens(run: Path, tmp_path: Path, capsys: pyt
         (["a two", "--candidates", "2", "--clip", "noised-agree"], "--clip must name a CLIP of clean pictures"),
         (["a two", "--scale", "2"], "a run of the system 'dalle' takes no --scale"),
         (["a two", "--steps", "5"], "takes no --steps"),
-        (["a two", "--clip-scale", "5"], "takes no --clip-scale"),
+        (["a two", "--clip-scale", "5"], "--clip-scale only goes with --clip"),
+        (["a two", "--clip", "conv", "--clip-scale", "5"], "takes no --clip-scale"),
         (["a two", "--upsampler", "zoo:judge"], "--upsampler zoo:judge reads no captions"),
     ],
 )

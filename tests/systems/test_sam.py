@@ -265,8 +265,12 @@ def test_everything_is_a_picture_of_each_mask(run: Run, picture: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--point", "256,10"], "--point must lie in the picture of 256 x 256 pixels, got 256,10"),
-        (["--point", "10,-1"], "--point must lie in the picture of 256 x 256 pixels, got 10,-1"),
+        (["--point", "256,10"], "--point must lie in the picture, whose pixels are 0,0 to 255,255, got 256,10"),
+        (["--point", "10,-1"], "--point must lie in the picture, whose pixels are 0,0 to 255,255, got 10,-1"),
+        (["--point", "255.5,10"], "--point must lie in the picture, whose pixels are 0,0 to 255,255, got 255.5,10"),
+        (["--point", "1,1", "--side", "4"], "--side only goes with --everything"),
+        (["--point", "1,1", "--text", " "], "--text must not be blank"),
+        (["--everything", "--three"], "--three does not go with --everything"),
         (["--not", "10,300"], "--not must lie in the picture"),
         (["--point", "10"], "--point must be X,Y, got '10'"),
         (["--point", "nan,1"], "--point must be X,Y, got 'nan,1'"),
@@ -278,7 +282,7 @@ def test_everything_is_a_picture_of_each_mask(run: Run, picture: Path, tmp_path:
         (["--everything", "--text", "a two"], "say what to cut out"),
         (["--point", "1,1", "--out", "mask.jpg"], "--out must be a picture, such as mask.png"),
         (["--everything", "--least-iou", "2"], "least_iou must be"),
-        (["--everything", "--grow", "1"], "--grow widens the mask of a prompt"),
+        (["--everything", "--grow", "1"], "--grow does not go with --everything"),
         (["--point", "1,1", "--grow", "-1"], "grow must be an integer >= 0"),
         (["--everything", "--side", "4", "--least-iou", "1"], "no mask is good enough"),
         (["--mask", "none.png"], "none.png is no file"),

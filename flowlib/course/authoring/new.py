@@ -23,11 +23,13 @@ def create(root: Path, name: str, title: str) -> list[Path]:
         the files: the lecture, the solution, its bank of answers.
 
     Raises:
-        ValueError: if the name has another form, or one of the files is there already.
+        ValueError: if the name has another form, the title is empty, or one of the files is there already.
         WriteError: if a file cannot be written.
     """
     if not re.fullmatch(r"\d\d_[a-z0-9_]+", name):
         raise ValueError(f"name must look like 07_topic, got {name!r}")
+    if not title.strip():
+        raise ValueError("title must not be empty")
     paths = {
         "lecture": root / LECTURES / f"{name}.py",
         "solution": root / SOLUTIONS / f"{name}.py",
