@@ -83,6 +83,11 @@ def interleave(runs: Runs, repetitions: int, warmup: int = 1) -> dict[str, list[
     return seconds
 
 
+def clock() -> float:
+    """Seconds that the processor has worked for this process, over its threads: whatever else the machine does."""
+    return time.process_time() / torch.get_num_threads()
+
+
 def turns(names: Sequence[str], repetition: int) -> list[str]:
     """The names in turn, starting with another one in each repetition."""
     first = repetition % len(names)

@@ -7,7 +7,6 @@ users call them. Images come in as (N, 1, 28, 28) in [-1, 1], and go out so.
 
 import importlib.util
 import math
-import time
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
@@ -15,14 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _common import clock
 from torch import Tensor, nn
 
 CLASSES = 10
-
-
-def clock() -> float:
-    """Seconds that the processor has worked for this process, over its threads: whatever else the machine does."""
-    return time.process_time() / torch.get_num_threads()
 
 
 class Rival(ABC):

@@ -18,25 +18,24 @@ goes on with the row at which it was.
 """
 
 import argparse
-import math
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _common import Scores, kept, parser_of, prepare, publish, seeded, slug, spread
+from _common import Scores, clock, kept, parser_of, prepare, publish, seeded, slug, spread
+from _minutes import scaled, share_of
 from _quality import network_of, parameters
-from _rivals import RIVALS, clock, train_for
+from _rivals import RIVALS, train_for
 from torch import Tensor
 
 from flowlib.data import load
 from flowlib.metrics import evaluate_images
-from flowlib.recipes import Recipe, change, find_recipe
+from flowlib.recipes import change, find_recipe
 from flowlib.runs import train
 
 OURS = ("mnist", "mnist-recall")
-TRIAL = 8  # steps, of which the first ones take longer
 PART = 250  # samples drawn at once
 
 
@@ -112,11 +111,10 @@ def rival(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
 def flowlib(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
     """A recipe, with as many steps as the time is expected to pay for."""
     recipe = change(find_recipe(name), seed=seed)
-    before, each = pace(recipe)
-    steps = max(1, math.floor((seconds - before) / each))
+    recipe = scaled(recipe, share_of(recipe, seconds))
     start = clock()
     with tempfile.TemporaryDirectory() as folder:
-        run = train(change(recipe, steps=steps), Path(folder), pictures=False)
+        run = train(recipe, Path(folder), pictures=False)
     taken = clock() - start
     drawn, heun = 0, sampling_steps or 12
 
@@ -125,19 +123,7 @@ def flowlib(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
         drawn += 1
         return run.sample(y, scale=1.0, steps=heun, method="heun", seed=1000 * seed + drawn)
 
-    return draw, steps * recipe.training.batch_size, 2 * heun, parameters(network_of(run.module)), taken
-
-
-def pace(recipe: Recipe) -> tuple[float, float]:
-    """Seconds until a training begins, and of each of its steps, from two short ones."""
-    found = []
-    for steps in (TRIAL, 4 * TRIAL):
-        with tempfile.TemporaryDirectory() as folder:
-            start = clock()
-            train(change(recipe, steps=steps), Path(folder), pictures=False)
-            found.append(clock() - start)
-    each = max(1e-3, (found[1] - found[0]) / (3 * TRIAL))
-    return max(0.0, found[0] - TRIAL * each), each
+    return draw, recipe.training.steps * recipe.training.batch_size, 2 * heun, parameters(network_of(run.module)), taken
 
 
 if __name__ == "__main__":

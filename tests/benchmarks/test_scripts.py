@@ -70,6 +70,7 @@ SMALL: dict[str, tuple[str, int]] = {
     "latent guides --factors 1 --steps 1 --sampling-steps 1 --seeds 0": (r" f = 1, (a draw|mean of 8) .*\d$", 4),
     "latent guides --factors 4 --steps 56 --stage-steps 1 --sampling-steps 1 --seeds 0": (r" f = 4, .*\d$", 4),
     "mnist --recipes tiny --steps 1 --samples 140": (r"^\| tiny ", 2),
+    "mnist --recipes tiny --minutes 0.001 --scales 1 2 --samples 260 --figure time.png": (r"^tiny +0.001 ", 2),
     "sam prompts --steps 1 --everything 2": (r"^(one|three|box|mask|text|embed|every).* ± ", 7),
     "sam variants --steps 1 --everything 1 --rows sam one-mask no-pre-training": (r"^(sam|one|no).* ± ", 3),
     "sam engine --steps 1 --images 2 --side 2": (r"^(by hand|assisted|automatic|all by hand) .* ± ", 4),
