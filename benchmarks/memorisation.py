@@ -17,7 +17,8 @@ is known as large as "of"; the weight of its first image; and log2 of the signal
 
 `scales`: samples as the run's recipe draws them, at each guidance scale of --scales, measured in the same way. "half"
 is the Fréchet distance of every other sample to the test images, "other" that of the rest: the best scale is to be
-chosen by the one and reported by the other. "ratio" is "frechet" over that of as many training images.
+chosen by the one and reported by the other. "ratio" is "frechet" over that of as many training images. With --weak, the
+scale is that of autoguidance by another run of the recipe; with --interval, the guidance is left out at other times.
 
 Measurements are kept in --out. With --steps, for a trial, the network is trained here, and small.
 """
@@ -34,8 +35,10 @@ from _common import kept, parser_of, prepare, publish, seeded, slug
 from _quality import trained
 from torch import Tensor
 
-from flowlib import EmpiricalField, Switched, sample_ode
+from flowlib import ClassifierFreeGuidance, EmpiricalField, Field, Switched, sample_ode
+from flowlib.autoguidance import Autoguidance
 from flowlib.data import Dataset, load
+from flowlib.field import FieldOf
 from flowlib.metrics import data_copying, evaluate_images
 from flowlib.recipes import change, find_recipe
 from flowlib.runs import Run, load_run
@@ -62,6 +65,8 @@ def main() -> None:
         "--at", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5], help="of `posterior`"
     )
     parser.add_argument("--scales", nargs="+", type=float, default=[1, 1.15, 1.3, 1.5], help="rows of `scales`")
+    parser.add_argument("--weak", help="of `scales`: a run that was trained for a shorter time, which guides")
+    parser.add_argument("--interval", nargs=2, type=float, help="of `scales`: guidance from this time until that")
     arguments = parser.parse_args()
     prepare(arguments)
     run = load_run(arguments.run, "cpu") if not arguments.steps else trial(arguments)
@@ -119,12 +124,30 @@ def scaled(name: Any, run: Run, arguments: argparse.Namespace) -> dict[str, floa
     if name == "training":
         return floor
     y = torch.arange(arguments.samples) % 10
-    x = run.sample(y, scale=name, steps=arguments.sampling_steps, method="heun", seed=arguments.seed).clamp(-1, 1)
+    weak = load_run(arguments.weak, "cpu").module if arguments.weak else None
+
+    def guide(field: Field) -> Field:
+        guided = ClassifierFreeGuidance(field, name) if weak is None else Autoguidance(field, weak, name)
+        return guided if arguments.interval is None else Within(field, guided, *arguments.interval)
+
+    x = run.sample(y, steps=arguments.sampling_steps, method="heun", seed=arguments.seed, wrap=guide).clamp(-1, 1)
     scores = measures(x, y, test)
     copied = data_copying(x, test.images, train.images)
     within = data_copying(x, test.images, train.images, (y, test.labels, train.labels))
     scores["ratio"] = scores["frechet"] / floor["frechet"]
     return scores | dict(zip(COPYING, (copied.nearest, copied.closer, copied.score, within.score), strict=True))
+
+
+class Within(FieldOf):
+    """A guided field for start <= t < end, the field itself at other times."""
+
+    def __init__(self, field: Field, guided: Field, start: float, end: float) -> None:
+        super().__init__(field)
+        self.guided, self.start, self.end, self.predicts = guided, start, end, field.predicts
+
+    def predict(self, x: Tensor, t: float | Tensor, y: Tensor | None = None) -> Tensor:
+        inside = self.start <= float(torch.as_tensor(t).max()) < self.end  # samplers ask for one time a call
+        return (self.guided if inside else self.field).predict(x, t, y)
 
 
 def measures(x: Tensor, y: Tensor, test: Dataset) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_kind, check_labels, check_number, check_tensor
+from flowlib.field import check_partner
 from flowlib.fields import Field, check_field
 from flowlib.known import always, at
 from flowlib.paths import GaussianPath, check_path, expand_time
@@ -105,12 +106,8 @@ class Switched(Field):
     predicts = "v"
 
     def __init__(self, early: Field, late: Field, time: float) -> None:
-        self.early, self.late, self.time = check_field(early), check_field(late), check_number("time", time, 0, 1)
-        self.path, self.null = late.path, late.null
-        if early.path.schedule != late.path.schedule:
-            raise ValueError(f"early must have the path of late, {late.path.schedule!r}, got {early.path.schedule!r}")
-        if type(early.null) is not type(late.null) or (isinstance(early.null, int) and early.null != late.null):
-            raise ValueError(f"early must take the guides of late: its null guide is {early.null}, of late {late.null}")
+        self.late, self.time = check_field(late), check_number("time", time, 0, 1)
+        self.early, self.path, self.null = check_partner("early", early, late), late.path, late.null
 
     def determines_at(self, t: float) -> bool:
         return (self.early if t < self.time else self.late).determines_at(t)

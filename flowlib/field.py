@@ -148,3 +148,23 @@ def check_field(value: object) -> Field:
     if not isinstance(value, Field):
         raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
     return value
+
+
+def check_partner(name: str, value: object, field: Field) -> Field:
+    """Return `value`, called `name`, if it is a field of the path and with the guides of another; a ValueError if not.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import VP, GaussianPath, Linear, MixtureField
+        >>> from flowlib.field import check_partner
+        >>> field, other = (MixtureField(torch.eye(2), 0.1, path=GaussianPath(kind())) for kind in (Linear, VP))
+        >>> check_partner("weak", other, field)
+        Traceback (most recent call last):
+        ValueError: weak must have the path Linear(), got VP(rate_min=0.1, rate_max=20.0)
+    """
+    other = check_field(value)
+    if other.path.schedule != field.path.schedule:
+        raise ValueError(f"{name} must have the path {field.path.schedule!r}, got {other.path.schedule!r}")
+    if type(other.null) is not type(field.null) or (isinstance(other.null, int) and other.null != field.null):
+        raise ValueError(f"{name} must take the same guides: its null guide is {other.null}, and not {field.null}")
+    return other

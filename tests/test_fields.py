@@ -8,6 +8,7 @@ from examples import KINDS, SCHEDULES, Converted, gaussian, mixture, normal, see
 from torch import Tensor
 
 from flowlib import ClassifierFreeGuidance, EnergyGuidance, Field, MixtureField, Switched
+from flowlib.autoguidance import Autoguidance
 from flowlib.chains import Clipped
 from flowlib.field import FieldOf
 from flowlib.rescaled import RescaledGuidance
@@ -223,6 +224,7 @@ WRAPPERS: dict[str, Callable[[Field], Field]] = {
     "FieldOf": FieldOf,
     "guidance": lambda field: ClassifierFreeGuidance(field, 0.0),
     "energy": lambda field: EnergyGuidance(field, lambda x, t, y: -x.square().sum(1), 0.0, conditional=True),
+    "autoguidance": lambda field: Autoguidance(field, field, 1.5),
     "rescaled": lambda field: RescaledGuidance(field, 1.0),
     "clipped": lambda field: Clipped(field, 50.0),
     "switched": lambda field: Switched(field, field, 0.5),

@@ -50,6 +50,10 @@ SMALL: dict[str, tuple[str, int]] = {
     "glide --steps 1 --sampling-steps 2 --rows w=1 clip=30": (r"^(w=1|clip=30) .* ± ", 2),
     "memorisation --steps 1 --sampling-steps 1 --times 0 0.3": (r"^(training|test|0.0|0.3) ", 4),
     "memorisation scales --steps 1 --sampling-steps 1 --samples 260 --scales 1 1.5": (r"^(training|1.0|1.5) ", 3),
+    "memorisation scales --steps 1 --sampling-steps 1 --samples 260 --scales 1.5 --interval 0.2 0.6": (
+        r"^(training|1.5) ",
+        2,
+    ),
     "memorisation posterior --steps 1 --at 0.1 0.5": (r"^0.[15] .*\d$", 2),
     "together --sampling-steps 1": (r"^(scenes|inpainter|and) .* ± ", 4),
     "painters networks --steps 1 --sampling-steps 1 --rows recipe transformer": (r"^(recipe|transformer) .* ± ", 2),
