@@ -35,6 +35,7 @@ MATHEMATICS = {
     "stable": "Stable targets",
     "guidance": "Guidance",
     "rescaled": "Rescaled guidance",
+    "autoguidance": "Autoguidance",
     "solvers": "Solvers",
     "samplers": "Samplers: the ODE",
     "sde": "Samplers: the SDE",

@@ -27,6 +27,7 @@ TITLES = {  # of tables that have none themselves
     "14_drawing": "DALL·E by temperature and top-k: scenes",
     "14_flow": "A flow of the same scenes in bits/dim, beside the bound of DALL·E",
     "14_patterns": "Sparse against full attention in DALL·E: scenes",
+    "15_between": "What lies between two pictures, by the part of the way: scenes",
     "15_binding": "Colours bound to digits, by what carries the caption: scenes",
     "15_blends": "Painters trained on blends of synthetic and given captions: scenes",
     "15_captions": "Painters trained on given and on synthetic captions, by how prompts are written: scenes",
