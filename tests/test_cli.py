@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 import flowlib
+from flowlib.autoguidance import Autoguidance
 from flowlib.cli import app, main
 from flowlib.cli.options import RECIPE_NAMES, complete_recipe
 from flowlib.plotting import format_table
 from flowlib.recipes import RECIPES
+from flowlib.runs import load_run
 from flowlib.training import files
 
 TINY = ["--steps", "2", "--no-pictures", "--set", "net.channels=[8]", "--set", "batch_size=8"]
@@ -149,6 +151,26 @@ def test_without_options_every_label_has_its_share(runs, tmp_path, name, count):
         assert set(np.bincount(content["labels"]).tolist()) == {count // (10 if name == "digits" else 2)}
 
 
+def test_a_weaker_run_guides(runs, tmp_path):
+    weak = tmp_path / "weak"
+    assert main(["train", "moons", "--out", str(weak), "--steps", "1", "--set", "net.width=8"]) == 0
+    drawn = {}
+    for name, more in {
+        "plain": [],
+        "one": ["--weak", weak, "--scale", 1],
+        "three": ["--weak", weak, "--scale", 3],
+    }.items():
+        out = tmp_path / f"{name}.pt"
+        options = ["--count", "20", "--steps", "4", "--method", "euler", "--out", str(out), *map(str, more)]
+        assert main(["sample", str(runs / "moons"), *options]) == 0
+        drawn[name] = torch.load(out)["samples"]
+    own, other, y = load_run(runs / "moons"), load_run(weak), torch.arange(20) // 10
+    guided = own.sample(y, steps=4, method="euler", wrap=lambda field: Autoguidance(field, other.field, 3.0))
+    assert torch.equal(drawn["one"], drawn["plain"])
+    assert torch.equal(drawn["three"], guided)
+    assert not torch.equal(drawn["three"], drawn["plain"])
+
+
 def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
     out = tmp_path / "table.json"
     options = ["--samples", "130", "--scale", "1", "--scale", "1.5", "--steps", "1", "--out", str(out)]
@@ -199,6 +221,11 @@ def test_an_evaluation_is_a_table_and_a_file(runs, tmp_path, capsys):
         (["sample", "{runs}/digits", "--count", "0"], "count must be an integer >= 1, got 0"),
         (["sample", "{runs}/digits", "--steps", "0"], "steps must be an integer >= 1, got 0"),
         (["sample", "{runs}/digits", "--scale", "nan", "--out", "{tmp}/s.png"], "scale must be a finite number"),
+        (["sample", "{runs}/moons", "--weak", "{runs}/moons"], "--weak goes with a --scale, such as 1.5"),
+        (["sample", "{runs}/moons", "--weak", "{runs}/free", "--scale", "2"], "weak must take the same guides"),
+        (["sample", "{runs}/moons", "--weak", "{runs}/digits", "--scale", "2"], "must name a run of samples (2,), got"),
+        (["sample", "{runs}/digits", "--weak", "{runs}/vae", "--scale", "2"], "vae is a 'vae'"),
+        (["sample", "{runs}/moons", "--weak", "{tmp}/none", "--scale", "2"], "holds no run"),
         (["sample", "{runs}/digits", "--method", "magic"], "method must be one of"),
         (["sample", "{runs}/digits", "--batch-size", "0"], "batch_size"),
         (["sample", "{runs}/digits", "--out", "s.docx"], "--out must end in .png, .gif, .npz, .pt, got 's.docx'"),

@@ -1,6 +1,6 @@
 """The commands that use runs: sample, evaluate, export, zoo."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,10 @@ def sample(
     scale: Annotated[
         float | None, typer.Option(help="Guidance scale: 1, the default, is none; more is closer to the label.")
     ] = None,
+    weak: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A weaker run of the same data, which --scale leads away from: autoguidance."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; 50 by default.")] = None,
     method: Method = None,
     land: Land = None,
@@ -36,6 +40,7 @@ def sample(
       flowlib sample runs/mnist
       flowlib sample runs/mnist --label 3 --count 16 --scale 2 --out threes.png
       flowlib sample runs/pets --label cats
+      flowlib sample runs/mnist --weak runs/mnist-short --scale 1.5
       flowlib sample runs/mnist --method sde --steps 250 --count 10000 --out samples.npz
     """
     from flowlib.data import open_data
@@ -51,6 +56,8 @@ def sample(
     moving = True if out.suffix.lower() == ".gif" else None
     wish = {"scale": scale, "steps": steps, "method": method, "land": land, "trajectory": moving}
     given = _taken(system, "Sampling", wish)
+    if weak is not None:
+        given["wrap"] = _led_away(trained, weak, given.pop("scale", None))
     labels = [trained.spec.label(name) for name in label or ()] if trained.classes else []
     y = None
     if hasattr(system, "guides"):
@@ -187,6 +194,26 @@ def zoo(
             f"{known['command']}  ({known['steps']} steps, {known['seconds'] / 60:.0f} min on {known['machine']})"
         )
         typer.echo(format_table(known["figures"]))
+
+
+def _led_away(run: Any, source: Path, scale: float | None) -> Callable[[Any], Any]:
+    """What makes the field of a run one that is guided by another, weaker run; a ValueError if the two do not fit."""
+    from flowlib.autoguidance import Autoguidance
+    from flowlib.field import Field
+    from flowlib.systems.system import name_of
+
+    other = run.beside(source)
+    for one in (run, other):
+        if not isinstance(one.module, Field) or hasattr(one.module, "decode"):
+            raise ValueError(
+                f"--weak goes with flows of pixels or points, and {one.folder} is a {name_of(one.recipe.system)!r}"
+            )
+    if run.shape != other.shape:
+        raise ValueError(f"--weak must name a run of samples {tuple(run.shape)}, got {tuple(other.shape)}")
+    if scale is None:
+        raise ValueError("--weak goes with a --scale, such as 1.5")
+    Autoguidance(run.module, other.module, scale)  # says what does not fit before anything is drawn
+    return lambda field: Autoguidance(field, other.module, scale)
 
 
 def _taken(system: Any, kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
