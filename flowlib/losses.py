@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_choice, check_number, check_tensor
-from flowlib.fields import Model
+from flowlib.fields import Model, check_field
 from flowlib.known import remember, remembering
 from flowlib.paths import in_range
 from flowlib.regression import Coupling, drop_guide, optimal_transport, prediction_error
@@ -67,8 +67,12 @@ def prediction_loss(
         >>> model = Model(MLP(2, classes=3), predicts="data")
         >>> prediction_loss(model, torch.randn(64, 2), torch.randint(3, (64,))).backward()
     """
+    check_field(model)
     check_tensor("z", z)
     check_number("dropout", dropout, 0, 1)
+    for name, value in (("time", time), ("coupling", coupling), ("weighting", weighting)):
+        if value is not None and not callable(value):
+            raise ValueError(f"{name} must be a function, got {value!r}")
     with remembering():
         if y is not None:
             model.check_guide(remember(y), z)  # before some of it is dropped

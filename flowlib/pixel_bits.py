@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowlib.checks import check_count
+from flowlib.checks import check_count, check_tensor
 
 
 def dequantise(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -55,6 +55,7 @@ def bits_per_dim(log_density: Tensor, dims: int, levels: int = 256) -> Tensor:
         >>> bits_per_dim(uniform, dims=4)
         tensor([8.])
     """
+    check_tensor("log_density", log_density, finite=False, batch=False)
     check_count("dims", dims)
     width = 2 / (check_count("levels", levels, 2) - 1)
     return -(log_density / dims + math.log(width)) / math.log(2)

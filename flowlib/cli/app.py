@@ -5,7 +5,6 @@ on standard error and exit status 2; Ctrl-C is exit status 130.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,6 +14,7 @@ import typer
 from flowlib import __version__
 from flowlib.cli.commands import evaluate, export, sample, zoo
 from flowlib.cli.course import course_app
+from flowlib.cli.machine import INTERRUPTED, Interrupted, speaks
 from flowlib.cli.options import complete_recipe
 from flowlib.cli.start import start
 from flowlib.cli.systems import SystemCommands
@@ -146,17 +146,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except ValueError as error:
         return _fail(str(error))
+    except RecursionError:
+        return _fail("a text or a file is nested too deeply to be read")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(said in str(error) for said in ("allocate memory", "of memory")):
             raise
-        return _fail("not enough memory for so much at once: ask for less, such as a smaller --count or fewer --steps")
+        return _fail("not enough memory for so much at once: ask for less, or for smaller parts")
+    except Interrupted as error:
+        return _fail(f"interrupted; {error}", INTERRUPTED) if str(error) else INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
+    if status == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+        return _fail("interrupted", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 
 def _fail(message: str, status: int = 2) -> int:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+    if speaks():
         line = " ".join(message.split())  # which may hold a name that somebody else has chosen
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
         print(f"flowlib: {line}", file=sys.stderr)

@@ -46,11 +46,13 @@ def sample(
     from flowlib.data import open_data
     from flowlib.runs import export_samples, load_run
     from flowlib.runs.export import FORMATS
+    from flowlib.systems.sampling import check_steps
     from flowlib.training.files import check_place
 
     if out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out must end in {', '.join(FORMATS)}, got {str(out)!r}")
     check_place(out)
+    check_steps(steps, method)
     trained = load_run(run, device)
     system = trained.recipe.system
     moving = True if out.suffix.lower() == ".gif" else None
@@ -65,11 +67,16 @@ def sample(
     if label and (y is None or not labels):
         kind = "guide" if y is None else "label"
         raise ValueError(f"label {label[0]} was given, but the run in {run} takes no {kind}")
+    if y is None and scale not in (None, 1) and weak is None:
+        raise ValueError(f"--scale says nothing here: samples of {run} are drawn without a guide")
     if y is None:
         given["count"] = (10 if len(trained.shape) == 3 else 1000) * max(1, trained.classes) if count is None else count
     states = trained.sample(y, seed=seed, batch_size=batch_size, **given).cpu()
     if lost := int((~states[-1 if moving else slice(None)].isfinite()).flatten(1).any(1).sum()):
         raise ValueError(f"{lost} samples have become infinite or no numbers: try another --scale, --method or --steps")
+    if out.suffix.lower() in (".png", ".gif") and states.shape[1 + bool(moving) :] != trained.shape:
+        shape = tuple(states.shape[1 + bool(moving) :])
+        raise ValueError(f"--out must end in .npz or .pt: samples of shape {shape} are no pictures")
     drawn = states.shape[1] if moving else len(states)
     each = drawn // max(1, len(set(labels or range(trained.classes))))
     columns = 10 if y is None or y.ndim > 1 else max(1, each)
@@ -162,7 +169,9 @@ def zoo(
         Path | None,
         typer.Option(metavar="RUN", help="Put the finished run of a recipe into the zoo, with its report."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples to measure for the report.")] = 10_000,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples to measure for the report of --pack; 10,000 by default.")
+    ] = None,
 ) -> None:
     """List the trained runs that come with the package, or say how one was made and what it was measured at.
 
@@ -176,20 +185,20 @@ def zoo(
     """
     from flowlib.runs import evaluate_run, load_run
     from flowlib.runs import zoo as shelf
-    from flowlib.weights import describe_weights
 
+    if pack is None and samples is not None:
+        raise ValueError("--samples only goes with --pack")
     if pack is not None:
         if name is not None:
             raise ValueError(f"a packed run is called like its recipe: leave out {name!r}")
         shelf.check_packable(pack)
-        for file in shelf.pack(pack, evaluate_run(load_run(pack), samples=samples)):
+        for file in shelf.pack(pack, evaluate_run(load_run(pack), samples=10_000 if samples is None else samples)):
             typer.echo(str(file))
     elif name is None:
         typer.echo(format_table(shelf.rows()))
     else:
         name = name.removeprefix(shelf.PREFIX)
-        shelf.check_name(name)
-        known = describe_weights(name)
+        known = shelf.describe_run(name)
         typer.echo(
             f"{known['command']}  ({known['steps']} steps, {known['seconds'] / 60:.0f} min on {known['machine']})"
         )

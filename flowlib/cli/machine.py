@@ -7,12 +7,31 @@ import subprocess
 import sys
 import time
 
+INTERRUPTED = 130  # exit status
+EACH = 8  # threads or processes a core, of which more are a mistake
 PATIENCE = 10.0  # seconds that a process has to end by itself
+
+
+class Interrupted(Exception):
+    """Ctrl-C, and what is to be said of it; "" where that has been said."""
+
+
+def speaks() -> bool:
+    """Whether this process prints: of several that torchrun starts one does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def check_most(option: str, value: int) -> None:
+    """A ValueError if so many threads or processes are more than the machine's cores can be meant to have."""
+    most = EACH * (os.cpu_count() or 1)
+    if value > most:
+        raise ValueError(f"{option} must be at most {most}, {EACH} for each core, got {value}")
 
 
 def set_threads(threads: int | None) -> None:
     """Compute with so many threads, whatever else the machine does; None leaves the number to torch and the trainer."""
     if threads is not None:
+        check_most("--threads", threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
@@ -24,6 +43,7 @@ def share_work(processes: int) -> int:
 
     When one of them fails, or this process is asked to end, the others are ended too.
     """
+    check_most("--processes", processes)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -44,7 +44,7 @@ def _of_packages() -> Iterator[Path]:
 def _commands(path: Path) -> Iterator[tuple[str, str]]:
     try:
         tree = ast.parse(path.read_text("utf-8"))
-    except (OSError, SyntaxError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return  # whoever imports it says what is wrong
     for node in ast.walk(tree):
         called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Command"
@@ -133,14 +133,26 @@ def _check_options(request: Any) -> None:
         usual = part.default if part.default_factory is dataclasses.MISSING else part.default_factory()
         if value == usual:
             continue
-        if isinstance(value, str) and value and not value.strip():
-            raise ValueError(f"{_option(part)} must not be blank")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.strip():
+                raise ValueError(f"{_option(part)} must not be blank")
+            if isinstance(text, str) and not text.isprintable() and not _readable(text):
+                raise ValueError(f"{_option(part)} must be text in UTF-8, got {text!r}")
         for key, there, says in (("with", True, "only goes"), ("without", False, "does not go")):
             if key in part.metadata and bool(getattr(request, part.metadata[key])) != there:
                 raise ValueError(f"{_option(part)} {says} with {_option(parts[part.metadata[key]])}")
     out = getattr(request, "out", None)
     if isinstance(out, Path) and out.suffix:
         check_place(out)
+
+
+def _readable(text: str) -> bool:
+    """Whether a text of the command line was one: bytes that are none become half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _option(part: dataclasses.Field[Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowlib.cli.machine import set_threads, share_work
+from flowlib.cli.machine import INTERRUPTED, Interrupted, set_threads, share_work, speaks
 from flowlib.cli.options import Device, Seed, Threads, complete_recipe
 
 
@@ -84,7 +84,9 @@ def train(
       torchrun --nproc-per-node 2 -m flowlib train mnist
     """
     if processes > 1 and "RANK" not in os.environ:
-        raise typer.Exit(share_work(processes))
+        if (status := share_work(processes)) == INTERRUPTED:
+            raise Interrupted
+        raise typer.Exit(status)
     from flowlib.recipes import find_recipe, override
     from flowlib.runs import train as run_training
     from flowlib.runs.folder import RECIPE, read_record
@@ -92,6 +94,8 @@ def train(
     from flowlib.training.trainer import CHECKPOINTS
 
     set_threads(threads)
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other: a run goes on, or is replaced")
     out = Path("runs") / name if out is None else out
     if resume and (out / RECIPE).exists():
         recipe = read_record(out).recipe
@@ -101,6 +105,9 @@ def train(
         recipe = find_recipe(name)
     named = {"steps": steps, "seed": seed, "data": data}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
+    for text in settings or ():
+        if named.get(text.partition("=")[0]) is not None:
+            raise ValueError(f"{text.partition('=')[0]} is given twice, by --set and by an option of its own")
     recipe, place = override(recipe, [*(settings or []), *given]), shlex.quote(str(out))
     try:
         run = run_training(
@@ -110,9 +117,8 @@ def train(
     except KeyboardInterrupt:
         saved = latest_step(out / CHECKPOINTS)
         state = "nothing is saved yet" if saved is None else f"step {saved} of {recipe.training.steps} is saved"
-        typer.echo(f"flowlib: interrupted; {state}; go on with: flowlib train {name} --out {place} --resume", err=True)
-        raise typer.Exit(130) from None
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
+        raise Interrupted(f"{state}; go on with: flowlib train {name} --out {place} --resume") from None
+    if speaks():
         typer.echo(f"Trained {name} for {run.step} steps: {out}\nNext:")
         if hasattr(recipe.system, "sample"):
             typer.echo(f"  flowlib sample {place} --out samples.png")

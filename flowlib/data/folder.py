@@ -174,7 +174,10 @@ def _read_captions(files: list[File]) -> list[str] | None:
     if not all(there):
         missing = files[there.index(False)].path
         raise DataError(f"{missing} has no caption: {sum(there)} of {len(files)} images have a .txt file beside them")
-    return [_read_text(path) for path in paths]
+    texts = [_read_text(path) for path in paths]
+    if "" in texts:
+        raise DataError(f"{paths[texts.index('')]} is empty: it should hold the caption of an image")
+    return texts
 
 
 def _read_text(path: Path) -> str:

@@ -121,9 +121,9 @@ def read_mask(path: Path, picture: Path, shape: tuple[int, ...]) -> Tensor:
         ValueError: for a mask of another size, or without a bright pixel.
     """
     with open_image(picture) as image, open_image(path) as other:
-        if image.size != other.size:
-            sizes = [f"{width} x {height}" for width, height in (other.size, image.size)]
-            raise ValueError(f"the mask {path} has {sizes[0]} pixels, the picture {picture} {sizes[1]}")
+        found = [f"{width} x {height}" for width, height in (other.size, image.size)]
+    if found[0] != found[1]:
+        raise ValueError(f"the mask {path} has {found[0]} pixels, the picture {picture} {found[1]}")
     mask = (read_picture(path, (1, *shape[1:])) > 0).float()
     if not bool(mask.any()):
         raise ValueError(f"the mask {path} has no bright pixel")

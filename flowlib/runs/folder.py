@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from flowlib.data import Spec
 from flowlib.recipes import Recipe, change, from_dict, to_dict
 from flowlib.systems.discovery import all_systems
 from flowlib.training.checkpoint import latest_step, load
-from flowlib.training.files import write_whole
+from flowlib.training.files import WriteError, write_whole
+from flowlib.training.journal import read_metrics
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 
 RECIPE, SAMPLES = "recipe.json", "samples"
@@ -64,7 +68,7 @@ def read_record(folder: Path) -> Record:
         content = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run: there is no {path}; `flowlib train` makes one") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged, or of another version of flowlib: {error}") from None
     return record_of(content, str(path))
 
@@ -75,8 +79,16 @@ def record_of(content: Any, source: str) -> Record:
     try:
         recipe = from_dict(content["recipe"])
         spec, digest, parts, net, stages = (content[name] for name in ("spec", "digest", "parts", "net", "stages"))
+        if not all(isinstance(text, str | None) for text in (digest, net)):
+            raise ValueError("digest and net must be texts, or null")
+        if not isinstance(parts, dict) or not all(isinstance(text, str) for text in parts.values()):
+            raise ValueError(f"parts must be hashes by name, got {parts!r}")
+        if not isinstance(stages, list) or not all(isinstance(name, str) for name in stages):
+            raise ValueError(f"stages must be names, got {stages!r}")
         return Record(recipe, Spec(**spec), digest, parts, net, tuple(stages))
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise RunError(f"{source} is damaged, or of another version of flowlib: {error} is missing") from None
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{source} is damaged, or of another version of flowlib: {error}") from None
 
 
@@ -115,16 +127,69 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
             if (folder / name).exists():  # someone else's, not ours to delete
                 raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
     elif overwrite:
-        for name in folders | _stages_of(folder):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / METRICS).unlink(missing_ok=True)
+        _clear(folder, {METRICS, *folders, *_stages_of(folder)})
     elif resume:
         _check_same(folder, read_record(folder), record)
-        if latest_step(folder / CHECKPOINTS) is not None:
-            load(folder / CHECKPOINTS)  # what cannot go on keeps its record
+        _check_state(folder, record)  # what cannot go on keeps its record
     elif any((folder / name).exists() for name in {METRICS, *folders, *_stages_of(folder)}):
         raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     write_record(folder, record)
+
+
+def _clear(folder: Path, names: Iterable[str]) -> None:
+    """Take what has these names out of a folder, all or nothing; a WriteError if one of them cannot be moved."""
+    away, moved = folder / f".replaced-{os.getpid()}", []
+    try:
+        away.mkdir()
+        for name in names:
+            if os.path.lexists(folder / name):
+                os.rename(folder / name, away / name)
+                moved.append(name)
+    except OSError as error:
+        for name in moved:
+            os.rename(away / name, folder / name)
+        raise WriteError(f"{folder} cannot be written ({error.strerror or error}); the run in it is intact") from error
+    finally:
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def _check_state(folder: Path, record: Record) -> None:
+    """A ValueError unless the run that lies there can go on from where it is."""
+    step, steps = latest_step(folder / CHECKPOINTS), record.recipe.training.steps
+    if step is not None:
+        load(folder / CHECKPOINTS)
+        if step > steps:
+            raise RunError(f"the run in {folder} is damaged: its checkpoint is of step {step:,} of {steps:,}")
+    if (folder / METRICS).exists():
+        read_metrics(folder / METRICS)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, which is made if there is none; where the system has no such locks, not.
+
+    Raises:
+        RunError: if another one is at work there.
+        WriteError: if there can be no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise WriteError(f"{folder} cannot be written ({error.strerror or error})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another training is at work in {folder}: wait for it, or choose another --out") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _stages_of(folder: Path) -> set[str]:

@@ -5,6 +5,7 @@ images = run.sample(torch.arange(10), scale=2.0)
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flowlib.data import Data, Dataset, available, open_data
 from flowlib.plotting import save_figure
 from flowlib.recipes import Recipe, change
 from flowlib.runs.export import draw
-from flowlib.runs.folder import SAMPLES, Record, prepare_folder
+from flowlib.runs.folder import SAMPLES, Record, held, prepare_folder
 from flowlib.runs.run import Run, build, load_parts, load_run
 from flowlib.systems.system import Stage, name_of
 from flowlib.training import Trainer
@@ -58,7 +59,8 @@ def train(
         the run, ready to be used.
 
     Raises:
-        ValueError: for data or sizes that do not fit, naming them; a RunError if the folder is taken; a DivergedError
+        ValueError: for data or sizes that do not fit, naming them; a RunError if the folder is taken, or another
+            training is at work in it; a DivergedError
             if the loss is no longer finite; a CheckpointError for a damaged checkpoint.
         WriteError: if the folder cannot be written; the last checkpoint is intact.
 
@@ -76,13 +78,15 @@ def train(
     for name, every in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
         if every is not None:
             check_count(name, every)  # before anything in the folder changes
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other: a run goes on, or is replaced")
     if net is not None:
         if not getattr(recipe.system, "takes_net", False):
             raise ValueError(f"net: the system {name_of(recipe.system)!r} takes no network of your own")
         recipe = change(recipe, net="own")
     if data is not None:
         recipe = change(recipe, data=data.name)
-    with join_world(pick_device(device)) as (world, place):
+    with join_world(pick_device(device)) as (world, place), ExitStack() as until_the_end:
 
         def set_up() -> tuple[Data, Mapping[str, nn.Module], Sequence[Stage]]:
             learned: Data = open_data(recipe.data, "train") if data is None else data
@@ -90,6 +94,8 @@ def train(
             given = parts if net is None else {**parts, "net": net}
             module, digest = build(recipe, learned.spec, given).to(place), None
             stages = recipe.system.stages(module, learned.to(place), given)
+            for stage in stages:
+                world.share((recipe.training if stage.training is None else stage.training).batch_size)
             if world.leads:
                 if isinstance(learned, Dataset) and (data is not None or recipe.data not in available()):
                     digest = learned.digest()
@@ -98,6 +104,7 @@ def train(
                     tuple(stage.name for stage in stages[:-1]),
                 )
                 record = Record(recipe, learned.spec, digest, hashes, own, earlier)
+                until_the_end.enter_context(held(folder))
                 prepare_folder(folder, record, resume=resume, overwrite=overwrite)
             return learned.to(place), parts, stages
 

@@ -57,8 +57,7 @@ def entry(source: str, folder: Path = FOLDER) -> tuple[Record, dict[str, Tensor]
         RunError: if there is none of that name, or its files are damaged or of another version.
     """
     name = check_name(source.removeprefix(PREFIX), folder)
-    described = describe_weights(name, folder)
-    record = record_of(described["run"], f"{folder / name}.json")
+    record = record_of(describe_weights(name, folder)["run"], f"{folder / name}.json")
     try:
         weights = read_weights(name, folder)
     except (ValueError, FileNotFoundError) as error:
@@ -72,11 +71,26 @@ def digest(source: str, folder: Path = FOLDER) -> str:
     return str(describe_weights(check_name(source.removeprefix(PREFIX), folder), folder)["sha256"])
 
 
+def describe_run(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """What `describe_weights` says of a run; a RunError unless all is there that a list of runs tells.
+
+    Raises:
+        RunError: if there is none of that name, or its description is damaged.
+    """
+    described = describe_weights(check_name(name, folder), folder)
+    kinds = {"command": str, "machine": str, "steps": int, "seconds": int | float, "figures": list, "run": dict}
+    for key, kind in kinds.items():
+        if not isinstance(described.get(key), kind):
+            raise RunError(f"{folder / name}.json is damaged: it says no {key}; reinstall flowlib")
+    record_of(described["run"], f"{folder / name}.json")
+    return described
+
+
 def rows(folder: Path = FOLDER) -> list[Row]:
     """A row for each run in the zoo: name, system, data, size, and what its training took."""
     table: list[Row] = []
     for name in names(folder):
-        described = describe_weights(name, folder)
+        described = describe_run(name, folder)
         recipe = described["run"]["recipe"]
         size = (folder / f"{name}.safetensors").stat().st_size / 2**20
         row: Row = {"name": f"{PREFIX}{name}", "system": recipe["system"]["system"], "data": recipe["data"]}

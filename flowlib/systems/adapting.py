@@ -14,6 +14,7 @@ from flowlib.systems.painting import Adapter, painter, register_adapter
 from flowlib.systems.system import name_of
 from flowlib.systems.weighted import split_number
 from flowlib.training import Training
+from flowlib.training.files import check_place
 
 FILE = "adapter.safetensors"
 
@@ -44,6 +45,8 @@ class AdaptRequest:
             check_count(name, getattr(self, name))
         check_count("seed", self.seed, 0)
         check_number("lr", self.lr, 0, low_open=True)
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite exclude each other: a run goes on, or is replaced")
 
 
 def adapt(run: Any, request: AdaptRequest) -> list[str]:
@@ -53,6 +56,9 @@ def adapt(run: Any, request: AdaptRequest) -> list[str]:
     base: Any = painter(run)
     if isinstance(base, LoRASystem):
         raise ValueError(f"{run.folder} is a LoRA: give the painter that it was made for, {base.parts['base']}")
+    path = check_place(request.out / FILE)
+    if path.exists() and not (request.resume or request.overwrite):
+        raise ValueError(f"{path} is there already: add --overwrite to replace it, or choose another --out")
     system = LoRASystem(
         painter=settings_of(base), shape=run.shape, caption=request.caption.strip(), rank=request.rank,
         alpha=request.alpha, targets=tuple(request.target), parts={"base": str(run.folder)},
@@ -65,7 +71,6 @@ def adapt(run: Any, request: AdaptRequest) -> list[str]:
         resume=request.resume, overwrite=request.overwrite, device=str(run.device),
         pictures=request.pictures,
     )  # fmt: skip
-    path = request.out / FILE
     state = lora_state(trained.module)
     write_lora(path, state, record_of(trained))
     return [

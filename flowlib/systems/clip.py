@@ -66,6 +66,8 @@ class MatchRequest:
     def __post_init__(self) -> None:
         if any(not text.strip() for text in self.texts):
             raise ValueError("texts must not be empty")
+        if len(self.texts) < 2:
+            raise ValueError("texts must be two or more, to choose from")
 
 
 def match(run: Any, request: MatchRequest) -> list[str]:

@@ -26,6 +26,8 @@ class DescribeRequest:
         check_number("temperature", self.temperature, 0, low_open=True)
         check_count("top_k", self.top_k, 0)
         check_count("seed", self.seed, 0)
+        if self.top_k == 1 and (self.count > 1 or self.seed or self.temperature != 1):
+            raise ValueError("--count, --seed and --temperature go with another --top-k than 1, of one caption")
 
 
 def describe(run: Any, request: DescribeRequest) -> list[str]:

@@ -41,7 +41,7 @@ from flowlib.systems.disco_sampling import Disco
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.system import Command, register
 from flowlib.systems.weighted import parse_prompts
-from flowlib.training.files import write_all
+from flowlib.training.files import check_place, write_all
 from flowlib.training.order import stream
 
 SHOWN = 12  # pictures of the way there
@@ -104,6 +104,8 @@ def disco(run: Any, request: DiscoRequest) -> list[str]:
     """Paint what prompts ask for, by a flow that knows no words."""
     if not isinstance(run.recipe.system, FlowSystem) or len(run.shape) != 3:
         raise ValueError(f"disco needs a flow of pictures, got {run.folder}")
+    for path in _beside(request.out):
+        check_place(path)
     clips = [clip_beside(run, name.strip()) for name in request.clip.split(",")]
     secondary = _looked_through(run, request.secondary) if request.secondary else None
     weighted, settings = parse_prompts([*request.prompts, *request.images]), request.settings()
@@ -127,10 +129,15 @@ def _looked_through(run: Any, source: str) -> Field:
     return second.module
 
 
+def _beside(out: Path) -> tuple[Path, Path]:
+    """The files beside the picture: the sheet of the way there, and the same moving."""
+    return out.with_name(f"{out.stem}-way.png"), out.with_suffix(".gif")
+
+
 def _write(states: Tensor, out: Path, start: float) -> list[str]:
     """The last of the states (T, N, C, H, W) as a picture, some of them as a sheet, all from time `start` as a GIF."""
     chosen = torch.linspace(0, len(states) - 1, min(SHOWN, len(states))).round().long()
-    way, moving = out.with_name(f"{out.stem}-way.png"), out.with_suffix(".gif")
+    way, moving = _beside(out)
     sheet = states[chosen].transpose(0, 1).flatten(0, 1)  # a row for each picture
     film = io.BytesIO()
     animate(states if len(states) > 1 else states.expand(2, -1, -1, -1, -1), film, columns=10, start=start)

@@ -82,5 +82,5 @@ def _import_file(path: Path) -> ModuleType:
 def _load(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from flowlib.solvers import ADAPTIVE
 from flowlib.systems.clip import clip_beside
 from flowlib.systems.guides import inpainting_guide
 from flowlib.systems.painting import PaintRequest
-from flowlib.systems.sampling import check_memory, in_bytes
+from flowlib.systems.sampling import check_memory, check_steps, in_bytes
 from flowlib.systems.semantic import text_energy
 
 OPTIONS: dict[str, Any] = {
@@ -52,6 +52,7 @@ def _hole(run: Any, request: PaintRequest, count: int) -> Tensor:
 
 def _run(run: Any, request: PaintRequest, y: Tensor) -> Tensor:
     wanted = request.options(run.recipe.system.paints)
+    check_steps(request.steps, wanted["method"])
     clip = clip_beside(run, wanted["clip"], noised=True) if wanted["clip"] else None
     if clip is not None and wanted["method"] in ADAPTIVE:  # which ask for the field at t = 1, where no gradient guides
         raise ValueError(f"--clip guides steps of fixed size, such as heun's: it does not go with {wanted['method']}")

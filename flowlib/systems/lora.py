@@ -36,7 +36,7 @@ from flowlib.nets.tokenizer import Tokenizer
 from flowlib.systems.adapting import AdaptRequest, adapt
 from flowlib.systems.discovery import find_system
 from flowlib.systems.lora_report import LoRAReport, report_lora
-from flowlib.systems.painting import PaintRequest, paint, paint_request
+from flowlib.systems.painting import PAINTER, PaintRequest, paint, paint_request
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, name_of, register
 
 SHOWN = 16  # pictures of how far a training is
@@ -53,7 +53,7 @@ def settings_of(system: Any) -> dict[str, Any]:
     "lora",
     commands=[
         Command("adapt", AdaptRequest, adapt, help="Teach a painter a style or an object by LoRA.", anywhere=True),
-        Command("paint", paint_request, paint, help="Paint a picture of a caption.", model="zoo:scenes-text"),
+        Command("paint", paint_request, paint, help="Paint a picture of a caption.", model=PAINTER),
     ],
 )
 @dataclass(frozen=True, kw_only=True)

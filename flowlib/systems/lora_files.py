@@ -58,5 +58,5 @@ def read_lora(path: Path) -> tuple[dict[str, Tensor], LoRARecord]:
             raise ValueError(f"its format is {header.get('format')!r}, expected {FORMAT!r}")
         values = json.loads(header["record"])
         return state, LoRARecord(**{**values, "targets": tuple(values["targets"])})
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no LoRA of flowlib, or damaged: {error}") from None

@@ -18,6 +18,8 @@ from flowlib.systems.system import name_of
 from flowlib.training.files import write_whole
 from flowlib.training.order import stream
 
+PAINTER, INPAINTER = "zoo:scenes-text", "zoo:scenes-inpainter"  # the usual ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class PaintRequest:
@@ -51,10 +53,10 @@ class PaintRequest:
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
     inpainter: str = field(
-        default="zoo:scenes-inpainter", metadata={"help": "Who edits: a run of the system inpainter.", "with": "edit"}
+        default=INPAINTER, metadata={"help": "Who edits: a run of the system inpainter.", "with": "edit"}
     )
     upsampler: str = field(
-        default="", metadata={"help": "Who doubles the size: a run of the system upsampler, or none."}
+        default="", metadata={"help": "Who doubles the size: a run of the system upsampler; nobody by default."}
     )
     clip: str | None = field(
         default=None,
@@ -67,9 +69,9 @@ class PaintRequest:
 
     def __post_init__(self) -> None:
         check_count("count", self.count)
-        for name in ("scale", "clip_scale", "prior_scale"):
+        for name, most in (("scale", 1e3), ("clip_scale", 1e5), ("prior_scale", 1e3)):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name))
+                check_number(name, getattr(self, name), -most, most)
         if self.temperature is not None:
             check_number("temperature", self.temperature, 0, low_open=True)
         for name, least in (("steps", 1), ("top_k", 0), ("candidates", 1)):
@@ -159,6 +161,8 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
     if request.rewrite:
         request = replace(request, caption=rewrite(request.caption, stream(request.seed, "rewriting")))
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
+        if str(run.folder) != PAINTER and request.inpainter == INPAINTER:
+            raise ValueError(f"{run.folder} edits no pictures: name one that does, by --model or --inpainter")
         run = run.beside(request.inpainter)
         if not getattr(run.recipe.system, "edits", False):
             raise ValueError(f"--inpainter must name a run of the system inpainter, got {run.folder}")

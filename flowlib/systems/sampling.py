@@ -66,6 +66,12 @@ def check_landing(land: float | None, method: str) -> None:
         check_choice("method of a sampler that lands", method, tuple(STEPS))
 
 
+def check_steps(steps: int | None, method: str | None) -> None:
+    """A ValueError for a number of steps that was asked of a method that chooses its own."""
+    if steps is not None and method in ADAPTIVE:
+        raise ValueError(f"--steps does not go with --method {method}, which chooses its own")
+
+
 def latent_shape(module: nn.Module, spec: Spec) -> tuple[int, ...]:
     """The shape of a sample that the field works on: of the data, or of the latents of a field that decodes them."""
     autoencoder = getattr(module, "autoencoder", None)

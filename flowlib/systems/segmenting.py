@@ -57,7 +57,9 @@ class SegmentRequest:
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must be a picture, such as mask.png, got {str(self.out)!r}")
         prompts = bool(self.point or self.outside or self.box or self.mask or self.text.strip())
-        if prompts == self.everything:
+        if prompts and self.everything:
+            raise ValueError("--everything goes without --point, --not, --box, --mask and --text")
+        if not prompts and not self.everything:
             raise ValueError("say what to cut out: --point, --not, --box, --mask or --text; or else --everything")
         for option, texts in (("--point", self.point), ("--not", self.outside)):
             for text in texts:
@@ -142,6 +144,8 @@ def segment(run: Any, request: SegmentRequest) -> list[str]:
         return _everything(run, request, image)
     prompts = {name: value[None].to(run.device) for name, value in _prompts(run, request, frame).items()}
     certain = len(request.point) + len(request.outside) + sum(name not in ("points", "labels") for name in prompts) > 1
+    if certain and request.three:
+        raise ValueError("--three goes with one prompt: what several mean together is one mask")
     with torch.no_grad():
         logits, iou = run.module(image[None], **prompts, several=not certain)
     order = iou[0].argsort(descending=True)[: None if request.three else 1].tolist()
@@ -165,6 +169,7 @@ def widened(mask: Tensor, grow: int) -> Tensor:
         >>> widened(torch.tensor([[False, False, False, True]]), 1)
         tensor([[False, False,  True,  True]])
     """
+    grow = min(grow, max(mask.shape[-2:]))
     return F.max_pool2d(mask[None].float(), 2 * grow + 1, stride=1, padding=grow)[0] > 0
 
 

@@ -24,6 +24,8 @@ def paint_tokens(run: Any, request: PaintRequest, small: Tensor | None = None) -
     each = count if wanted["candidates"] is None else wanted["candidates"]
     if each < count:
         raise ValueError(f"candidates must be at least {count}, as many as pictures are wanted, got {each}")
+    if request.clip is not None and each == count:
+        raise ValueError("--clip chooses among more --candidates than pictures are wanted: say how many")
     check_memory(each, run.shape)
     y = run.module.read([request.caption] * each)
     images = run.sample(y, temperature=wanted["temperature"], top_k=wanted["top_k"], seed=request.seed).clamp(-1, 1)

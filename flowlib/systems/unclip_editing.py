@@ -74,7 +74,7 @@ class EditRequest:
     def __post_init__(self) -> None:
         check_count("count", self.count)
         check_count("steps", self.steps, 2)
-        check_number("scale", self.scale)
+        check_number("scale", self.scale, -1e3, 1e3)
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must be a picture, such as sheet.png, got {str(self.out)!r}")
 
@@ -91,7 +91,9 @@ class VaryRequest(EditRequest):
             "without": "towards",
         },
     )
-    seed: int = field(default=0, metadata={"help": "Another seed, other variations."})
+    seed: int = field(
+        default=0, metadata={"help": "Another seed, other variations.", "with": "eta", "without": "towards"}
+    )
     towards: str = field(default="", metadata={"help": "Turn the picture to this text, step by step, at eta 0."})
     instead_of: str = field(
         default="", metadata={"help": "A text that says what the picture shows now.", "with": "towards"}

@@ -27,6 +27,8 @@ def paint_embedding(run: Any, request: PaintRequest, small: Tensor | None = None
     check_memory(request.count, run.shape)
     wanted, net, texts = request.options(run.recipe.system.paints), run.module.net, [request.caption] * request.count
     tokens = net.tokenizer(texts)
+    if wanted["prior"] == "none" and request.prior_scale is not None:
+        raise ValueError("--prior-scale does not go with --prior none")
     prior = prior_of(run, wanted["prior"])
     embedding = embed_texts(prior, run.parts["clip"], texts, run.spec, scale=wanted["prior_scale"], seed=request.seed)
     return run.sample(

@@ -8,6 +8,7 @@ moment leaves the last checkpoint as it was. `latest` also holds each file's SHA
 import hashlib
 import io
 import json
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from flowlib.training.files import WriteError, sync_folder, write_synced, write_
 VERSION = 1
 LATEST = "latest.json"
 _AVERAGE = "average.safetensors"
+_FILES = ("weights.safetensors", _AVERAGE, "state.pt")
 _PREFIX, _TEMPORARY = "step-", "unfinished-"
 
 
@@ -99,19 +101,18 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: if there is none, it is damaged, or another version of this library wrote it.
     """
     entry = _entry(folder)
-    weights, average, state = (_read(folder, entry, file) for file in ("weights.safetensors", _AVERAGE, "state.pt"))
-    return Checkpoint(
-        step=entry["step"],
-        weights=_tensors(weights),
-        average=_tensors(average),
-        state=torch.load(io.BytesIO(state), map_location="cpu", weights_only=True),
-    )
+    weights, average, content = (_read(folder, entry, file) for file in _FILES)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} is damaged: {_FILES[2]}: {error}") from None
+    return Checkpoint(entry["step"], _tensors(folder, weights), _tensors(folder, average), state)
 
 
 def load_average(folder: Path) -> tuple[int, dict[str, Tensor]]:
     """The step and the averaged weights of the latest checkpoint: all that sampling needs. Errors as in `load`."""
     entry = _entry(folder)
-    return entry["step"], _tensors(_read(folder, entry, _AVERAGE))
+    return entry["step"], _tensors(folder, _read(folder, entry, _AVERAGE))
 
 
 def average_digest(folder: Path) -> str:
@@ -156,24 +157,28 @@ def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
 
     buffer = io.BytesIO()
     torch.save(checkpoint.state, buffer)
-    return {
-        "weights.safetensors": plain(checkpoint.weights),
-        _AVERAGE: plain(checkpoint.average),
-        "state.pt": buffer.getvalue(),
-    }
+    contents = plain(checkpoint.weights), plain(checkpoint.average), buffer.getvalue()
+    return dict(zip(_FILES, contents, strict=True))
 
 
 def _entry(folder: Path) -> dict[str, Any]:
     path = folder / LATEST
     try:
-        entry = json.loads(path.read_text())
+        entry = json.loads(path.read_text("utf-8"))
         version = entry["version"]
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint in {folder}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path} is damaged: it does not name a checkpoint") from None
     if version != VERSION:
-        raise CheckpointError(f"the checkpoint in {folder} has version {version}; this flowlib reads version {VERSION}")
+        raise CheckpointError(
+            f"the checkpoint in {folder} has version {version!r}; this flowlib reads version {VERSION}"
+        )
+    step, name, hashes = (entry.get(key) for key in ("step", "folder", "sha256"))
+    counted = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    named = isinstance(name, str) and Path(name).name == name
+    if not (counted and named and isinstance(hashes, dict) and all(isinstance(hashes.get(f), str) for f in _FILES)):
+        raise CheckpointError(f"{path} is damaged: it does not name a checkpoint")
     return entry
 
 
@@ -183,12 +188,18 @@ def _read(folder: Path, entry: dict[str, Any], file: str) -> bytes:
         content = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"the checkpoint is damaged: {path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint cannot be read: {path}: {error.strerror or error}") from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"][file]:
         raise CheckpointError(f"the checkpoint is damaged: {path}, {len(content):,} bytes, is not what was written")
     return content
 
 
-def _tensors(content: bytes) -> dict[str, Tensor]:
+def _tensors(folder: Path, content: bytes) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
-    return parse(content)
+    try:
+        return parse(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}") from None

@@ -29,7 +29,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_place(path: Path) -> Path:
-    """Return a path if a file can be put there, as far as that can be told before there is a content.
+    """Return a path if a file can be put there; where its folder is there already, that is tried.
 
     Raises:
         WriteError: if it is a folder, or would lie in what is none or may not be written to.
@@ -41,6 +41,13 @@ def check_place(path: Path) -> Path:
         raise WriteError(f"{path} cannot be written (it is a folder)")
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"{path} cannot be written ({folder} is no folder that can be written to)")
+    if folder == path.parent:
+        probe = _temporary(path)
+        try:
+            probe.touch()
+            probe.unlink()
+        except OSError as error:  # a name that is too long, a system of files that takes none
+            raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error
     return path
 
 
@@ -62,7 +69,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         WriteError: if it cannot be written; what was there before still is.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(temporary, content)
@@ -72,3 +79,8 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def _temporary(path: Path) -> Path:
+    """Where a content is put together before it is called `path`; a name as long as others at most."""
+    return path.with_name(f".{path.name[:100]}.{os.getpid()}")

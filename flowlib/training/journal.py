@@ -13,7 +13,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if another line is no JSON.
+        ValueError: if another line is no entry.
 
     Example:
         >>> from pathlib import Path
@@ -23,11 +23,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         >>> read_metrics(Path("metrics.jsonl"))
         [{'step': 10, 'loss': 0.5}]
     """
-    lines = Path(path).read_text().split("\n")  # what follows the last newline was never finished
+    lines = Path(path).read_bytes().split(b"\n")  # what follows the last newline was never finished
     try:
-        return [json.loads(line) for line in lines[:-1]]
-    except json.JSONDecodeError as error:
+        entries = [json.loads(line) for line in lines[:-1]]
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: a line of it is no JSON ({error})") from None
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            raise ValueError(f"{path} is damaged: line {number} is no entry with a step")
+    return entries
 
 
 class Journal:

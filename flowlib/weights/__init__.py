@@ -21,11 +21,19 @@ def describe_weights(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there are none of that name.
+        ValueError: if the file is damaged.
     """
     path = folder / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"the weights {name!r} are missing: no file {path}; reinstall flowlib")
-    return json.loads(path.read_text("utf-8"))
+    try:
+        known = json.loads(path.read_text("utf-8"))
+        shared = known.get("shared", {})
+        if not isinstance(known["sha256"], str) or not all(isinstance(keys, list) for keys in shared.values()):
+            raise ValueError("its SHA-256 must be a text, and what it shares lists of names")
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); reinstall flowlib") from None
+    return known
 
 
 def read_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:

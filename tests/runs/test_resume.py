@@ -1,6 +1,8 @@
 """Going on with a run that has ended: with more steps, on the schedule of their number; and what is refused."""
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,12 @@ from flows import flow_recipe
 from flowlib.cli import main
 from flowlib.recipes import change, override
 from flowlib.runs import RunError, load_run, train
+from flowlib.runs.folder import held
 from flowlib.systems import FirstStage
 from flowlib.training import Trainer, read_metrics
-from flowlib.training.checkpoint import load
+from flowlib.training.checkpoint import CheckpointError, latest_step, load
+from flowlib.training.distributed import World
+from flowlib.training.files import WriteError
 from flowlib.training.optimisers import learning_rate_factor
 
 POINTS = flow_recipe(name="moons", data="moons", net="mlp", steps=4, net_args={"width": 8, "depth": 1}, warmup=0.5)
@@ -159,3 +164,118 @@ def test_a_run_of_an_older_flowlib_is_refused_with_one_line(
         in error
     )
     assert error.endswith("train it again\n")
+
+
+def entry(**changes: object) -> dict[str, object]:
+    hashes = dict.fromkeys(("weights.safetensors", "average.safetensors", "state.pt"), "0" * 64)
+    return {"version": 1, "step": 4, "folder": "step-00000004", "sha256": hashes} | changes
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("checkpoints/latest.json", entry(step="4")),
+        ("checkpoints/latest.json", entry(step=-3)),
+        ("checkpoints/latest.json", entry(step=True)),
+        ("checkpoints/latest.json", entry(folder=3)),
+        ("checkpoints/latest.json", entry(folder="../elsewhere")),
+        ("checkpoints/latest.json", entry(sha256="x")),
+        ("checkpoints/latest.json", entry(sha256={})),
+        ("checkpoints/latest.json", {"version": 1}),
+        ("checkpoints/latest.json", []),
+        ("metrics.jsonl", {"a": 1}),
+        ("metrics.jsonl", {"step": "1"}),
+        ("metrics.jsonl", [1]),
+    ],
+    ids=str,
+)
+def test_files_that_were_edited_by_hand_are_named_and_nothing_changes(
+    ended: Path, capsys: pytest.CaptureFixture[str], file: str, content: object
+) -> None:
+    (ended / file).write_text(json.dumps(content) + "\n")
+    before = {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()}
+    assert go_on(ended, "--steps", "9") == 2
+    error = capsys.readouterr().err
+    assert f"{ended / file} is damaged" in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "average.safetensors", "state.pt"])
+def test_a_damaged_file_whose_hash_was_edited_too_is_named(ended: Path, file: str) -> None:
+    latest, content = ended / "checkpoints/latest.json", b"no tensors"
+    told = json.loads(latest.read_text())
+    (ended / "checkpoints" / told["folder"] / file).write_bytes(content)
+    told["sha256"][file] = hashlib.sha256(content).hexdigest()
+    latest.write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=r"the checkpoint in .* is damaged"):
+        load(ended / "checkpoints")
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused(ended: Path) -> None:
+    latest = ended / "checkpoints/latest.json"
+    latest.write_text(json.dumps(json.loads(latest.read_text()) | {"step": 10**9}))
+    with pytest.raises(RunError, match=r"damaged: its checkpoint is of step 1,000,000,000 of 4"):
+        train(POINTS, ended, resume=True, pictures=False)
+
+
+@pytest.mark.parametrize("parts", [[], None, "abc", {"clip": 3}])
+def test_a_record_with_other_parts_than_hashes_is_named(ended: Path, parts: object) -> None:
+    record = ended / "recipe.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"parts": parts}))
+    with pytest.raises(RunError, match=r"recipe.json is damaged.*parts must be hashes by name"):
+        load_run(ended)
+
+
+def test_going_on_and_replacing_exclude_each_other(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go_on(ended, "--overwrite") == 2
+    assert "--resume and --overwrite exclude each other" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="resume and overwrite exclude each other"):
+        train(POINTS, ended, resume=True, overwrite=True)
+    assert load_run(ended).step == 4
+
+
+def test_a_run_behind_a_link_is_replaced_and_what_the_link_names_stays(ended: Path, tmp_path: Path) -> None:
+    (ended / "checkpoints").rename(tmp_path / "kept")
+    (ended / "checkpoints").symlink_to(tmp_path / "kept", target_is_directory=True)
+    other = change(POINTS, seed=5)
+    run = train(other, ended, overwrite=True, pictures=False)
+    train(other, tmp_path / "new", pictures=False)
+    assert same(weights(ended), weights(tmp_path / "new"))
+    assert not (ended / "checkpoints").is_symlink()
+    assert latest_step(tmp_path / "kept") == 4 == run.step
+
+
+def test_a_run_that_cannot_be_moved_away_stays_whole(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*") if path.is_file()}
+    rename, moved = os.rename, []
+
+    def fails(source: Path, target: Path) -> None:
+        if len(moved) == 1 and ".replaced" in str(target):
+            raise PermissionError(13, "Permission denied")
+        moved.append(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(WriteError, match="the run in it is intact"):
+        train(POINTS, ended, overwrite=True, pictures=False)
+    assert {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
+
+
+def test_two_trainings_in_one_folder_are_refused(ended: Path) -> None:
+    pytest.importorskip("fcntl")
+    before = weights(ended)
+    with held(ended), pytest.raises(RunError, match="another training is at work in"):
+        train(change(POINTS, steps=9), ended, resume=True, pictures=False)
+    assert same(weights(ended), before)
+    assert load_run(ended).recipe.training.steps == 4
+    train(change(POINTS, steps=9), ended, resume=True, pictures=False)
+    assert load_run(ended).step == 9
+
+
+def test_a_batch_that_processes_cannot_share_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    share = World.share
+    monkeypatch.setattr(World, "share", lambda world, size: share(World(0, 3), size))
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes"):
+        train(POINTS, tmp_path / "run", pictures=False)
+    assert not (tmp_path / "run").exists()

@@ -134,6 +134,26 @@ def test_a_damaged_or_missing_file_is_named(shelf: Path) -> None:
         zoo.entry("zoo:judge", shelf)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sha256": None}, r"judge\.json is damaged"),
+        ({"shared": 3}, r"judge\.json is damaged"),
+        ({"run": 3}, r"judge\.json is damaged"),
+        ({"steps": None}, r"judge\.json is damaged: it says no steps"),
+        ({"figures": 3}, r"judge\.json is damaged: it says no figures"),
+    ],
+)
+def test_a_description_that_was_edited_is_named(shelf: Path, changes: dict[str, object], message: str) -> None:
+    file = shelf / "judge.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(ValueError, match=message):
+        zoo.rows(shelf)
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"judge\.json is damaged"):
+        zoo.rows(shelf)
+
+
 def test_the_command_line_lists_and_describes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zoo"]) == 0
     listed = capsys.readouterr().out

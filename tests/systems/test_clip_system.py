@@ -174,9 +174,10 @@ def test_match_says_which_text_fits(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert shares[0] >= shares[1]
     assert sum(shares) == pytest.approx(100, abs=0.02)
     for arguments, says in (
-        ([str(tmp_path / "none.png"), "a"], "is no file"),
-        ([str(tmp_path / "seven.png"), " "], "texts must not be empty"),
-        ([str(tmp_path / "seven.png"), "x" * 100], "texts must have at most 30 tokens"),
+        ([str(tmp_path / "none.png"), "a", "b"], "is no file"),
+        ([str(tmp_path / "seven.png"), "a", " "], "texts must not be empty"),
+        ([str(tmp_path / "seven.png"), "a"], "texts must be two or more, to choose from"),
+        ([str(tmp_path / "seven.png"), "a", "x" * 100], "texts must have at most 30 tokens"),
     ):
         assert main(["match", str(run), *arguments]) == 2
         assert says in capsys.readouterr().err

@@ -243,7 +243,7 @@ def test_a_point_becomes_a_mask_of_the_pictures_size(
 def test_several_prompts_are_answered_by_the_single_mask(run: Run, picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "mask.png"
     prompts = ["--point", "100,100", "--not", "20,30", "--box", "16,32,192,208", "--text", "a red seven"]
-    assert segmented(run, picture, *prompts, "--out", out, "--three") == 0
+    assert segmented(run, picture, *prompts, "--out", out) == 0
     assert not (tmp_path / "mask-2.png").exists()
     points = (torch.tensor([[[100.5, 100.5], [20.5, 30.5]]]) / 16) - 0.5
     text = run.parts["clip"].text_features(["a red seven"])
@@ -279,7 +279,8 @@ def test_everything_is_a_picture_of_each_mask(run: Run, picture: Path, tmp_path:
         (["--box", "0,0,9"], "--box must be X0,Y0,X1,Y1"),
         ([], "say what to cut out"),
         (["--text", " "], "say what to cut out"),
-        (["--everything", "--text", "a two"], "say what to cut out"),
+        (["--everything", "--text", "a two"], "--everything goes without --point, --not, --box, --mask and --text"),
+        (["--point", "1,1", "--point", "2,2", "--three"], "--three goes with one prompt"),
         (["--point", "1,1", "--out", "mask.jpg"], "--out must be a picture, such as mask.png"),
         (["--everything", "--least-iou", "2"], "least_iou must be"),
         (["--everything", "--grow", "1"], "--grow does not go with --everything"),

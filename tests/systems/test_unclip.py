@@ -223,7 +223,7 @@ def test_a_run_is_told_embeddings_and_is_measured_by_where_they_come_from(runs: 
 def test_paint_draws_by_a_prior_or_none(runs: dict[str, Path], tmp_path: Path, prior: str) -> None:
     base = ["paint", "a blue two at the upper left", "--model", str(runs["run"]), "--steps", "2", "--count", "2"]
     name = str(runs[prior]) if prior == "autoregressive" else prior  # a run beside it
-    asked = [*base, *(["--prior", name] if prior else []), "--prior-scale", "1.5"]
+    asked = [*base, *(["--prior", name] if prior else []), *([] if prior == "none" else ["--prior-scale", "1.5"])]
     assert main([*asked, "--out", str(tmp_path / "a.png")]) == 0
     assert main([*asked, "--out", str(tmp_path / "b.png")]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -314,6 +314,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
         (["vary", one, "--instead-of", "a two"], "--instead-of only goes with --towards"),
         (["vary", one, "--reach", "0.1"], "--reach only goes with --towards"),
         (["vary", one, "--eta", "0.5", "--towards", "a two"], "--eta does not go with --towards"),
+        (["vary", one, "--seed", "1", "--towards", "a two"], "--seed does not go with --towards"),
+        (["vary", one, "--seed", "1", "--eta", "0"], "--seed only goes with --eta"),
+        (["vary", one, "--scale", "1e30"], "scale must be a finite number in [-1000.0, 1000.0]"),
+        (["paint", "a two", "--prior", "none", "--prior-scale", "5"], "--prior-scale does not go with --prior none"),
+        (["paint", "a \udcff"], "caption must be text in UTF-8"),
         (["vary", one, "--towards", " "], "--towards must not be blank"),
         (["vary", one, "--towards", "a " * 40], "texts must have at most 30 tokens"),
         (["vary", one, "--count", str(10**12)], "GiB"),

@@ -58,6 +58,7 @@ def grade(
 
     from tqdm import tqdm
 
+    from flowlib.checks import check_number
     from flowlib.course.grading import gradebook, sandbox
     from flowlib.course.grading.grade import grade_all
     from flowlib.course.grading.outputs import Outputs
@@ -68,6 +69,9 @@ def grade(
         raise ValueError("grading needs more packages: pip install 'flowlib[course]'")
     if sys.platform == "win32":
         raise ValueError("grading needs Linux or macOS; on Windows use it in WSL")
+    for name, value in (("--memory", memory), ("--timeout", timeout), ("--total", total)):
+        if value is not None:
+            check_number(name, value)
     limits = sandbox.Limits(seconds=timeout, total=total, memory=int(memory * 2**30), without=sandbox.without())
     paths = {"--json": json, "--junit": junit, "--csv": csv}
     tasks = _tasks(files, paths, hidden=hidden, points=points, exercise=exercise, reference=reference, limits=limits)
