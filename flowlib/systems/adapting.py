@@ -102,7 +102,7 @@ def put_on(run: Any, lora: Sequence[str]) -> Any:
     module = copy.deepcopy(run.module)
     for text in lora:
         source, number = split_number(text)
-        weight = check_number("the weight of --lora", number)
+        weight = check_number("the weight of --lora", number, -1e3, 1e3)
         if source.startswith("zoo:") or Path(source).is_dir():
             other = run.beside(source)
             if name_of(other.recipe.system) != "lora":

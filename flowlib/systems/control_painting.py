@@ -39,7 +39,7 @@ def parse_control(text: str) -> AskedControl:
         raise ValueError(f"--control must look like edges=sketch.png or edges=sketch.png:0.8, got {text!r}")
     check_kind_of_control(kind)
     name, strength = split_number(what)
-    return AskedControl(kind, Path(name), check_number(f"the strength of --control {kind}", strength, 0))
+    return AskedControl(kind, Path(name), check_number(f"the strength of --control {kind}", strength, 0, 1e3))
 
 
 def under_control(run: Any, control: Sequence[str], control_net: Sequence[str]) -> Any:

@@ -276,6 +276,7 @@ def test_bad_controls_are_one_line_and_write_nothing(
         (["--control", "edges"], "--control must look like edges=sketch.png"),
         (["--control", f"depth={files['edges']}"], "the kind of a control must be one of edges, mask,"),
         (["--control", f"edges={files['edges']}:-1", *net], "the strength of --control edges must be"),
+        (["--control", f"edges={files['edges']}:1e300", *net], "the strength of --control edges must be"),
         (["--control", f"edges={files['edges']}:nan", *net], "the strength of --control edges must be"),
         (["--control", f"edges={files['missing']}", *net], "is no file"),
         (["--control", f"edges={files['text']}", *net], "is no image"),

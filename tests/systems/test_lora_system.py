@@ -211,6 +211,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
         (["adapt", str(adapted), *told[2:], "--images", str(images)], "is a LoRA: give the painter"),
         ([*mine, "--lora", str(tmp_path / "none")], "there is no LoRA"),
         ([*mine, "--lora", str(damaged)], "is no LoRA of flowlib, or damaged"),
+        ([*mine, "--lora", f"{adapted}:1e300"], "the weight of --lora must be a finite number in"),
         ([*mine, "--lora", f"{adapted}:nan"], "the weight of --lora must be a finite number"),
         ([*mine, "--lora", "zoo:judge"], "--lora must name a LoRA, and zoo:judge is a run of 'judge'"),
         ([*mine, "--lora", str(other)], "the LoRA is of another network: this one has no layer attention.out"),
