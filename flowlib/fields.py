@@ -40,6 +40,8 @@ class Model(nn.Module, Field):
 
     def __init__(self, net: nn.Module, path: GaussianPath | None = None, predicts: str = "velocity") -> None:
         super().__init__()
+        if not callable(net):
+            raise ValueError(f"net must be a network net(x, t, y), got {net!r}")
         self.net = net
         self.path = check_path(path)
         self.predicts = check_choice("predicts", predicts, PREDICTIONS)
