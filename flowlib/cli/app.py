@@ -138,6 +138,11 @@ app.add_typer(course_app, name="course")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for before, text in zip(["", *arguments], arguments, strict=False):
+        if not text or (text.startswith("--") and text.endswith("=")):  # such as a shell's variable that is not set
+            option = text.rstrip("=") or (before if before.startswith("-") else "an argument")
+            return _fail(f"{option} must not be empty")
     try:
         status = typer.main.get_command(app)(args=arguments, prog_name="flowlib", standalone_mode=False)
     except _UsageError as error:

@@ -201,7 +201,7 @@ def test_paint_writes_a_picture_by_tokens(run: Path, tmp_path: Path, capsys: pyt
         (["a two", "--scale", "2"], "a run of the system 'dalle' takes no --scale"),
         (["a two", "--steps", "5"], "takes no --steps"),
         (["a two", "--clip", "conv"], "--clip chooses among more --candidates than pictures are wanted"),
-        (["a two", "--clip", ""], "--clip must not be blank"),
+        (["a two", "--clip", ""], "--clip must not be empty"),
         (["a two", "--clip-scale", "5"], "--clip-scale only goes with --clip"),
         (["a two", "--clip", "conv", "--clip-scale", "5"], "takes no --clip-scale"),
         (["a two", "--upsampler", "zoo:judge"], "--upsampler zoo:judge reads no captions"),
