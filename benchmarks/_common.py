@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from flowlib.cli.machine import set_threads
 from flowlib.plotting import format_table
 from flowlib.training.files import write_whole
 
@@ -58,8 +59,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: object) -> None:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """As many threads as were asked for, and the global seed, from which layers draw their weights."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads or torch.get_num_threads())  # which a trainer then keeps to
     torch.manual_seed(arguments.seed)
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from _common import Scores, clock, kept, seeded
 from _quality import first_stage_of, trained
 
-from flowlib.data import Dataset, load
+from flowlib.data import load
 from flowlib.metrics import evaluate_images
 from flowlib.plotting import save_figure
 from flowlib.plotting.style import ACCENT, BLUE, GREY, SKY, STYLE, VIOLET
@@ -44,7 +45,7 @@ def pace(recipe: Recipe) -> tuple[float, float]:
     for share in (shares[0], *shares):  # the very first one also pays for what is done once in a process
         with tempfile.TemporaryDirectory() as folder:
             start = clock()
-            train(scaled(recipe, share), Path(folder), pictures=False)
+            train(scaled(recipe, share), Path(folder), pictures=False, checkpoint_every=TRIALS[1])
             found.append(clock() - start)
     whole = max(1e-3, (found[2] - found[1]) / (shares[1] - shares[0]))
     return max(0.0, found[1] - shares[0] * whole), whole
@@ -74,18 +75,20 @@ def bought(name: str, minutes: float, arguments: argparse.Namespace) -> list[dic
 
 def halves(run: Run, scale: float, samples: int) -> Scores:
     """The measures of one half of the samples at a scale, and by which the scale is chosen: of the other half."""
-    train_set, test = load("mnist", "train"), load("mnist", "test")
+    test = load("mnist", "test")
     y = torch.arange(samples) % 10
     x = run.sample(y, scale=scale, steps=12, method="heun", seed=0).clamp(-1, 1)
     first = torch.arange(samples) // 10 % 2 == 0
     scores = {key: float(value) for key, value in evaluate_images(x[~first], y[~first], test.images).items()}
     scores["frechet, chosen by"] = float(evaluate_images(x[first], y[first], test.images)["frechet"])
-    scores["ratio"] = scores["frechet"] / floor(train_set, test, int((~first).sum()))
+    scores["ratio"] = scores["frechet"] / floor_of(int((~first).sum()))
     return scores
 
 
-def floor(train_set: Dataset, test: Dataset, count: int) -> float:
+@cache
+def floor_of(count: int) -> float:
     """The Fréchet distance of so many training images."""
+    train_set, test = load("mnist", "train"), load("mnist", "test")
     chosen = torch.randperm(len(train_set), generator=seeded(0))[:count]
     return float(evaluate_images(train_set.images[chosen], train_set.labels[chosen], test.images)["frechet"])
 

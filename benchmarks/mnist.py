@@ -44,6 +44,10 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="with --minutes, a PNG to write")
     arguments = parser.parse_args()
     prepare(arguments)
+    if not arguments.minutes and (arguments.write or arguments.figure):
+        parser.error("--write and --figure go with --minutes")
+    if arguments.minutes and 1 not in arguments.scales:
+        parser.error("--scales must have 1 with --minutes")
     if arguments.minutes:
         found = [row for name in arguments.recipes for one in arguments.minutes for row in bought(name, one, arguments)]
         publish(found, "mnist.py", sys.argv[1:], arguments.write)

@@ -114,7 +114,7 @@ def flowlib(name: str, seconds: float, seed: int, sampling_steps: int) -> Made:
     recipe = scaled(recipe, share_of(recipe, seconds))
     start = clock()
     with tempfile.TemporaryDirectory() as folder:
-        run = train(recipe, Path(folder), pictures=False)
+        run = train(recipe, Path(folder), pictures=False, checkpoint_every=recipe.training.steps)
     taken = clock() - start
     drawn, heun = 0, sampling_steps or 12
 

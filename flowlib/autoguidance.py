@@ -11,8 +11,8 @@ class Autoguidance(FieldOf):
     """(1 - w) times a weaker field and w times a field, whatever they predict (Karras et al. 2024, arXiv:2406.02507).
 
     If the weak field's error is k times the field's own, wherever and whenever, w = k / (k - 1) leaves none. Where the
-    two err in unlike ways, nothing is gained. Both are asked with the same guide, so that the label gets no more weight
-    than it had. Each step costs one call of each.
+    two err in unlike ways, no w > 1 helps. Both are asked with the same guide: if they follow it alike, it gets no more
+    weight than it had. Each evaluation costs a call of both.
 
     Args:
         field: the field that is guided.
@@ -39,6 +39,9 @@ class Autoguidance(FieldOf):
 
     def determines_at(self, t: float) -> bool:
         return self.field.determines_at(t) and self.weak.determines_at(t)
+
+    def has_velocity_at(self, t: float) -> bool:
+        return self.field.has_velocity_at(t) and self.weak.has_velocity_at(t)
 
     def check_guide(self, y: Tensor, x: Tensor) -> Tensor:
         self.weak.check_guide(y, x)

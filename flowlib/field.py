@@ -143,10 +143,10 @@ class FieldOf(Field):
         return self.field.without(y)
 
 
-def check_field(value: object) -> Field:
-    """Return `value` if it is a field; the ValueError says how a network becomes one."""
+def check_field(value: object, name: str = "field") -> Field:
+    """Return `value`, called `name`, if it is a field; the ValueError says how a network becomes one."""
     if not isinstance(value, Field):
-        raise ValueError(f"field must be a Field, such as Model(network, path); got {type(value).__name__}")
+        raise ValueError(f"{name} must be a Field, such as Model(network, path); got {type(value).__name__}")
     return value
 
 
@@ -162,9 +162,10 @@ def check_partner(name: str, value: object, field: Field) -> Field:
         Traceback (most recent call last):
         ValueError: weak must have the path Linear(), got VP(rate_min=0.1, rate_max=20.0)
     """
-    other = check_field(value)
+    other = check_field(value, name)
     if other.path.schedule != field.path.schedule:
         raise ValueError(f"{name} must have the path {field.path.schedule!r}, got {other.path.schedule!r}")
-    if type(other.null) is not type(field.null) or (isinstance(other.null, int) and other.null != field.null):
-        raise ValueError(f"{name} must take the same guides: its null guide is {other.null}, and not {field.null}")
+    nulls = [one.null if isinstance(one.null, int | None) else tuple(one.null.shape) for one in (other, field)]
+    if type(other.null) is not type(field.null) or nulls[0] != nulls[1]:
+        raise ValueError(f"{name} must take the same guides: its null guide is {nulls[0]}, and not {nulls[1]}")
     return other

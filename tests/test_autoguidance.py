@@ -54,8 +54,20 @@ def test_at_w_1_the_weak_field_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(Autoguidance(own, weak, 1.0).u(X, T, Y), own.u(X, T, Y))
 
 
-def test_the_label_gets_no_more_weight_than_it_had() -> None:
-    """Both are asked with the guide: for two equal fields any w is the field itself, where CFG narrows it."""
+@pytest.mark.parametrize("own", KINDS)
+@pytest.mark.parametrize("weak", KINDS)
+def test_whatever_the_two_predict_samples_can_be_drawn(own: str, weak: str) -> None:
+    field = mixture(Linear())
+    if not (Converted(field, own).determines_at(0.0) and Converted(field, weak).determines_at(0.0)):
+        return  # no sampler could start
+    guided = Autoguidance(Converted(field, own), Converted(field, weak), 1.5)
+    for method in ("euler", "heun", "rk4"):
+        expected = sample_ode(field, X, Y, steps=8, method=method)
+        torch.testing.assert_close(sample_ode(guided, X, Y, steps=8, method=method), expected, atol=0.05, rtol=0.0)
+
+
+def test_two_fields_that_follow_the_label_alike_give_it_no_more_weight() -> None:
+    """For two equal fields any w is the field itself, where classifier-free guidance narrows it."""
     field = mixture(Linear())
     torch.testing.assert_close(Autoguidance(field, mixture(Linear()), 5.0).s(X, T, Y), field.s(X, T, Y))
     assert not torch.allclose(ClassifierFreeGuidance(field, 5.0).s(X, T, Y), field.s(X, T, Y))
@@ -80,7 +92,7 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
         Autoguidance(field, mixture(VP()), 2.0)
     with pytest.raises(ValueError, match="weak must take the same guides"):
         Autoguidance(field, Model(MLP(dim_in=2, classes=None), GaussianPath()), 2.0)
-    with pytest.raises(ValueError, match="field must be a Field"):
+    with pytest.raises(ValueError, match="weak must be a Field"):
         Autoguidance(field, torch.nn.Linear(2, 2), 2.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="scale must be a finite number"):
         Autoguidance(field, field, float("nan"))

@@ -131,5 +131,5 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
         Switched(early, Model(MLP(dim_in=2, classes=10)), 0.4)
     with pytest.raises(ValueError, match="time must"):
         Switched(early, late, 1.5)
-    with pytest.raises(ValueError, match="field must be a Field"):
+    with pytest.raises(ValueError, match="early must be a Field"):
         Switched(torch.nn.Linear(2, 2), late, 0.4)  # type: ignore[arg-type]

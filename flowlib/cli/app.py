@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for before, text in zip(["", *arguments], arguments, strict=False):
-        if not text or (text.startswith("--") and text.endswith("=")):  # such as a shell's variable that is not set
+        if not text or (text.startswith("--") and text.find("=") == len(text) - 1):  # as of a shell's variable not set
             option = text.rstrip("=") or (before if before.startswith("-") else "an argument")
             return _fail(f"{option} must not be empty")
     try:

@@ -211,16 +211,16 @@ def _led_away(run: Any, source: Path, scale: float | None) -> Callable[[Any], An
     from flowlib.field import Field
     from flowlib.systems.system import name_of
 
+    if scale is None:
+        raise ValueError("--weak goes with a --scale, such as 1.5")
     other = run.beside(source)
     for one in (run, other):
         if not isinstance(one.module, Field) or hasattr(one.module, "decode"):
             raise ValueError(
                 f"--weak goes with flows of pixels or points, and {one.folder} is a {name_of(one.recipe.system)!r}"
             )
-    if run.shape != other.shape:
-        raise ValueError(f"--weak must name a run of samples {tuple(run.shape)}, got {tuple(other.shape)}")
-    if scale is None:
-        raise ValueError("--weak goes with a --scale, such as 1.5")
+    if run.spec != other.spec:
+        raise ValueError(f"--weak must name a run of the same data: {run.spec}, got {other.spec}")
     Autoguidance(run.module, other.module, scale)  # says what does not fit before anything is drawn
     return lambda field: Autoguidance(field, other.module, scale)
 

@@ -1,12 +1,12 @@
 """The command `flowlib start`: an exercise as a copy of one's own, which git does not see."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flowlib.cli.course import REPOSITORY, Root
+from flowlib.training.files import quoted
 
 
 def start(
@@ -36,6 +36,6 @@ def start(
         typer.echo(f"{copy} lies there already, and stays as it is.")
     else:
         typer.echo(f"{copy} is your copy of the exercise.")
-    place = shlex.quote(str(copy))
+    place = quoted(copy)
     typer.echo(f"Next:\n  jupyter lab {place}\n  flowlib grade {place}")
     typer.echo("In the notebook, a line after each check says how much is right.")

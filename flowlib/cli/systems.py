@@ -136,11 +136,15 @@ def _check_options(request: Any) -> None:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not text.strip():
                 raise ValueError(f"{_option(part)} must not be blank")
-            if isinstance(text, str) and not text.isprintable() and not _readable(text):
+            if isinstance(text, str) and not _readable(text):
                 raise ValueError(f"{_option(part)} must be text in UTF-8, got {text!r}")
         for key, there, says in (("with", True, "only goes"), ("without", False, "does not go")):
             if key in part.metadata and bool(getattr(request, part.metadata[key])) != there:
-                raise ValueError(f"{_option(part)} {says} with {_option(parts[part.metadata[key]])}")
+                other = parts[part.metadata[key]]
+                if there and other.default:  # which is set to nothing
+                    says = f"does not go with {_option(other)} {getattr(request, other.name)}"
+                    raise ValueError(f"{_option(part)} {says}")
+                raise ValueError(f"{_option(part)} {says} with {_option(other)}")
     out = getattr(request, "out", None)
     if isinstance(out, Path) and out.suffix:
         check_place(out)

@@ -1,7 +1,6 @@
 """The commands that make runs: demo, train."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 
 from flowlib.cli.machine import INTERRUPTED, Interrupted, set_threads, share_work, speaks
 from flowlib.cli.options import Device, Seed, Threads, complete_recipe
+from flowlib.training.files import quoted
 
 
 def demo(
@@ -33,7 +33,7 @@ def demo(
     for path, what in made.pictures.items():
         typer.echo(f"  {path}   {what}")
     typer.echo(f"\nA classifier of real digits reads {made.read_right:.0%} of the new ones as the label asked for.")
-    typer.echo(f"\nNext:\n  flowlib sample {shlex.quote(str(out))} --label 3 --scale 2 --out threes.png")
+    typer.echo(f"\nNext:\n  flowlib sample {quoted(out)} --label 3 --scale 2 --out threes.png")
     found = mnist.find()
     if found is None:
         typer.echo("  flowlib data fetch mnist   then  flowlib train mnist   for digits of 28 x 28 pixels")
@@ -108,7 +108,7 @@ def train(
     for text in settings or ():
         if named.get(text.partition("=")[0]) is not None:
             raise ValueError(f"{text.partition('=')[0]} is given twice, by --set and by an option of its own")
-    recipe, place = override(recipe, [*(settings or []), *given]), shlex.quote(str(out))
+    recipe, place = override(recipe, [*(settings or []), *given]), quoted(out)
     try:
         run = run_training(
             recipe, out, resume=resume, overwrite=overwrite, device=device, log_every=log_every,

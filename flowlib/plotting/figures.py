@@ -162,13 +162,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def save_figure(figure: "Figure", path: Path | str) -> None:
-    """Write a figure in the format that the file's name says, whole or not at all; make the folder if there is none.
+    """Write a figure in the format that the file's name says, by default a PNG, whole or not at all.
+
+    Its folder is made if there is none.
 
     Raises:
         ValueError: for a format that is not known.
         OSError: if it cannot be written.
     """
-    with whole(Path(path)) as part:
+    path = Path(path) if Path(path).suffix else Path(path).with_suffix(".png")
+    with whole(path) as part:
         figure.savefig(part, bbox_inches="tight")  # so that no label is cut off
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,30 +138,42 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
 
 def _clear(folder: Path, names: Iterable[str]) -> None:
     """Take what has these names out of a folder, all or nothing; a WriteError if one of them cannot be moved."""
-    away, moved = folder / f".replaced-{os.getpid()}", []
+    away = folder / ".replaced"
     try:
+        _put_back(folder, away)  # of a process that was killed on the way
+        shutil.rmtree(away, ignore_errors=True)
         away.mkdir()
         for name in names:
             if os.path.lexists(folder / name):
                 os.rename(folder / name, away / name)
-                moved.append(name)
-    except OSError as error:
-        for name in moved:
-            os.rename(away / name, folder / name)
+    except BaseException as error:
+        _put_back(folder, away)
+        if not isinstance(error, OSError):
+            raise
         raise WriteError(f"{folder} cannot be written ({error.strerror or error}); the run in it is intact") from error
-    finally:
-        shutil.rmtree(away, ignore_errors=True)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def _put_back(folder: Path, away: Path) -> None:
+    """Move what lies in `away` back to the folder, where nothing has its name by now."""
+    with suppress(OSError):
+        for path in list(away.iterdir()):
+            if not os.path.lexists(folder / path.name):
+                with suppress(OSError):
+                    os.rename(path, folder / path.name)
+        away.rmdir()
 
 
 def _check_state(folder: Path, record: Record) -> None:
     """A ValueError unless the run that lies there can go on from where it is."""
-    step, steps = latest_step(folder / CHECKPOINTS), record.recipe.training.steps
-    if step is not None:
-        load(folder / CHECKPOINTS)
-        if step > steps:
+    for place in (*(folder / name for name in record.stages), folder):
+        step, steps = latest_step(place / CHECKPOINTS), record.recipe.training.steps
+        if step is not None and place == folder and step > steps:
             raise RunError(f"the run in {folder} is damaged: its checkpoint is of step {step:,} of {steps:,}")
-    if (folder / METRICS).exists():
-        read_metrics(folder / METRICS)
+        if step is not None:
+            load(place / CHECKPOINTS)
+        if (place / METRICS).exists():
+            read_metrics(place / METRICS)
 
 
 @contextmanager
@@ -187,6 +199,8 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"another training is at work in {folder}: wait for it, or choose another --out") from None
+        except OSError:
+            pass  # a system of files without such locks
         yield
     finally:
         os.close(descriptor)
@@ -195,7 +209,8 @@ def held(folder: Path) -> Iterator[None]:
 def _stages_of(folder: Path) -> set[str]:
     """The earlier stages of the run that lies there; none where its record cannot be read."""
     try:
-        return {name for name in read_record(folder).stages if Path(name).name == name}  # and nothing outside
+        inside = (name for name in read_record(folder).stages if Path(name).name == name)
+        return {name for name in inside if name not in ("", "..")}
     except ValueError:
         return set()
 

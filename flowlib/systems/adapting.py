@@ -4,7 +4,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from flowlib.checks import check_count, check_number
@@ -14,7 +13,7 @@ from flowlib.systems.painting import Adapter, painter, register_adapter
 from flowlib.systems.system import name_of
 from flowlib.systems.weighted import split_number
 from flowlib.training import Training
-from flowlib.training.files import check_place
+from flowlib.training.files import check_place, quoted
 
 FILE = "adapter.safetensors"
 
@@ -75,8 +74,7 @@ def adapt(run: Any, request: AdaptRequest) -> list[str]:
     write_lora(path, state, record_of(trained))
     return [
         f"Trained {sum(value.numel() for value in state.values()) - 1:,} numbers of {name_of(base)}: {path}",
-        f"Next:\n  flowlib paint {quote(request.caption or '...')} --model {quote(str(run.folder))} "
-        f"--lora {quote(str(path))}",
+        f"Next:\n  flowlib paint {quoted(request.caption or '...')} --model {quoted(run.folder)} --lora {quoted(path)}",
     ]
 
 

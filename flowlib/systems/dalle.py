@@ -33,7 +33,7 @@ from flowlib.plotting import captioned_grid
 from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.dalle_report import TokenReport, report_tokens
 from flowlib.systems.dvae import DVAEStage
-from flowlib.systems.painting import PaintRequest, paint, paint_request
+from flowlib.systems.painting import PAINTER, PaintRequest, paint, paint_request
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, no_parts, register
 from flowlib.systems.token_painting import OPTIONS, paint_tokens
 from flowlib.systems.token_sampling import TokenRequest, sample_tokens
@@ -64,7 +64,7 @@ def dalle_loss(
 
 @register(
     "dalle",
-    commands=[Command("paint", paint_request, paint, help="Paint a picture of a caption.", model="zoo:scenes-text")],
+    commands=[Command("paint", paint_request, paint, help="Paint a picture of a caption.", model=PAINTER)],
 )
 @dataclass(frozen=True, kw_only=True)
 class DALLESystem:

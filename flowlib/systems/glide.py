@@ -32,7 +32,7 @@ from flowlib.plotting import captioned_grid
 from flowlib.systems.captions import chosen_captions, learned_captions
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.flow_painting import OPTIONS, paint_flow
-from flowlib.systems.painting import PaintRequest, paint, paint_request
+from flowlib.systems.painting import PAINTER, PaintRequest, paint, paint_request
 from flowlib.systems.prompts import PromptReport, report_prompts
 from flowlib.systems.sampling import FlowRequest
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, register
@@ -42,7 +42,7 @@ from flowlib.training.order import stream
 
 @register(
     "glide",
-    commands=[Command("paint", paint_request, paint, help="Paint a picture of a caption.", model="zoo:scenes-text")],
+    commands=[Command("paint", paint_request, paint, help="Paint a picture of a caption.", model=PAINTER)],
 )
 @dataclass(frozen=True, kw_only=True)
 class GlideSystem(FlowSystem):

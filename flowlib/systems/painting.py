@@ -52,8 +52,9 @@ class PaintRequest:
     seed: int = field(default=0, metadata={"help": "Another seed, another picture."})
     edit: Path | None = field(default=None, metadata={"help": "A picture of which a part is painted anew."})
     mask: Path | None = field(default=None, metadata={"help": "Which part: bright where --edit is painted anew."})
-    inpainter: str = field(
-        default=INPAINTER, metadata={"help": "Who edits: a run of the system inpainter.", "with": "edit"}
+    inpainter: str | None = field(
+        default=None,
+        metadata={"help": f"Who edits: a run of the system inpainter; {INPAINTER} by default.", "with": "edit"},
     )
     upsampler: str = field(
         default="", metadata={"help": "Who doubles the size: a run of the system upsampler; nobody by default."}
@@ -161,9 +162,9 @@ def paint(run: Any, request: PaintRequest) -> list[str]:
     if request.rewrite:
         request = replace(request, caption=rewrite(request.caption, stream(request.seed, "rewriting")))
     if request.edit is not None and not getattr(run.recipe.system, "edits", False):
-        if str(run.folder) != PAINTER and request.inpainter == INPAINTER:
+        if str(run.folder) != PAINTER and request.inpainter is None:
             raise ValueError(f"{run.folder} edits no pictures: name one that does, by --model or --inpainter")
-        run = run.beside(request.inpainter)
+        run = run.beside(request.inpainter or INPAINTER)
         if not getattr(run.recipe.system, "edits", False):
             raise ValueError(f"--inpainter must name a run of the system inpainter, got {run.folder}")
     system = painter(run)

@@ -176,7 +176,7 @@ def _entry(folder: Path) -> dict[str, Any]:
         )
     step, name, hashes = (entry.get(key) for key in ("step", "folder", "sha256"))
     counted = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    named = isinstance(name, str) and Path(name).name == name
+    named = isinstance(name, str) and Path(name).name == name not in ("", "..")
     if not (counted and named and isinstance(hashes, dict) and all(isinstance(hashes.get(f), str) for f in _FILES)):
         raise CheckpointError(f"{path} is damaged: it does not name a checkpoint")
     return entry

@@ -1,7 +1,10 @@
 """Files that are written whole or not at all, whenever the process dies."""
 
 import contextlib
+import hashlib
 import os
+import shlex
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,20 +37,22 @@ def check_place(path: Path) -> Path:
     Raises:
         WriteError: if it is a folder, or would lie in what is none or may not be written to.
     """
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if path.is_dir():
-        raise WriteError(f"{path} cannot be written (it is a folder)")
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise WriteError(f"{path} cannot be written ({folder} is no folder that can be written to)")
-    if folder == path.parent:
-        probe = _temporary(path)
-        try:
+    try:
+        folder, probe = path.parent, _temporary(path)
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if path.is_dir():
+            raise WriteError(f"{path} cannot be written (it is a folder)")
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise WriteError(f"{path} cannot be written ({folder} is no folder that can be written to)")
+        if folder == path.parent:
+            path.exists()  # which a name that is too long is not even asked for
             probe.touch()
             probe.unlink()
-        except OSError as error:  # a name that is too long, a system of files that takes none
-            raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written ({error.strerror or error})") from error
     return path
 
 
@@ -82,5 +87,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Where a content is put together before it is called `path`; a name as long as others at most."""
-    return path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    """Where a content is put together before it is called `path`; its own name may be as long as names can be."""
+    return path.with_name(f".{os.getpid()}-{hashlib.sha256(path.name.encode()).hexdigest()[:16]}")
+
+
+def quoted(text: object) -> str:
+    """A path or a text as a word of a command that is typed: as the shell of this system wants it."""
+    return subprocess.list2cmdline([str(text)]) if os.name == "nt" else shlex.quote(str(text))

@@ -279,3 +279,28 @@ def test_a_batch_that_processes_cannot_share_changes_nothing(tmp_path: Path, mon
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 processes"):
         train(POINTS, tmp_path / "run", pictures=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, PermissionError])
+def test_a_run_whose_replacement_is_cut_is_put_back(
+    ended: Path, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    before = {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*") if path.is_file()}
+    rename, moved = os.rename, []
+
+    def cut(source: Path, target: Path) -> None:
+        if len(moved) == 1:
+            monkeypatch.setattr(os, "rename", rename)
+            raise end
+        moved.append(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", cut)
+    with pytest.raises((KeyboardInterrupt, WriteError)):
+        train(POINTS, ended, overwrite=True, pictures=False)
+    assert {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
+    (ended / ".replaced").mkdir()
+    (ended / "checkpoints").rename(ended / ".replaced" / "checkpoints")  # as a process that was killed leaves it
+    train(change(POINTS, seed=5), ended, overwrite=True, pictures=False)
+    assert load_run(ended).recipe.training.seed == 5
+    assert not (ended / ".replaced").exists()

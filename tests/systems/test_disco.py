@@ -330,7 +330,7 @@ def test_the_command_takes_pictures_to_start_from_and_to_be_like(runs: Path, tmp
         (["a", "--init", "none.png", "--skip", "9"], "skip must be at most steps = 4, got 9"),
         (["a", "--overview", "12"], "a schedule must look like"),
         (["a", "--skip", "2"], "--skip only goes with --init"),
-        (["a", "--cuts", "0", "--inner", "[4] * 1000"], "--inner only goes with --cuts"),
+        (["a", "--cuts", "0", "--inner", "[4] * 1000"], "--inner does not go with --cuts 0"),
         (["a", "--cuts", "-1"], "cuts must be an integer >= 0"),
         (["a", "--out", "disco.mp4"], "--out must be a picture"),
         (["a", "--clip", "vit,,conv"], "--clip must name CLIPs"),

@@ -315,7 +315,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
         (["vary", one, "--reach", "0.1"], "--reach only goes with --towards"),
         (["vary", one, "--eta", "0.5", "--towards", "a two"], "--eta does not go with --towards"),
         (["vary", one, "--seed", "1", "--towards", "a two"], "--seed does not go with --towards"),
-        (["vary", one, "--seed", "1", "--eta", "0"], "--seed only goes with --eta"),
+        (["vary", one, "--seed", "1", "--eta", "0"], "--seed does not go with --eta 0.0"),
         (["vary", one, "--scale", "1e30"], "scale must be a finite number in [-1000.0, 1000.0]"),
         (["paint", "a two", "--prior", "none", "--prior-scale", "5"], "--prior-scale does not go with --prior none"),
         (["paint", "a \udcff"], "caption must be text in UTF-8"),

@@ -12,7 +12,7 @@ from torch import nn
 
 from flowlib.training import checkpoint
 from flowlib.training.checkpoint import Checkpoint, CheckpointError, latest_step, load, load_average, load_weights, save
-from flowlib.training.files import WriteError, write_whole
+from flowlib.training.files import WriteError, check_place, write_whole
 from flowlib.training.journal import Journal, read_metrics
 
 
@@ -175,3 +175,14 @@ def test_a_journal_goes_on_after_the_step_of_the_checkpoint_and_drops_a_torn_lin
     path.write_text("no json\n")
     with pytest.raises(ValueError, match="damaged"):
         read_metrics(path)
+
+
+def test_where_no_file_can_be_put_is_told_before(tmp_path):
+    for name in ("a" * 250 + ".png", "字" * 83 + ".png"):
+        write_whole(check_place(tmp_path / name[: 255 // len(name[0].encode()) - 4]), b"as long as names may be")
+    (tmp_path / "file").touch()
+    for bad in (tmp_path, tmp_path / ("a" * 300), tmp_path / "file" / "b.png"):
+        with pytest.raises(WriteError, match="cannot be written"):
+            check_place(bad)
+    assert check_place(tmp_path / "new" / "folder" / "a.png") == tmp_path / "new" / "folder" / "a.png"
+    assert len(list(tmp_path.iterdir())) == 3  # and nothing is left of the trial
