@@ -95,3 +95,15 @@
 -         return (self.guided if inside else self.plain).predict(x, t, y)
 +         return (self.plain if inside else self.guided).predict(x, t, y)
 """
+
+# %% mistake="the best scale on the other side of 1"
+"""
+-     return 1 + float((e * (other - e)).sum(1).mean()) / square(other - e)
++     return 1 - float((e * (other - e)).sum(1).mean()) / square(other - e)
+"""
+
+# %% mistake="the weak field is guided by the good one"
+"""
+- left_over = square(error(Autoguidance(own, weak, w)))
++ left_over = square(error(Autoguidance(weak, own, w)))
+"""

@@ -1,5 +1,6 @@
 """What the project says of itself in several places is the same in all of them."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -24,6 +25,15 @@ def test_files_that_the_readme_links_to_exist() -> None:
         links = re.findall(r'\]\(([^)#:]+)\)|src="([^":]+)"', page.read_text())
         missing = [link for pair in links for link in pair if link and not (page.parent / link).exists()]
         assert not missing, f"{name}: {missing}"
+
+
+def test_the_readme_says_how_long_each_lecture_takes() -> None:
+    stored = {
+        path.name[:2]: json.loads(path.read_text("utf-8"))["metadata"]["flowlib"]["seconds"]
+        for path in (ROOT / "lectures").glob("*.ipynb")
+    }
+    rows = re.findall(r"\*\*(\d\d) .*\| (\d+) s \| \[\d\d\]\(exercises", (ROOT / "README.md").read_text("utf-8"))
+    assert {name: int(seconds) for name, seconds in rows} == stored
 
 
 def test_commands_that_the_readme_shows_are_commands() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -21,6 +22,10 @@ from flowlib.course.authoring.source import SourceError, read_cells
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def untimed(content: bytes) -> bytes:
+    return re.sub(rb'"seconds": \d+', b"", content)
 
 
 def test_a_build_makes_all_files(built: Path) -> None:
@@ -43,10 +48,28 @@ def test_a_second_build_changes_nothing(root: Path, capsys: pytest.CaptureFixtur
     assert contents(root) == before
 
 
-def test_an_execution_gives_the_same_bytes_again(root: Path) -> None:
-    before = contents(root)
+def test_an_execution_gives_the_same_bytes_again_but_for_its_seconds(root: Path) -> None:
+    before = {name: untimed(content) for name, content in contents(root).items()}
     assert main(["course", "build", "--root", str(root), "--force"]) == 0
-    assert contents(root) == before
+    assert {name: untimed(content) for name, content in contents(root).items()} == before
+
+
+def test_a_lecture_is_executed_from_nothing_and_its_seconds_are_stored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = root / "kept"
+    kept.mkdir()
+    monkeypatch.setenv("FLOWLIB_RUNS", str(kept))
+    code = "\n# %%\nimport os\nimport time\n\nassert not os.listdir(os.environ['FLOWLIB_RUNS'])\ntime.sleep(2)\n"
+    with (root / "lectures/01_mean.py").open("a", encoding="utf-8") as file:
+        file.write(code)
+    (kept / "a-training").mkdir()
+    assert main(["course", "build", "--root", str(root), "lectures/01"]) == 0
+    stored = nbformat.read(root / "lectures/01_mean.ipynb", as_version=4)
+    assert 2 <= stored.metadata["flowlib"]["seconds"] < 120
+    del stored.metadata["flowlib"]["seconds"]
+    nbformat.write(stored, root / "lectures/01_mean.ipynb")
+    assert main(["course", "build", "--root", str(root), "--check", "lectures/01"]) == 1
 
 
 def test_notebooks_are_valid_and_their_ids_stable(built: Path) -> None:

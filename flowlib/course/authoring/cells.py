@@ -18,6 +18,7 @@ from flowlib.course.authoring.questions import read_questions
 from flowlib.course.authoring.source import Cell, check_code
 
 STUB = {"code": "# YOUR CODE HERE\nraise NotImplementedError()", "markdown": "YOUR ANSWER HERE"}
+SECONDS = "seconds"  # among a lecture's metadata: what its execution took
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},

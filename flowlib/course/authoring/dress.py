@@ -8,6 +8,7 @@ output's image an `alt`.
 
 from nbformat import NotebookNode
 
+from flowlib.course.authoring.cells import SECONDS
 from flowlib.course.authoring.source import Cell
 
 
@@ -22,7 +23,7 @@ def code_of(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def dress(executed: NotebookNode, made: NotebookNode, cells: list[Cell]) -> NotebookNode:
-    """`made` with the outputs of an executed notebook of the same code, whose images get their alternative texts.
+    """`made` with the outputs and seconds of an executed notebook of the same code; images get alternative texts.
 
     Args:
         executed: of the same code, with whatever prose.
@@ -30,6 +31,7 @@ def dress(executed: NotebookNode, made: NotebookNode, cells: list[Cell]) -> Note
         cells: of the source.
     """
     source = [cell for cell in cells if cell.kind == "code"]
+    made.metadata["flowlib"][SECONDS] = executed.metadata["flowlib"][SECONDS]
     for old, node, cell in zip(code_of(executed), code_of(made), source, strict=True):
         node.outputs, node.execution_count = old.outputs, old.execution_count
         for output, alt in zip(images(node), cell.alts, strict=False):

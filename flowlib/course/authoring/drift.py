@@ -72,12 +72,14 @@ def to_execute(path: Path, cells: list[Cell]) -> list[str]:
     except ValueError:
         return ["damaged"]
     expected = notebooks.lecture_notebook(path, cells)
-    if stored.metadata.get("flowlib") != expected.metadata["flowlib"]:
+    told = dict(stored.metadata.get("flowlib", {}))
+    seconds = told.pop(notebooks.SECONDS, None)
+    if told != expected.metadata["flowlib"]:
         return [f"built from another source than {path.parent.name}/{path.name}"]
     if [(cell.id, cell.source) for cell in code_of(stored)] != [(cell.id, cell.source) for cell in code_of(expected)]:
         return ["edited by hand"]
     reasons = []
-    if any(cell.cell_type == "code" and cell.source and cell.execution_count is None for cell in stored.cells):
+    if seconds is None or any(cell.source and cell.execution_count is None for cell in code_of(stored)):
         reasons.append("not executed to its end")
     if file.stat().st_size > LECTURE_BYTES:
         reasons.append(f"{file.stat().st_size:,} bytes, more than {LECTURE_BYTES:,}")

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 import flowlib
-from flowlib.course.authoring.cells import METADATA
+from flowlib.course.authoring.cells import METADATA, SECONDS
 from flowlib.course.authoring.source import Cell, SourceError
 
-SECONDS = 1800  # for one cell, on a slow and busy machine
+TIMEOUT = 1800  # seconds for one cell, on a slow and busy machine
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 
@@ -22,8 +23,10 @@ _ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 def execute(notebook: NotebookNode, path: Path, cells: list[Cell], *, progress: bool = True) -> list[str]:
     """Run a notebook in the folder of its source, in full (never `fast`), and keep its cleaned outputs.
 
+    It is run from nothing, as for a new reader: trainings that an earlier execution has kept are not looked for.
+
     Args:
-        notebook: gets the outputs.
+        notebook: gets the outputs and, in its metadata, the whole seconds that they took.
         path: of its source.
         cells: of the source, one for each of the notebook.
         progress: whether to show a progress bar on a terminal.
@@ -40,10 +43,12 @@ def execute(notebook: NotebookNode, path: Path, cells: list[Cell], *, progress: 
     environment = {name: value for name, value in os.environ.items() if name not in ("FLOWLIB_FAST", "MPLBACKEND")}
     library = str(Path(flowlib.__file__).parent.parent)  # this very library, installed or not
     environment["PYTHONPATH"] = os.pathsep.join([library, environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    with tqdm(total=len(cells), desc=path.stem, unit="cell", disable=None if progress else True) as bar:
+    bar = tqdm(total=len(cells), desc=path.stem, unit="cell", disable=None if progress else True)
+    with tempfile.TemporaryDirectory() as runs, bar:
+        environment["FLOWLIB_RUNS"], start = runs, time.monotonic()
         client = NotebookClient(
             notebook,
-            timeout=SECONDS,
+            timeout=TIMEOUT,
             kernel_name="python3",
             resources={"metadata": {"path": str(path.parent)}},
             record_timing=False,
@@ -57,6 +62,7 @@ def execute(notebook: NotebookNode, path: Path, cells: list[Cell], *, progress: 
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             cell = cells[_running(notebook)]
             raise SourceError(path, cell.line, f"this cell fails:\n{_COLOUR.sub('', str(error)).rstrip()}") from None
+        notebook.metadata["flowlib"][SECONDS] = round(time.monotonic() - start)
     return clean(notebook, path, cells)
 
 
