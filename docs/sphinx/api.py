@@ -150,7 +150,8 @@ def write(target: Path, notebooks: Iterable[Path]) -> dict[str, list[str]]:
     back = defaultdict(list)
     for page, (title, paths) in pages().items():
         text = [title, "=" * len(title), ""]
-        text += [f".. automodule:: flowlib.{page}", "   :no-members:", ""]
+        twice = [] if f"flowlib.{page}" not in paths else ["   :no-index:"]  # a function is called like its file
+        text += [f".. automodule:: flowlib.{page}", "   :no-members:", *twice, ""]
         for path in paths:
             key = identity(path)
             text += entry(path) + borrowed(resolve(path), page)
