@@ -20,6 +20,7 @@ TITLES = {  # of tables that have none themselves
     "12_semantic": "Guidance by text, content, edges and style: scenes, three encoders",
     "13_guidance": "Classifier-free guidance against guidance by CLIP: scenes from captions",
     "13_networks": "A painter of captions with phrases and without: scenes",
+    "13_speed": "Seconds of what paints scenes, on two quiet cores",
     "14_bits": "The bound of both stages of DALL·E in bits: scenes",
     "14_cache": "DALL·E's sampling with and without a cache of keys and values: scenes",
     "14_choosing": "DALL·E, the best of N by CLIP, by its own probability and by an oracle: scenes",
