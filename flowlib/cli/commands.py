@@ -119,9 +119,9 @@ def evaluate(
     from flowlib.runs import evaluate_run, load_run
     from flowlib.training.files import check_place, write_whole
 
-    if out is not None and not out.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {out.parent}")
     if out is not None:
+        if not out.parent.is_dir():
+            raise ValueError(f"--out: there is no folder {out.parent}")
         check_place(out)
     trained = load_run(run, device)
     wish = {

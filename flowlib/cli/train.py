@@ -94,8 +94,6 @@ def train(
     from flowlib.training.trainer import CHECKPOINTS
 
     set_threads(threads)
-    if resume and overwrite:
-        raise ValueError("--resume and --overwrite exclude each other: a run goes on, or is replaced")
     out = Path("runs") / name if out is None else out
     if resume and (out / RECIPE).exists():
         recipe = read_record(out).recipe

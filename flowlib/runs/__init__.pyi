@@ -1,6 +1,6 @@
 from .export import export_samples as export_samples
-from .folder import RunError as RunError
 from .graph import export_onnx as export_onnx
+from .places import RunError as RunError
 from .report import evaluate_run as evaluate_run
 from .run import Run as Run
 from .run import load_pretrained as load_pretrained

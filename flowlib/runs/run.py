@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from flowlib.data import Spec
 from flowlib.recipes import Recipe
 from flowlib.runs import zoo
-from flowlib.runs.folder import RunError, read_record
+from flowlib.runs.folder import read_record
+from flowlib.runs.places import RunError
 from flowlib.systems.system import SampleRequest, System, name_of, parts_of
 from flowlib.training import Training, checkpoint
 from flowlib.training.devices import pick_device

@@ -18,7 +18,8 @@ from flowlib.data import Data, Dataset, available, open_data
 from flowlib.plotting import save_figure
 from flowlib.recipes import Recipe, change
 from flowlib.runs.export import draw
-from flowlib.runs.folder import SAMPLES, Record, held, prepare_folder
+from flowlib.runs.folder import SAMPLES, Record, prepare_folder
+from flowlib.runs.places import held
 from flowlib.runs.run import Run, build, load_parts, load_run
 from flowlib.systems.system import Stage, name_of
 from flowlib.training import Trainer

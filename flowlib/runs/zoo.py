@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from flowlib.recipes import RECIPES
-from flowlib.runs.folder import Record, RunError, content_of, read_record, record_of
+from flowlib.runs.folder import Record, content_of, read_record, record_of
+from flowlib.runs.places import RunError
 from flowlib.systems.system import Row, parts_of
 from flowlib.training import read_metrics
 from flowlib.training.checkpoint import load_average

@@ -44,8 +44,6 @@ class AdaptRequest:
             check_count(name, getattr(self, name))
         check_count("seed", self.seed, 0)
         check_number("lr", self.lr, 0, low_open=True)
-        if self.resume and self.overwrite:
-            raise ValueError("--resume and --overwrite exclude each other: a run goes on, or is replaced")
 
 
 def adapt(run: Any, request: AdaptRequest) -> list[str]:

@@ -46,7 +46,8 @@ def check_place(path: Path) -> Path:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise WriteError(f"{path} cannot be written ({folder} is no folder that can be written to)")
         if folder == path.parent:
-            path.exists()  # which a name that is too long is not even asked for
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path)  # which says that a name is too long
             probe.touch()
             probe.unlink()
     except WriteError:

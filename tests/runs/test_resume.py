@@ -12,7 +12,7 @@ from flows import flow_recipe
 from flowlib.cli import main
 from flowlib.recipes import change, override
 from flowlib.runs import RunError, load_run, train
-from flowlib.runs.folder import held
+from flowlib.runs.places import held
 from flowlib.systems import FirstStage
 from flowlib.training import Trainer, read_metrics
 from flowlib.training.checkpoint import CheckpointError, latest_step, load
@@ -229,7 +229,7 @@ def test_a_record_with_other_parts_than_hashes_is_named(ended: Path, parts: obje
 
 def test_going_on_and_replacing_exclude_each_other(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert go_on(ended, "--overwrite") == 2
-    assert "--resume and --overwrite exclude each other" in capsys.readouterr().err
+    assert "resume and overwrite exclude each other" in capsys.readouterr().err
     with pytest.raises(ValueError, match="resume and overwrite exclude each other"):
         train(POINTS, ended, resume=True, overwrite=True)
     assert load_run(ended).step == 4
