@@ -1152,11 +1152,12 @@ picture_grid(torch.cat([made[:WIDE] for made in shown.values()]), columns=WIDE, 
 # the same (section 7), part of this is a greater strength: edges alone at 1.5 reach 0.89.
 #
 # And how many images does it take? After 250 steps on 100 scenes the copy agrees to 0.78 ± 0.03, on 1,000 and on
-# 10,000 to 0.80 ± 0.01 ([`tables/16_images.md`](tables/16_images.md)): here a thousand are as good as ten thousand.
-# Training the base as well is no worse here, with 100 scenes neither (0.80 ± 0.01): Zhang et al. lock it lest a small
-# set spoils it, and in so short a training nothing is spoilt. The small network and the zero convolutions alone reach
-# 0.74 ± 0.03, 0.76 ± 0.02 and 0.78 ± 0.02. The copy's network from first weights of its own, on 1,000 scenes, reaches
-# 0.772 ± 0.004, the copy 0.803 ± 0.009: what the base has learned is worth that much.
+# 10,000 to 0.80 ± 0.01 ([`tables/16_images.md`](tables/16_images.md)): in so few steps a thousand are as good as ten
+# thousand. Training the base as well is no worse here, with 100 scenes neither (0.80 ± 0.01): Zhang et al. lock it
+# lest a small set spoils it, and in so short a training nothing is spoilt. The small network and the zero
+# convolutions alone reach 0.74 ± 0.03, 0.76 ± 0.02 and 0.78 ± 0.02. The copy's network from first weights of its own,
+# on 1,000 scenes, reaches 0.772 ± 0.004, the copy 0.803 ± 0.009: so much are the weights of the base worth after 250
+# steps.
 #
 # ## 10. Watch it, and drag it
 #
