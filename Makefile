@@ -48,7 +48,7 @@ types: $(VENV)/ready
 
 # One thread a process: two test processes with two threads each would fight over two cores. Tests of one file stay
 # together for the sake of what they share, except for notebooks (tests/conftest.py).
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rfEs
 
 check: $(VENV)/ready
 	$(PYTEST)
