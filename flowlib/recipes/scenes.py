@@ -1,5 +1,6 @@
 """What reads scenes, the judge and CLIPs of two kinds, and what makes them, with words or without: GLIDE, Disco."""
 
+from dataclasses import replace
 from typing import Any
 
 from flowlib.recipes.recipe import Recipe
@@ -39,8 +40,15 @@ RECIPES = (
         for name, data in (("judge", "scenes"), ("judge-32", "scenes-32-mnist"))
     ),
     Recipe(name="clip-vit", data="scenes", system=CLIPSystem(image_args=_VIT, **_SAID), training=_CLIP),
-    Recipe(
-        name="clip-conv", data="scenes", system=CLIPSystem(encoder="conv", image_args=_CONV, **_SAID), training=_CLIP
+    # Two of one kind, from different seeds: what one of them is fooled by, the other may not be.
+    *(
+        Recipe(
+            name=name,
+            data="scenes",
+            system=CLIPSystem(encoder="conv", image_args=_CONV, **_SAID),
+            training=replace(_CLIP, seed=seed),
+        )
+        for name, seed in (("clip-conv", 0), ("clip-conv-2", 1))
     ),
     Recipe(
         name="clip-noised", data="scenes", system=CLIPSystem(image_args=_VIT, noised="linear", **_SAID), training=_CLIP
