@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 
 from flowlib.cli.machine import set_threads
+from flowlib.files import write_whole
 from flowlib.plotting import format_table
-from flowlib.training.files import write_whole
 
 Runs = Mapping[str, Callable[[], object]]
 Scores = dict[str, float]

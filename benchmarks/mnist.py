@@ -24,11 +24,11 @@ from _common import parser_of, prepare, publish
 from _minutes import bought, draw
 from _quality import flops, network_of, parameters, seconds_of, trained
 
+from flowlib.files import write_whole
 from flowlib.recipes import find_recipe
 from flowlib.runs import Run, evaluate_run
 from flowlib.systems import LatentModel
 from flowlib.training import read_metrics
-from flowlib.training.files import write_whole
 from flowlib.training.trainer import METRICS
 
 
@@ -38,8 +38,8 @@ def main() -> None:
         "--recipes", nargs="+", default=["mnist", "mnist-dit", "mnist-latent"], metavar="NAME", help="what is trained"
     )
     parser.add_argument("--scales", nargs="+", type=float, default=[1.0, 2.0], help="guidance scales")
-    parser.add_argument("--method", default="sde", help="sampler")
-    parser.add_argument("--steps", type=int, default=50, help="sampler's steps")
+    parser.add_argument("--method", help="sampler (default: sde)")
+    parser.add_argument("--steps", type=int, help="sampler's steps (default: 50)")
     parser.add_argument("--minutes", nargs="+", type=float, help="of training, in place of the recipes' own steps")
     parser.add_argument("--figure", type=Path, help="with --minutes, a PNG to write")
     arguments = parser.parse_args()
@@ -48,6 +48,9 @@ def main() -> None:
         parser.error("--write and --figure go with --minutes")
     if arguments.minutes and 1 not in arguments.scales:
         parser.error("--scales must have 1 with --minutes")
+    if arguments.minutes and (arguments.method or arguments.steps):
+        parser.error("--method and --steps say nothing with --minutes")
+    method, steps = arguments.method or "sde", arguments.steps or 50
     if arguments.minutes:
         found = [row for name in arguments.recipes for one in arguments.minutes for row in bought(name, one, arguments)]
         publish(found, "mnist.py", sys.argv[1:], arguments.write)
@@ -55,7 +58,7 @@ def main() -> None:
             draw(found, arguments.figure)
         return
 
-    print(f"{arguments.samples:,} samples, {arguments.method}, {arguments.steps} steps\n", flush=True)
+    print(f"{arguments.samples:,} samples, {method}, {steps} steps\n", flush=True)
     columns = (
         "recipe", "parameters", "MFLOPs", "decode", "training s", "trained img/s", "sampled", "accuracy", "Fréchet",
         "ratio", "precision", "recall", "inception", "evaluations", "img/s",
@@ -70,10 +73,7 @@ def main() -> None:
             name, f"{parameters(network_of(run.module)):,}", f"{network:.0f}", f"{decode:.0f}",
             f"{seconds_of(run):.0f}", f"{images:.0f}",
         ]  # fmt: skip
-        rows = evaluate_run(
-            run, samples=arguments.samples, scales=tuple(arguments.scales), steps=arguments.steps,
-            method=arguments.method,
-        )  # fmt: skip
+        rows = evaluate_run(run, samples=arguments.samples, scales=tuple(arguments.scales), steps=steps, method=method)
         write_whole(run.folder / "evaluation.json", json.dumps(rows, indent=1).encode())
         for row in rows:
             made = "nfe" in row

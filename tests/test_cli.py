@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import flowlib
+from flowlib import files
 from flowlib.autoguidance import Autoguidance
 from flowlib.cli import app, main
 from flowlib.cli.options import RECIPE_NAMES, complete_recipe
 from flowlib.plotting import format_table
 from flowlib.recipes import RECIPES
 from flowlib.runs import load_run
-from flowlib.training import files
 
 TINY = ["--steps", "2", "--no-pictures", "--set", "net.channels=[8]", "--set", "batch_size=8"]
 

@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 from flowlib import __version__
-from flowlib.cli.commands import evaluate, export, sample, zoo
+from flowlib.cli.commands import evaluate, export, sample
 from flowlib.cli.course import course_app
 from flowlib.cli.machine import INTERRUPTED, Interrupted, speaks
 from flowlib.cli.options import complete_recipe
 from flowlib.cli.start import start
 from flowlib.cli.systems import SystemCommands
 from flowlib.cli.train import demo, train
+from flowlib.cli.zoo import zoo
 from flowlib.course.grading.command import grade
 from flowlib.plotting import format_table
 

@@ -1,4 +1,4 @@
-"""The commands that use runs: sample, evaluate, export, zoo."""
+"""The commands that use runs: sample, evaluate, export."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,10 +44,10 @@ def sample(
       flowlib sample runs/mnist --method sde --steps 250 --count 10000 --out samples.npz
     """
     from flowlib.data import open_data
+    from flowlib.files import check_place
     from flowlib.runs import export_samples, load_run
     from flowlib.runs.export import FORMATS
     from flowlib.systems.sampling import check_steps
-    from flowlib.training.files import check_place
 
     if out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out must end in {', '.join(FORMATS)}, got {str(out)!r}")
@@ -116,8 +116,8 @@ def evaluate(
     """
     import json
 
+    from flowlib.files import check_place, write_whole
     from flowlib.runs import evaluate_run, load_run
-    from flowlib.training.files import check_place, write_whole
 
     if out is not None:
         if not out.parent.is_dir():
@@ -153,56 +153,14 @@ def export(
       flowlib export zoo:scenes-text --onnx painter.onnx
       flowlib export zoo:sam --onnx sam.onnx
     """
+    from flowlib.files import check_place
     from flowlib.runs import export_onnx, load_run
-    from flowlib.training.files import check_place
 
     if onnx.suffix.lower() != ".onnx":
         raise ValueError(f"--onnx must be a file that ends in .onnx, got {str(onnx)!r}")
     check_place(onnx)
     for file, worst in export_onnx(load_run(run, "cpu"), onnx).items():
         typer.echo(f"{file}: {file.stat().st_size / 2**20:.2f} MiB, within {worst:.0e} of torch")
-
-
-def zoo(
-    name: Annotated[str | None, typer.Argument(help="A run of the zoo; all of them by default.")] = None,
-    pack: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Put the finished run of a recipe into the zoo, with its report."),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(help="Samples to measure for the report of --pack; 10,000 by default.")
-    ] = None,
-) -> None:
-    """List the trained runs that come with the package, or say how one was made and what it was measured at.
-
-    Wherever a run's folder is asked for, zoo:NAME stands for one of them.
-
-    \b
-    Examples:
-      flowlib zoo
-      flowlib zoo judge
-      flowlib evaluate zoo:judge
-    """
-    from flowlib.runs import evaluate_run, load_run
-    from flowlib.runs import zoo as shelf
-
-    if pack is None and samples is not None:
-        raise ValueError("--samples only goes with --pack")
-    if pack is not None:
-        if name is not None:
-            raise ValueError(f"a packed run is called like its recipe: leave out {name!r}")
-        shelf.check_packable(pack)
-        for file in shelf.pack(pack, evaluate_run(load_run(pack), samples=10_000 if samples is None else samples)):
-            typer.echo(str(file))
-    elif name is None:
-        typer.echo(format_table(shelf.rows()))
-    else:
-        name = name.removeprefix(shelf.PREFIX)
-        known = shelf.describe_run(name)
-        typer.echo(
-            f"{known['command']}  ({known['steps']} steps, {known['seconds'] / 60:.0f} min on {known['machine']})"
-        )
-        typer.echo(format_table(known["figures"]))
 
 
 def _led_away(run: Any, source: Path, scale: float | None) -> Callable[[Any], Any]:

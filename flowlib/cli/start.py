@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flowlib.cli.course import REPOSITORY, Root
-from flowlib.training.files import quoted
+from flowlib.files import quoted
 
 
 def start(

@@ -125,7 +125,7 @@ def _check_options(request: Any) -> None:
         ValueError: for an option, naming it.
         WriteError: if no file can be put at `out`.
     """
-    from flowlib.training.files import check_place
+    from flowlib.files import check_place
 
     parts = {part.name: part for part in dataclasses.fields(request)}
     for part in parts.values():

@@ -8,7 +8,7 @@ import typer
 
 from flowlib.cli.machine import INTERRUPTED, Interrupted, set_threads, share_work, speaks
 from flowlib.cli.options import Device, Seed, Threads, complete_recipe
-from flowlib.training.files import quoted
+from flowlib.files import quoted
 
 
 def demo(

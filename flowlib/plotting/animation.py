@@ -2,13 +2,13 @@
 
 import io
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor
 
 from flowlib.checks import check_tensor
-from flowlib.plotting.figures import INK, image_axes, point_axes, whole
+from flowlib.files import write_whole
+from flowlib.plotting.figures import INK, image_axes, point_axes
 
 
 def animate(
@@ -72,5 +72,9 @@ def animate(
         figure.savefig(buffer, format="png", dpi=80)
         frames.append(Image.open(buffer).convert("RGB").quantize(*palette))
     times = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
-    with whole(Path(path)) if isinstance(path, str | Path) else nullcontext(path) as target:
-        frames[0].save(target, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    content = io.BytesIO()
+    frames[0].save(content, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    if isinstance(path, str | Path):
+        write_whole(Path(path), content.getvalue())
+    else:
+        path.write(content.getvalue())

@@ -4,9 +4,7 @@ Figures are made without pyplot, so that no backend, window or global state is t
 """
 
 import io
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowlib.checks import check_count, check_tensor
+from flowlib.files import write_whole
 from flowlib.plotting.style import ACCENT, GREY, INK, PALE
 
 if TYPE_CHECKING:
@@ -149,18 +148,6 @@ def loss_curve(metrics: Sequence[dict[str, Any]], title: str = "training loss") 
     return figure
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Another path of the same folder and ending to write to: `path` becomes what lies there once all has gone well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save_figure(figure: "Figure", path: Path | str) -> None:
     """Write a figure in the format that the file's name says, by default a PNG, whole or not at all.
 
@@ -171,8 +158,9 @@ def save_figure(figure: "Figure", path: Path | str) -> None:
         OSError: if it cannot be written.
     """
     path = Path(path) if Path(path).suffix else Path(path).with_suffix(".png")
-    with whole(path) as part:
-        figure.savefig(part, bbox_inches="tight")  # so that no label is cut off
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], bbox_inches="tight")  # so that no label is cut off
+    write_whole(path, content.getvalue())
 
 
 def image_axes(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from flowlib.files import write_whole
 from flowlib.plotting import animate, draw_samples, picture_grid
-from flowlib.training.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,11 @@ from typing import Any
 
 import flowlib
 from flowlib.data import Spec
+from flowlib.files import write_whole
 from flowlib.recipes import Recipe, change, from_dict, to_dict
 from flowlib.runs.places import RunError, clear
 from flowlib.systems.discovery import all_systems
 from flowlib.training.checkpoint import latest_step, load
-from flowlib.training.files import write_whole
 from flowlib.training.journal import read_metrics
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from flowlib.files import write_whole
 from flowlib.known import trusting
 from flowlib.runs.run import Run
 from flowlib.systems.graphs import Graph, flow_graphs
-from flowlib.training.files import write_whole
 
 OPSET = 18
 CLOSE = 1e-4  # the largest difference from torch that a file may have

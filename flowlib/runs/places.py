@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flowlib.training.files import WriteError
+from flowlib.files import WriteError
 
 
 class RunError(ValueError):

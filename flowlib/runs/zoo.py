@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowlib.files import write_whole
 from flowlib.recipes import RECIPES
 from flowlib.runs.folder import Record, content_of, read_record, record_of
 from flowlib.runs.places import RunError
 from flowlib.systems.system import Row, parts_of
 from flowlib.training import read_metrics
 from flowlib.training.checkpoint import load_average
-from flowlib.training.files import write_whole
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 from flowlib.weights import FOLDER, describe_weights, read_weights, shared_tensors
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from flowlib.checks import check_count, check_number
+from flowlib.files import check_place, quoted
 from flowlib.nets.lora import ATTENTION, load_lora, lora_state, merge
 from flowlib.systems.lora_files import LoRARecord, read_lora, write_lora
 from flowlib.systems.painting import Adapter, painter, register_adapter
 from flowlib.systems.system import name_of
 from flowlib.systems.weighted import split_number
 from flowlib.training import Training
-from flowlib.training.files import check_place, quoted
 
 FILE = "adapter.safetensors"
 

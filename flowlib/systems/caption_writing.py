@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.data import Data, Dataset
+from flowlib.files import WriteError, write_whole
 from flowlib.nets.captioner import Captioner
 from flowlib.nets.transformer_block import Cache
 from flowlib.progress import advance, progress
 from flowlib.systems.token_sampling import next_token
-from flowlib.training.files import WriteError, write_whole
 from flowlib.training.order import stream
 
 logger = logging.getLogger(__name__)

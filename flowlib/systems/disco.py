@@ -33,6 +33,7 @@ from torch import Tensor
 from flowlib.checks import check_count
 from flowlib.data.pixels import read_picture
 from flowlib.field import Field
+from flowlib.files import check_place, write_all
 from flowlib.plotting import animate, png_of
 from flowlib.systems.clip import clip_beside
 from flowlib.systems.cut_schedule import Cuts
@@ -41,7 +42,6 @@ from flowlib.systems.disco_sampling import Disco
 from flowlib.systems.flow import FlowSystem
 from flowlib.systems.system import Command, register
 from flowlib.systems.weighted import parse_prompts
-from flowlib.training.files import check_place, write_all
 from flowlib.training.order import stream
 
 SHOWN = 12  # pictures of the way there

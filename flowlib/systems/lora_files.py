@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 import flowlib
-from flowlib.training.files import write_whole
+from flowlib.files import write_whole
 
 FORMAT = "flowlib LoRA 1"
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from flowlib.checks import check_count, check_number
 from flowlib.data.rewriting import rewrite
+from flowlib.files import write_whole
 from flowlib.plotting import png_of
 from flowlib.systems.system import name_of
-from flowlib.training.files import write_whole
 from flowlib.training.order import stream
 
 PAINTER, INPAINTER = "zoo:scenes-text", "zoo:scenes-inpainter"  # the usual ones

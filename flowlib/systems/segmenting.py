@@ -15,11 +15,11 @@ from torch import Tensor
 
 from flowlib.checks import check_count, check_number
 from flowlib.data.pixels import decode, open_image, read_mask, read_picture
+from flowlib.files import write_all, write_whole
 from flowlib.nets.prompts import corners_of
 from flowlib.plotting import png_of
 from flowlib.systems.automatic_masks import automatic_masks, stability_score
 from flowlib.systems.clicks import ROUGH
-from flowlib.training.files import write_all, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,13 @@ from flowlib.checks import check_count, check_number
 from flowlib.data.pixels import read_same_size
 from flowlib.ddim import sample_ddim
 from flowlib.field import Field
+from flowlib.files import write_whole
 from flowlib.guidance import ClassifierFreeGuidance
 from flowlib.plotting import png_of
 from flowlib.precision import double
 from flowlib.systems.embedded import embed_images
 from flowlib.systems.sampling import check_memory
 from flowlib.training.devices import autocast
-from flowlib.training.files import write_whole
 from flowlib.training.order import stream
 
 

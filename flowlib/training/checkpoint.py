@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowlib.training.files import WriteError, sync_folder, write_synced, write_whole
+from flowlib.files import WriteError, sync_folder, write_synced, write_whole
 
 VERSION = 1
 LATEST = "latest.json"

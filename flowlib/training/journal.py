@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flowlib.training.files import WriteError, write_whole
+from flowlib.files import WriteError, write_whole
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

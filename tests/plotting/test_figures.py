@@ -68,8 +68,8 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_file_that_is_there(tmp_path, m
     file.write_bytes(b"an older figure")
     figure = loss_curve([{"step": 1, "loss": 1.0, "lr": 0.1}])
 
-    def fail(path, **options):
-        path.write_bytes(b"half")
+    def fail(file, **options):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(figure, "savefig", fail)

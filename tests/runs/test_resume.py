@@ -10,6 +10,7 @@ import torch
 from flows import flow_recipe
 
 from flowlib.cli import main
+from flowlib.files import WriteError
 from flowlib.recipes import change, override
 from flowlib.runs import RunError, load_run, train
 from flowlib.runs.places import held
@@ -17,7 +18,6 @@ from flowlib.systems import FirstStage
 from flowlib.training import Trainer, read_metrics
 from flowlib.training.checkpoint import CheckpointError, latest_step, load
 from flowlib.training.distributed import World
-from flowlib.training.files import WriteError
 from flowlib.training.optimisers import learning_rate_factor
 
 POINTS = flow_recipe(name="moons", data="moons", net="mlp", steps=4, net_args={"width": 8, "depth": 1}, warmup=0.5)

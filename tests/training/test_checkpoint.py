@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from flowlib.files import WriteError, check_place, write_whole
 from flowlib.training import checkpoint
 from flowlib.training.checkpoint import Checkpoint, CheckpointError, latest_step, load, load_average, load_weights, save
-from flowlib.training.files import WriteError, check_place, write_whole
 from flowlib.training.journal import Journal, read_metrics
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from small import make_task, settings
 
+from flowlib.files import WriteError
 from flowlib.training import CheckpointError, DivergedError, Trainer, read_metrics
-from flowlib.training.files import WriteError
 from flowlib.training.trainer import CHECKPOINTS, METRICS
 
 

@@ -8,7 +8,7 @@ from flowlib.course.authoring.drift import lecture_drift, read_stored, to_execut
 from flowlib.course.authoring.execute import execute
 from flowlib.course.authoring.layout import LECTURES, outdated
 from flowlib.course.authoring.source import SourceError, read_cells
-from flowlib.training.files import write_whole
+from flowlib.files import write_whole
 
 
 def build(path: Path, *, force: bool = False, progress: bool = True) -> list[str]:

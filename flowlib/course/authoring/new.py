@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from flowlib.course.authoring.layout import LECTURES, SOLUTIONS
-from flowlib.training.files import write_whole
+from flowlib.files import write_whole
 
 
 def create(root: Path, name: str, title: str) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flowlib.course.grading import gradebook
 from flowlib.course.grading.grade import Graded
-from flowlib.training.files import write_whole
+from flowlib.files import write_whole
 
 _WRITERS: dict[str, Callable[[Sequence[Graded]], str]] = {
     "--json": gradebook.as_json,
