@@ -1,6 +1,6 @@
 """Train the evaluator on MNIST and write its weights, three to four minutes on one core:
 
-    python benchmarks/train_evaluator.py --out flowlib/weights/evaluator.safetensors
+    python benchmarks/train_evaluator.py --out flowlib/weights/evaluator.safetensors.z
 
 It prints the accuracy on the test set, which is looked at once, at the end, and the hash that
 flowlib/weights/evaluator.json has to hold. With the same machine, version of torch and seed the bits are the same;
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from flowlib.data import mnist
 from flowlib.metrics import Evaluator, evaluate
+from flowlib.weights import deflate
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,7 +74,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, batch_size: int, lr: f
 
 def main() -> None:
     parser = parser_of(__doc__, batch_size=128, seed=0)
-    parser.add_argument("--out", type=Path, default=Path("evaluator.safetensors"), help="the file to write")
+    parser.add_argument("--out", type=Path, default=Path("evaluator.safetensors.z"), help="the file to write")
     parser.add_argument("--epochs", type=int, default=9, help="passes through the training set")
     parser.add_argument("--lr", type=float, default=3e-3, help="the largest learning rate")
     args = parser.parse_args()
@@ -90,11 +91,11 @@ def main() -> None:
     _, logits = evaluate(evaluator, test.images)
     right = int((logits.argmax(dim=1) == test.labels).sum())
     content = save({name: value.detach().contiguous() for name, value in evaluator.state_dict().items()})
-    args.out.write_bytes(content)
+    args.out.write_bytes(deflate(content))
     print(f"parameters      {sum(p.numel() for p in evaluator.parameters()):,}")
     print(f"training        {seconds:.0f} s on one thread")
     print(f"test accuracy   {right} of {len(test)} = {right / len(test):.2%}")
-    print(f"weights         {args.out}, {len(content):,} bytes")
+    print(f"weights         {args.out}, {args.out.stat().st_size:,} bytes")
     print(f"sha256          {hashlib.sha256(content).hexdigest()}")
 
 

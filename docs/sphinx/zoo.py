@@ -9,7 +9,7 @@ from typing import Any
 
 from flowlib.cli import main
 from flowlib.runs.zoo import names
-from flowlib.weights import FOLDER, describe_weights
+from flowlib.weights import describe_weights, weights_file
 
 # The systems whose runs draw from noise, labels or captions alone. The others match, read or change pictures.
 DRAWS = ("flow", "disco", "glide", "inpainter", "dalle", "recaption")
@@ -80,7 +80,7 @@ def write(target: Path, kept: Path) -> None:
     for name in names():
         known = describe_weights(name)
         recipe = known["run"]["recipe"]
-        size = (FOLDER / f"{name}.safetensors").stat().st_size / 2**20
+        size = weights_file(name).stat().st_size / 2**20
         about, lecture = ABOUT[name]
         text += f"\n## {name}\n\n{about} ([lecture {lecture[:2]}](lectures/{lecture}.ipynb)).\n\n"
         picture = kept / f"{name}-{known['sha256'][:16]}.png"

@@ -120,7 +120,7 @@ def load_evaluator(folder: Path = FOLDER) -> Evaluator:
     """The trained evaluator, on the CPU, frozen.
 
     Args:
-        folder: where `evaluator.safetensors` lies; by default the package's own.
+        folder: where `evaluator.safetensors.z` lies; by default the package's own.
 
     Raises:
         FileNotFoundError, ValueError: as `flowlib.weights.read_weights`.

@@ -26,7 +26,7 @@ from flowlib.systems.system import Row, parts_of
 from flowlib.training import read_metrics
 from flowlib.training.checkpoint import load_average
 from flowlib.training.trainer import CHECKPOINTS, METRICS
-from flowlib.weights import FOLDER, describe_weights, read_weights, shared_tensors
+from flowlib.weights import FOLDER, deflate, describe_weights, read_weights, shared_tensors, weights_file
 
 PREFIX = "zoo:"
 LIMIT = 3 * 2**20  # bytes of one file
@@ -93,7 +93,7 @@ def rows(folder: Path = FOLDER) -> list[Row]:
     for name in names(folder):
         described = describe_run(name, folder)
         recipe = described["run"]["recipe"]
-        size = (folder / f"{name}.safetensors").stat().st_size / 2**20
+        size = weights_file(name, folder).stat().st_size / 2**20
         row: Row = {"name": f"{PREFIX}{name}", "system": recipe["system"]["system"], "data": recipe["data"]}
         table.append(
             row | {"MiB": round(size, 2), "steps": str(described["steps"]), "minutes": described["seconds"] / 60}
@@ -137,7 +137,7 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
     bases = [source.removeprefix(PREFIX) for source in parts_of(record.recipe.system).values() if is_zoo(source)]
     shared = shared_tensors(half, {base: read_weights(base, folder) for base in bases})
     kept = {key for keys in shared.values() for key in keys}
-    content = save({key: value for key, value in half.items() if key not in kept})
+    content = deflate(save({key: value for key, value in half.items() if key not in kept}))
     if len(content) > LIMIT:
         raise ValueError(
             f"weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
@@ -153,7 +153,7 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
         "figures": [dict(row) for row in figures],
         "run": content_of(record),
     }
-    files = [folder / f"{name}.safetensors", folder / f"{name}.json"]
+    files = [weights_file(name, folder), folder / f"{name}.json"]
     write_whole(files[0], content)
     write_whole(files[1], (json.dumps(described, indent=1) + "\n").encode())
     return files

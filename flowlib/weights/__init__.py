@@ -1,11 +1,14 @@
-"""Weights that come with the package: NAME.safetensors, and NAME.json with their SHA-256 and how they were made.
+"""Weights that come with the package: NAME.safetensors.z, and NAME.json with their SHA-256 and how they were made.
 
 Of weights that were trained on from others, the tensors that stayed as they were lie in the file of those others alone:
-"shared" in the JSON says whose they are and what they are called. The SHA-256 is that of the whole.
+"shared" in the JSON says whose they are and what they are called. The SHA-256 is that of the whole, as safetensors.
+The file is that without loss in a seventh less room: as HDF5's filters "shuffle" and "deflate" do, all low bytes come
+before all high ones, which hold signs and exponents, few of them large, and both are compressed.
 """
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,24 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
+
+
+def weights_file(name: str, folder: Path = FOLDER) -> Path:
+    """Where the tensors of the weights called `name` lie."""
+    return folder / f"{name}.safetensors.z"
+
+
+def deflate(content: bytes) -> bytes:
+    """What a file of weights holds for `content`, of safetensors in half precision."""
+    return zlib.compress(content[::2] + content[1::2], 9)
+
+
+def inflate(stored: bytes) -> bytes:
+    """The content of a file of weights: what was given to `deflate`."""
+    shuffled = zlib.decompress(stored)
+    content, middle = bytearray(len(shuffled)), (len(shuffled) + 1) // 2
+    content[::2], content[1::2] = shuffled[:middle], shuffled[middle:]
+    return bytes(content)
 
 
 def describe_weights(name: str, folder: Path = FOLDER) -> dict[str, Any]:
@@ -47,19 +68,20 @@ def read_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load, save
 
-    described, path = describe_weights(name, folder), folder / f"{name}.safetensors"
+    described, path = describe_weights(name, folder), weights_file(name, folder)
     if not path.is_file():
         raise FileNotFoundError(f"the weights {name!r} are missing: no file {path}; reinstall flowlib")
     content, shared = path.read_bytes(), described.get("shared", {})
     try:
+        content = inflate(content)
         for other, keys in shared.items():
             theirs = read_weights(other, folder)
             content = save({**{key: theirs[key] for key in keys}, **load(content)})
-    except (SafetensorError, KeyError):
+    except (zlib.error, SafetensorError, KeyError):
         pass  # which the hash finds
     found, expected = hashlib.sha256(content).hexdigest(), described["sha256"]
     if found != expected:
-        with_others = "".join(f", with its tensors in {other}.safetensors," for other in shared)
+        with_others = "".join(f", with its tensors in {other}," for other in shared)
         raise ValueError(
             f"the weights {name!r} in {path}{with_others} are damaged or were exchanged: SHA-256 {found}, expected "
             f"{expected}; reinstall flowlib"

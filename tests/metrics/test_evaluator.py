@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from flowlib.metrics import Evaluator, evaluate, load_evaluator
 from flowlib.metrics.evaluator import CLASSES, FEATURES
-from flowlib.weights import FOLDER
+from flowlib.weights import weights_file
 
-WEIGHTS = FOLDER / "evaluator.safetensors"
+WEIGHTS = weights_file("evaluator")
 
 
 @pytest.fixture(scope="module")
