@@ -7,7 +7,8 @@ from typing import Any
 
 from flowlib.recipes.recipe import Recipe
 from flowlib.recipes.scenes import RECIPES as SCENES
-from flowlib.systems.lora import LoRASystem, settings_of
+from flowlib.systems.adapting import settings_of
+from flowlib.systems.lora import LoRASystem
 from flowlib.training import Training
 
 _PAINTER = next(settings_of(recipe.system) for recipe in SCENES if recipe.name == "scenes-text")

@@ -105,17 +105,17 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
         CheckpointError: with `resume`, if the checkpoint cannot be read.
         WriteError: if the folder cannot be written.
     """
-    folders = {CHECKPOINTS, SAMPLES, *record.stages}
+    made = _made_by(record)
     if not (folder / RECIPE).exists():
-        for name in sorted({*folders, METRICS}):
+        for name in sorted(made):
             if (folder / name).exists():  # someone else's, not ours to delete
                 raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
     elif overwrite:
-        clear(folder, {METRICS, *folders, *_stages_of(folder)})
+        clear(folder, made | _made_in(folder))
     elif resume:
         _check_same(folder, read_record(folder), record)
         _check_state(folder, record)  # what cannot go on keeps its record
-    elif any((folder / name).exists() for name in {METRICS, *folders, *_stages_of(folder)}):
+    elif any((folder / name).exists() for name in made | _made_in(folder)):
         raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     write_record(folder, record)
 
@@ -132,10 +132,15 @@ def _check_state(folder: Path, record: Record) -> None:
             read_metrics(place / METRICS)
 
 
-def _stages_of(folder: Path) -> set[str]:
-    """The earlier stages of the run that lies there; none where its record cannot be read."""
+def _made_by(record: Record) -> set[str]:
+    """Names of all that a run puts into its folder beside its record."""
+    return {METRICS, CHECKPOINTS, SAMPLES, *record.stages, *getattr(record.recipe.system, "leaves", ())}
+
+
+def _made_in(folder: Path) -> set[str]:
+    """The same of the run that lies there; nothing where its record cannot be read."""
     try:
-        inside = (name for name in read_record(folder).stages if Path(name).name == name)
+        inside = (name for name in _made_by(read_record(folder)) if Path(name).name == name)
         return {name for name in inside if name not in ("", "..")}
     except ValueError:
         return set()

@@ -1,21 +1,21 @@
 """`flowlib adapt`, which trains a LoRA, and the option --lora of `flowlib paint`, which puts it on."""
 
 import copy
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flowlib.checks import check_count, check_number
 from flowlib.files import check_place, quoted
 from flowlib.nets.lora import ATTENTION, load_lora, lora_state, merge
-from flowlib.systems.lora_files import LoRARecord, read_lora, write_lora
+from flowlib.systems.discovery import find_system
+from flowlib.systems.lora_files import ADAPTER, LoRARecord, read_lora, write_lora
 from flowlib.systems.painting import Adapter, painter, register_adapter
 from flowlib.systems.system import name_of
 from flowlib.systems.weighted import split_number
 from flowlib.training import Training
-
-FILE = "adapter.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +46,21 @@ class AdaptRequest:
         check_number("lr", self.lr, 0, low_open=True)
 
 
+def settings_of(system: Any) -> dict[str, Any]:
+    """The settings of a system as plain data, its name among them."""
+    return json.loads(json.dumps({"system": name_of(system), **asdict(system)}))  # as a run's recipe has them
+
+
 def adapt(run: Any, request: AdaptRequest) -> list[str]:
     """Train a LoRA of a run on pictures of one's own."""
-    from flowlib.systems.lora import LoRASystem, settings_of
-
     base: Any = painter(run)
-    if isinstance(base, LoRASystem):
+    kind: Any = find_system("lora")
+    if isinstance(base, kind):
         raise ValueError(f"{run.folder} is a LoRA: give the painter that it was made for, {base.parts['base']}")
-    path = check_place(request.out / FILE)
+    path = check_place(request.out / ADAPTER)
     if path.exists() and not (request.resume or request.overwrite):
         raise ValueError(f"{path} is there already: add --overwrite to replace it, or choose another --out")
-    system = LoRASystem(
+    system = kind(
         painter=settings_of(base), shape=run.shape, caption=request.caption.strip(), rank=request.rank,
         alpha=request.alpha, targets=tuple(request.target), parts={"base": str(run.folder)},
     )  # fmt: skip

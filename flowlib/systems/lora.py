@@ -21,9 +21,9 @@ Example:
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +33,14 @@ from flowlib.data import Data, Dataset, Spec
 from flowlib.nets.captioned import Captioned
 from flowlib.nets.lora import ATTENTION, add_lora
 from flowlib.nets.tokenizer import Tokenizer
-from flowlib.systems.adapting import AdaptRequest, adapt
+from flowlib.systems.adapting import AdaptRequest, adapt, settings_of
 from flowlib.systems.discovery import find_system
+from flowlib.systems.lora_files import ADAPTER
 from flowlib.systems.lora_report import LoRAReport, report_lora
 from flowlib.systems.painting import PAINTER, PaintRequest, paint, paint_request
 from flowlib.systems.system import Command, Parts, Row, Splits, Stage, name_of, register
 
 SHOWN = 16  # pictures of how far a training is
-
-
-def settings_of(system: Any) -> dict[str, Any]:
-    """The settings of a system as plain data, its name among them."""
-    import json
-
-    return json.loads(json.dumps({"system": name_of(system), **asdict(system)}))  # as a run's recipe has them
 
 
 @register(
@@ -73,6 +67,7 @@ class LoRASystem:
     """
 
     Reporting = LoRAReport
+    leaves: ClassVar[tuple[str, ...]] = (ADAPTER,)
 
     painter: Mapping[str, Any]
     shape: tuple[int, ...]

@@ -10,6 +10,7 @@ from torch import Tensor
 import flowlib
 from flowlib.files import write_whole
 
+ADAPTER = "adapter.safetensors"  # in the folder of a run
 FORMAT = "flowlib LoRA 1"
 
 

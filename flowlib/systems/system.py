@@ -106,6 +106,8 @@ class System(Protocol):
         graphs(module, spec) -> Sequence[Graph]         what `flowlib export` writes (`flowlib.systems.graphs`)
         noise(module, spec, count, seed) -> Tensor      where sampling starts
         takes_net                                       true: `train(recipe, net=...)` gives it the part "net"
+        leaves                                          names of files that a command of its puts into a run's folder,
+                                                        which are replaced when the run is
         stands_on                                       the names of the parts that it may have; a recipe refuses others
     """
 

@@ -16,11 +16,12 @@ from flowlib.nets.lora import add_lora, lora_state
 from flowlib.plotting import png_of
 from flowlib.recipes import change, find_recipe
 from flowlib.runs import evaluate_run, load_run, train
-from flowlib.systems.adapting import put_on
-from flowlib.systems.lora import LoRASystem, settings_of
+from flowlib.systems.adapting import put_on, settings_of
+from flowlib.systems.lora import LoRASystem
 from flowlib.systems.lora_files import LoRARecord, read_lora, write_lora
 from flowlib.systems.lora_report import style_distance
 from flowlib.systems.weighted import split_number
+from flowlib.training import Trainer
 from flowlib.training.checkpoint import load as load_checkpoint
 
 TINY = {
@@ -156,6 +157,22 @@ def test_a_training_goes_on_to_the_same_bits(painter: Path, images: Path, adapte
     assert main([*base, "--overwrite"]) == 0
     again = load_checkpoint(out / "checkpoints").average
     assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+@pytest.mark.parametrize("command", ["adapt", "train"])
+def test_what_replaces_a_run_and_is_cut_leaves_no_older_adapter(
+    painter: Path, images: Path, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    out = Path(shutil.copytree(adapted, tmp_path / "run"))
+    mine = [str(painter), "--images", str(images), "--caption", "a sks seven"]
+    words = {"adapt": mine, "train": ["moons"]}[command]
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", cut)
+    assert main([command, *words, "--out", str(out), "--steps", "2", "--overwrite"]) == 130
+    assert [path.name for path in out.iterdir()] == ["recipe.json"]
 
 
 def test_the_report_has_the_style_and_what_was_forgotten(adapted: Path) -> None:
