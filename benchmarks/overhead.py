@@ -5,6 +5,10 @@
 A trainer's step is compared with forward, backward and optimiser step of the same network on fixed tensors; a sampler
 with the network calls that it needs, made bare; importing all of `flowlib`'s names with importing
 torch's. All in turns, in one run.
+
+The ratio of two long times is uncertain by what else the machine does. So a sampler is also run with a network that
+computes nothing: "own" is that time, of all that is not the network, over the bare calls. A ratio far above 1 + own
+is not the sampler's work.
 """
 
 import statistics
@@ -12,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,12 +39,24 @@ UNET_GOAL, MLP_GOAL = 1.02, 1.10  # of sampling
 PARTS = ["import", "sampling", "training"]
 
 
+class Silent(nn.Module):
+    """A network that computes nothing: its answer lies ready."""
+
+    def __init__(self, shape: tuple[int, ...], null: int) -> None:
+        super().__init__()
+        self.null, self.answer = null, torch.randn(shape)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.answer[: len(x)]
+
+
 def report(name: str, seconds: dict[str, list[float]], goal: float) -> None:
-    """One line: both medians, the median ratio of the rounds, and whether it is at most the goal."""
+    """One line: both medians, the median ratio of the rounds, a sampler's own share, and whether the goal is met."""
     ours, bare = (1e3 * statistics.median(seconds[key]) for key in ("ours", "bare"))
     value = ratio(seconds, "ours", "bare")
     verdict = "reached" if value <= goal else "MISSED"
-    print(f"{name:42} {ours:10.1f} {bare:10.1f} {value:8.3f} {goal:6.2f}  {verdict}", flush=True)
+    own = f"{ratio(seconds, 'own', 'bare'):8.4f}" if "own" in seconds else f"{'':8}"
+    print(f"{name:42} {ours:10.1f} {bare:10.1f} {value:8.3f} {own} {goal:6.2f}  {verdict}", flush=True)
 
 
 def bare_step(recipe: Recipe) -> Callable[[], None]:
@@ -99,7 +116,7 @@ def sampling(
     noise, y, t = torch.randn(batch, *shape), torch.randint(null, (batch,)), torch.full((batch,), 0.5)
     double = (torch.cat([noise, noise]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, null)]))
     one, unguided = (noise, t, y), (noise, t, torch.full_like(y, null))
-    free, pushed = ClassifierFreeGuidance(model, 2.0), EnergyGuidance(model, energy)
+    silent = Model(Silent((2 * batch, *shape), null))
     generator = torch.Generator().manual_seed(0)
 
     def bare(inputs: tuple[Tensor, Tensor, Tensor], gradients: bool = False) -> None:
@@ -109,28 +126,34 @@ def sampling(
                 if gradients and i:  # at t = 0 no energy has a say
                     energy_gradient(*inputs)
 
-    runs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "ODE, euler": (lambda: bare(one), lambda: sample_ode(model, noise, y, steps=calls, method="euler")),
-        "ODE, heun": (lambda: bare(one), lambda: sample_ode(model, noise, y, steps=calls // 2)),
-        "SDE": (lambda: bare(one), lambda: sample_sde(model, noise, y, steps=calls, generator=generator)),
-        "DDIM": (lambda: bare(one), lambda: sample_ddim(model, noise, y, steps=calls)),
-        "DDIM of order 2": (lambda: bare(one), lambda: sample_ddim(model, noise, y, steps=calls, order=2)),
-        "DDIM, eta = 1": (
-            lambda: bare(one),
-            lambda: sample_ddim(model, noise, y, steps=calls, eta=1.0, generator=generator),
+    ode, ddim = partial(sample_ode, noise=noise, y=y), partial(sample_ddim, noise=noise, y=y)
+    runs: dict[str, tuple[Callable[[], object], Callable[[Model], object]]] = {
+        "ODE, euler": (lambda: bare(one), lambda model: ode(model, steps=calls, method="euler")),
+        "ODE, heun": (lambda: bare(one), lambda model: ode(model, steps=calls // 2)),
+        "SDE": (lambda: bare(one), lambda model: sample_sde(model, noise, y, steps=calls, generator=generator)),
+        "DDIM": (lambda: bare(one), lambda model: ddim(model, steps=calls)),
+        "DDIM of order 2": (lambda: bare(one), lambda model: ddim(model, steps=calls, order=2)),
+        "DDIM, eta = 1": (lambda: bare(one), lambda model: ddim(model, steps=calls, eta=1.0, generator=generator)),
+        "guidance, euler": (
+            lambda: bare(double),
+            lambda model: ode(ClassifierFreeGuidance(model, 2.0), steps=calls, method="euler"),
         ),
-        "guidance, euler": (lambda: bare(double), lambda: sample_ode(free, noise, y, steps=calls, method="euler")),
-        "guidance, heun": (lambda: bare(double), lambda: sample_ode(free, noise, y, steps=calls // 2)),
-        "guidance, DDIM": (lambda: bare(double), lambda: sample_ddim(free, noise, y, steps=calls)),
+        "guidance, heun": (
+            lambda: bare(double),
+            lambda model: ode(ClassifierFreeGuidance(model, 2.0), steps=calls // 2),
+        ),
+        "guidance, DDIM": (lambda: bare(double), lambda model: ddim(ClassifierFreeGuidance(model, 2.0), steps=calls)),
         "energy, euler": (
             lambda: bare(unguided, gradients=True),
-            lambda: sample_ode(pushed, noise, None, steps=calls, method="euler"),
+            lambda model: sample_ode(EnergyGuidance(model, energy), noise, None, steps=calls, method="euler"),
         ),
     }
     for sampler, (work, run) in runs.items():
-        if (made := calls_of(net, run)) != calls:
+        ours = partial(run, model)
+        if (made := calls_of(net, ours)) != calls:
             raise RuntimeError(f"{sampler} called the network {made} times, not {calls}")
-        report(f"{sampler}, {name}", interleave({"bare": work, "ours": run}, rounds), goal)
+        alone = {} if sampler.startswith("energy") else {"own": partial(run, silent)}  # its gradient is work
+        report(f"{sampler}, {name}", interleave({"bare": work, "ours": ours, **alone}, rounds), goal)
 
 
 def training(repetitions: int) -> None:
@@ -154,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare(arguments)
     print(f"medians in ms, on {torch.get_num_threads()} thread(s)")
-    print(f"{'':42} {'flowlib':>10} {'bare':>10} {'ratio':>8} {'goal':>6}")
+    print(f"{'':42} {'flowlib':>10} {'bare':>10} {'ratio':>8} {'own':>8} {'goal':>6}")
     if "import" in arguments.only:
         report("import", interleave({"bare": importing("torch"), "ours": importing("flowlib")}, 9), IMPORT_GOAL)
     if "sampling" in arguments.only:
