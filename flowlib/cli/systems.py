@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import flowlib
+from flowlib.cli.machine import Interrupted
 
 VARIABLE = "FLOWLIB_SYSTEMS"
 
@@ -94,8 +95,14 @@ def _build(name: str) -> Any:
         run = load_run(folder, device)
         if not command.anywhere and not isinstance(run.recipe.system, kinds):
             raise ValueError(f"{name} is no command for a run of the system {name_of(run.recipe.system)!r}: {folder}")
-        for line in command.run(run, request) or ():
-            typer.echo(line)
+        try:
+            for line in command.run(run, request) or ():
+                typer.echo(line)
+        except KeyboardInterrupt:
+            if not hasattr(request, "resume"):
+                raise
+            place = " in the place of --overwrite" if getattr(request, "overwrite", False) else ""
+            raise Interrupted(f"go on with the same command and --resume{place}") from None
 
     parameters = []
     if command.model is None:

@@ -161,7 +161,13 @@ def test_a_training_goes_on_to_the_same_bits(painter: Path, images: Path, adapte
 
 @pytest.mark.parametrize("command", ["adapt", "train"])
 def test_what_replaces_a_run_and_is_cut_leaves_no_older_adapter(
-    painter: Path, images: Path, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    painter: Path,
+    images: Path,
+    adapted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
 ) -> None:
     out = Path(shutil.copytree(adapted, tmp_path / "run"))
     mine = [str(painter), "--images", str(images), "--caption", "a sks seven"]
@@ -172,6 +178,8 @@ def test_what_replaces_a_run_and_is_cut_leaves_no_older_adapter(
 
     monkeypatch.setattr(Trainer, "run", cut)
     assert main([command, *words, "--out", str(out), "--steps", "2", "--overwrite"]) == 130
+    assert "; go on with" in (said := capsys.readouterr().err)
+    assert "--resume" in said
     assert [path.name for path in out.iterdir()] == ["recipe.json"]
 
 
