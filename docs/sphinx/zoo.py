@@ -20,6 +20,7 @@ ABOUT = {
     "captioner-descriptive": ("The captioner, trained on to describe all that there is", "15_dalle_2_and_3"),
     "captioner-short": ("The captioner, trained on to name what there is in a few words", "15_dalle_2_and_3"),
     "clip-conv": ("CLIP with a convolutional encoder of images: which text fits a picture", "11_clip"),
+    "clip-conv-2": ("The same from another seed: what fools one of the two need not fool the other", "11_clip"),
     "clip-noised-agree": (
         "CLIP's encoder, trained on to see at noised pictures what it saw at clean ones",
         "12_guidance_by_language",
@@ -33,6 +34,7 @@ ABOUT = {
     "judge": ("The judge reads scenes: which digits, colours, sizes and places", "13_glide"),
     "lora-glyph": ("A LoRA: `scenes-text` learned an object from a few pictures", "16_lora_and_controlnet"),
     "lora-striped": ("A LoRA: `scenes-text` learned a style from a few pictures", "16_lora_and_controlnet"),
+    "mnist-hour": ("A flow of MNIST by label: what the recipe `mnist` comes to in an hour", "05_guidance"),
     "recaption": ("DALL-E 3: a painter that learned from captions which a captioner wrote", "15_dalle_2_and_3"),
     "sam": ("SAM: masks of what a point, a box or a text means", "17_segment_anything"),
     "scenes": ("A flow of scenes of 16 x 16 pixels, without captions", "12_guidance_by_language"),
