@@ -5,6 +5,7 @@ may be killed for good. But the seed of the hashes of strings is that of the pro
 in a set could matter, a test compares with a process that was started anew.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -66,7 +67,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # ended since, of which the server has not told yet
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
