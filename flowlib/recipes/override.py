@@ -19,7 +19,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     another `net` starts with no arguments.
 
     Raises:
-        ValueError: for a setting without "=", an unknown key or a value of the wrong type, naming it.
+        ValueError: for a setting without "=", an unknown key or a value of the wrong type, naming it; or for one that
+            says nothing beside the others, such as `time_std` where times are uniform.
 
     Example:
         >>> from flowlib.recipes import find_recipe, override
@@ -27,13 +28,17 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         >>> recipe.training.steps, recipe.system.net_args, recipe.system.predicts
         (50, {'width': 32}, 'data')
     """
-    values = to_dict(recipe)
+    values, keys = to_dict(recipe), []
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise ValueError(f"a setting must look like key=value, got {setting!r}")
         _put(values, key, parse(text))
-    return from_dict(values)
+        keys.append(key)
+    made = from_dict(values)
+    for key in keys:
+        _check_heard(key, made)
+    return made
 
 
 def change(recipe: Recipe, **changes: Any) -> Recipe:
@@ -58,6 +63,17 @@ def change(recipe: Recipe, **changes: Any) -> Recipe:
     for key, value in changes.items():
         _put(values, key, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)  # type: ignore[arg-type]
     return from_dict(values)
+
+
+def _check_heard(key: str, recipe: Recipe) -> None:
+    """A ValueError if a setting says nothing beside the recipe's others."""
+    name = key.removeprefix("training.").removeprefix("system.").partition(".")[0]
+    for place in (recipe.training, recipe.system):
+        other, wanted = getattr(place, "needs", {}).get(name, (None, None))
+        if other is not None:
+            value = getattr(place, other)
+            if not value if wanted is True else value != wanted:
+                raise ValueError(f"{key} says nothing with {other} = {value!r}")
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

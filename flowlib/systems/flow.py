@@ -3,9 +3,10 @@
 With a chain for its path and the noise as its prediction it is DDPM (Ho et al. 2020).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,13 @@ class FlowSystem(Guided):
     Raises:
         ValueError: for a value that does not fit, naming it.
     """
+
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {
+        **Guided.needs,
+        **dict.fromkeys(("time_mean", "time_std"), ("time", "logit-normal")),
+        **dict.fromkeys(("time_low", "time_high"), ("time", "logit-uniform")),
+        "references": ("stable_until", True),
+    }
 
     schedule: str = "linear"
     chain: int = 0

@@ -68,6 +68,7 @@ class LoRASystem:
 
     Reporting = LoRAReport
     leaves: ClassVar[tuple[str, ...]] = (ADAPTER,)
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = dict.fromkeys(("rank", "alpha", "targets"), ("full", False))
 
     painter: Mapping[str, Any]
     shape: tuple[int, ...]

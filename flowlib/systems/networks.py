@@ -51,6 +51,7 @@ class Networked:
     takes_net: ClassVar[bool] = True
     stands_on: ClassVar[tuple[str, ...]] = ()
     readable: ClassVar[tuple[str, ...]] = tuple(GUIDES)  # the guides that a system can be given
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"guide": ("guided", True), "dropout": ("guided", True)}
 
     net: str = "unet"
     net_args: Mapping[str, Any] = field(default_factory=dict)

@@ -81,6 +81,8 @@ class SAMSystem(EncoderSettings):
 
     Reporting: ClassVar[type] = MaskReport
 
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"text_from": ("text", True)}
+
     pretraining: MAEStage | None = None
     dim: int = 96
     decoder_depth: int = 2

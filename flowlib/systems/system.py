@@ -108,6 +108,8 @@ class System(Protocol):
         takes_net                                       true: `train(recipe, net=...)` gives it the part "net"
         leaves                                          names of files that a command of its puts into a run's folder,
                                                         which are replaced when the run is
+        needs                                           settings that say nothing unless another has a value, or any
+                                                        with True: {"time_std": ("time", "logit-normal")}
         stands_on                                       the names of the parts that it may have; a recipe refuses others
     """
 

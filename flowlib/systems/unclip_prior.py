@@ -70,6 +70,11 @@ class UnCLIPPriorSystem:
     Sampling: ClassVar[type] = PriorRequest
     Reporting: ClassVar[type] = PriorReport
 
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {
+        "schedule": ("kind", "diffusion"),
+        **dict.fromkeys(("components", "buckets", "levels"), ("kind", "autoregressive")),
+    }
+
     kind: str = "diffusion"
     captions: tuple[str, ...] = ("caption", "short")
     width: int = 128

@@ -1,6 +1,8 @@
 """How any network is trained, whatever it learns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from flowlib.checks import check_choice, check_count, check_flag, check_number
 from flowlib.training.optimisers import OPTIMISERS
@@ -34,6 +36,8 @@ class Training:
         Traceback (most recent call last):
         ValueError: steps must be an integer >= 1, got 0
     """
+
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"matrix_lr": ("optimiser", "muon")}
 
     steps: int
     batch_size: int = 64

@@ -16,6 +16,7 @@ from flowlib.recipes import RECIPES, change, find_recipe, from_dict, override, t
 from flowlib.runs import load_run, zoo
 from flowlib.runs.run import build
 from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
+from flowlib.systems.discovery import all_systems
 from flowlib.systems.sampling import latent_shape
 from flowlib.systems.system import parts_of
 from flowlib.training import Training
@@ -297,3 +298,49 @@ def test_noise_is_coupled_within_labels_and_for_no_other_guide():
     assert change(BASE, coupling="optimal-transport", guided=True).system.coupling == "optimal-transport"
     with pytest.raises(ValueError, match=r"^coupling must be 'independent' with a guide that is no label"):
         change(change(BASE, net_args={"attention": (1,)}, guide="words"), coupling="optimal-transport")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("mnist", ["time=uniform", "time_mean=1"], r"time_mean says nothing with time = 'uniform'"),
+        ("mnist", ["time_std=2", "time=uniform"], "time_std says nothing"),
+        ("mnist", ["time_low=1"], "time_low says nothing with time = 'logit-normal'"),
+        ("mnist", ["references=5", "stable_until=0"], r"references says nothing with stable_until = 0.0"),
+        ("mnist", ["guided=false", "system.dropout=0.2"], "system.dropout says nothing with guided = False"),
+        ("mnist", ["optimiser=adamw", "training.matrix_lr=1"], "training.matrix_lr says nothing with optimiser"),
+        ("sam", ["text=0", "text_from=caption"], "text_from says nothing with text = 0.0"),
+        ("unclip-prior", ["levels=3"], "levels says nothing with kind = 'diffusion'"),
+        ("unclip-prior-autoregressive", ["schedule=cosine"], "schedule says nothing with kind"),
+        ("lora-glyph", ["full=true", "rank=3"], "rank says nothing with full = True"),
+    ],
+)
+def test_a_setting_that_says_nothing_beside_the_others_is_refused(name: str, settings: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        override(find_recipe(name), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mnist", ["time=uniform"]),
+        ("mnist", ["time_std=2", "time_mean=1", "references=5", "dropout=0.2", "matrix_lr=0.1"]),
+        ("mnist-likelihood", ["time_low=-2", "time_high=3"]),
+        ("unclip-prior-autoregressive", ["levels=3"]),
+        ("lora-glyph", ["rank=3"]),
+    ],
+)
+def test_a_setting_that_is_heard_is_taken(name: str, settings: list[str]) -> None:
+    recipe = override(find_recipe(name), settings)
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        found = getattr(recipe.training if hasattr(recipe.training, key) else recipe.system, key)
+        assert str(found) == text or found == float(text)
+
+
+def test_what_a_setting_needs_is_a_setting() -> None:
+    """Of every system, and of the training."""
+    for kind in (Training, *all_systems().values()):
+        names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for name, (other, _) in getattr(kind, "needs", {}).items():
+            assert {name, other} <= names, kind
