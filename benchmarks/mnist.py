@@ -48,9 +48,10 @@ def main() -> None:
         parser.error("--write and --figure go with --minutes")
     if arguments.minutes and 1 not in arguments.scales:
         parser.error("--scales must have 1 with --minutes")
-    if arguments.minutes and (arguments.method or arguments.steps):
+    if arguments.minutes and (arguments.method, arguments.steps) != (None, None):
         parser.error("--method and --steps say nothing with --minutes")
-    method, steps = arguments.method or "sde", arguments.steps or 50
+    method = "sde" if arguments.method is None else arguments.method
+    steps = 50 if arguments.steps is None else arguments.steps
     if arguments.minutes:
         found = [row for name in arguments.recipes for one in arguments.minutes for row in bought(name, one, arguments)]
         publish(found, "mnist.py", sys.argv[1:], arguments.write)

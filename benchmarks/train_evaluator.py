@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from flowlib.data import mnist
 from flowlib.metrics import Evaluator, evaluate
-from flowlib.weights import deflate
+from flowlib.weights import compress
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -91,7 +91,7 @@ def main() -> None:
     _, logits = evaluate(evaluator, test.images)
     right = int((logits.argmax(dim=1) == test.labels).sum())
     content = save({name: value.detach().contiguous() for name, value in evaluator.state_dict().items()})
-    args.out.write_bytes(deflate(content))
+    args.out.write_bytes(compress(content))
     print(f"parameters      {sum(p.numel() for p in evaluator.parameters()):,}")
     print(f"training        {seconds:.0f} s on one thread")
     print(f"test accuracy   {right} of {len(test)} = {right / len(test):.2%}")

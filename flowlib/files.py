@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class WriteError(OSError):
-    """A file of a run that cannot be written; the message names it, why, and what is still intact."""
+    """A file that cannot be written; the message names it, why, and what is intact where something could be lost."""
 
 
 def write_synced(path: Path, content: bytes) -> None:

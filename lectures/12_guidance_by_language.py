@@ -871,10 +871,12 @@ plt.show()
 #   as many. But is it that there are two? The second block is the control: `clip-conv` *alone* has 37 ± 4 %. It reads
 #   digits, and `clip-vit` does not (99 and 45 % of them, `flowlib zoo clip-conv`, `clip-vit`). So here it is not the
 #   number of CLIPs that counts, but that one of them sees what is asked for. A third one adds nothing (35 ± 10 %), and
-#   nor does a second one that reads digits too: `clip-conv` with `clip-conv-2`, the same from another seed, has 39 ± 5
-#   % against 38 ± 3 % (third block). And with this better guide cut-outs are worth more: 37 ± 4 % with them, 25 ± 5 %
-#   without.
-# - *The bound.* Without it not one picture is left. *The secondary flow* has 14 ± 5 % against 16 ± 6 %.
+#   nor does a second one that reads digits too: `clip-conv-2`, `clip-conv` from another seed. In the third block, made
+#   on another machine, `clip-conv` alone has 38 ± 3 %, and both together have 39 ± 5 %. With `clip-conv` as the guide
+#   cut-outs are worth more: 37 ± 4 % with them, 25 ± 5 % without.
+# - *The bound.* Without it not one picture is left. With 0.1, 0.2, 0.5 (the usual one) and 1 there are 8 ± 2, 14 ± 4,
+#   16 ± 6 and 15 ± 10 % (the fourth block): among the last three no difference that three seeds show. *No new noise*,
+#   eta = 0 instead of 0.8: 12 ± 4 %. *The secondary flow* has 14 ± 5 %.
 
 # %%
 live = trained("scenes-secondary", steps=200)

@@ -20,7 +20,7 @@ ABOUT = {
     "captioner-descriptive": ("The captioner, trained on to describe all that there is", "15_dalle_2_and_3"),
     "captioner-short": ("The captioner, trained on to name what there is in a few words", "15_dalle_2_and_3"),
     "clip-conv": ("CLIP with a convolutional encoder of images: which text fits a picture", "11_clip"),
-    "clip-conv-2": ("The same from another seed: what fools one of the two need not fool the other", "11_clip"),
+    "clip-conv-2": ("`clip-conv` from another seed", "11_clip"),
     "clip-noised-agree": (
         "CLIP's encoder, trained on to see at noised pictures what it saw at clean ones",
         "12_guidance_by_language",
@@ -32,9 +32,10 @@ ABOUT = {
     "dalle": ("DALL-E: a picture is written token by token behind its caption", "14_dalle"),
     "digits": ("A flow of real handwritten digits of 8 x 8 pixels, by label", "06_networks"),
     "judge": ("The judge reads scenes: which digits, colours, sizes and places", "13_glide"),
+    "judge-32": ("The judge of scenes of 32 x 32 pixels, with MNIST's digits", "13_glide"),
     "lora-glyph": ("A LoRA: `scenes-text` learned an object from a few pictures", "16_lora_and_controlnet"),
     "lora-striped": ("A LoRA: `scenes-text` learned a style from a few pictures", "16_lora_and_controlnet"),
-    "mnist-hour": ("A flow of MNIST by label: what the recipe `mnist` comes to in an hour", "05_guidance"),
+    "mnist-hour": ("A flow of MNIST by label: the network of `mnist` after five times the training", "05_guidance"),
     "recaption": ("DALL-E 3: a painter that learned from captions which a captioner wrote", "15_dalle_2_and_3"),
     "sam": ("SAM: masks of what a point, a box or a text means", "17_segment_anything"),
     "scenes": ("A flow of scenes of 16 x 16 pixels, without captions", "12_guidance_by_language"),
@@ -94,7 +95,7 @@ def write(target: Path, kept: Path) -> None:
             text += f"![What {name} draws: small pictures side by side](zoo/{name}.png)\n\n"
             text += f"`flowlib {' '.join(command)}`\n\n"
         text += (
-            f"System `{recipe['system']['system']}`, data `{recipe['data']}`, {size:.2f} MiB in half precision. "
+            f"System `{recipe['system']['system']}`, data `{recipe['data']}`, {size:.2f} MiB, compressed. "
             f"Made by `{known['command']}`: {known['steps']:,} steps, {known['seconds'] / 60:.0f} minutes on "
             f"{known['machine']}.{stands_on(recipe['system'].get('parts'))}\n\n"
         )

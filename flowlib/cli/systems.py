@@ -79,6 +79,7 @@ class SystemCommands(TyperGroup):
 def _build(name: str) -> Any:
     """The command `name` of a system: the fields of its request are its options."""
     from flowlib.runs import load_run
+    from flowlib.runs.folder import begun
     from flowlib.systems.discovery import all_systems
     from flowlib.systems.system import name_of
 
@@ -95,14 +96,16 @@ def _build(name: str) -> Any:
         run = load_run(folder, device)
         if not command.anywhere and not isinstance(run.recipe.system, kinds):
             raise ValueError(f"{name} is no command for a run of the system {name_of(run.recipe.system)!r}: {folder}")
+        before = begun(request.out) if hasattr(request, "resume") else None
         try:
             for line in command.run(run, request) or ():
                 typer.echo(line)
         except KeyboardInterrupt:
-            if not hasattr(request, "resume"):
+            if not hasattr(request, "resume") or begun(request.out) == before:
                 raise
-            place = " in the place of --overwrite" if getattr(request, "overwrite", False) else ""
-            raise Interrupted(f"go on with the same command and --resume{place}") from None
+            how = " and --resume" if not request.resume else ""
+            instead = " instead of --overwrite" if request.overwrite else ""
+            raise Interrupted(f"go on with the same command{how}{instead}") from None
 
     parameters = []
     if command.model is None:

@@ -89,7 +89,7 @@ def train(
         raise typer.Exit(status)
     from flowlib.recipes import find_recipe, override
     from flowlib.runs import train as run_training
-    from flowlib.runs.folder import RECIPE, read_record
+    from flowlib.runs.folder import RECIPE, begun, read_record
     from flowlib.training.checkpoint import latest_step
     from flowlib.training.trainer import CHECKPOINTS
 
@@ -107,12 +107,15 @@ def train(
         if named.get(text.partition("=")[0]) is not None:
             raise ValueError(f"{text.partition('=')[0]} is given twice, by --set and by an option of its own")
     recipe, place = override(recipe, [*(settings or []), *given]), quoted(out)
+    before = begun(out)
     try:
         run = run_training(
             recipe, out, resume=resume, overwrite=overwrite, device=device, log_every=log_every,
             checkpoint_every=checkpoint_every, pictures=pictures,
         )  # fmt: skip
     except KeyboardInterrupt:
+        if begun(out) == before:
+            raise
         saved = latest_step(out / CHECKPOINTS)
         state = "nothing is saved yet" if saved is None else f"step {saved} of {recipe.training.steps} is saved"
         raise Interrupted(f"{state}; go on with: flowlib train {name} --out {place} --resume") from None

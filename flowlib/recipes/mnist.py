@@ -1,4 +1,4 @@
-"""Flows of MNIST, each for about five minutes on two cores; `mnist-hour` and `mnist-likelihood` for about an hour.
+"""Flows of MNIST, each for about five minutes on two cores; `mnist-likelihood` and `mnist-hour` take longer.
 
 Stable targets take noise out of early gradients, and gates keep D right near the data. benchmarks/sweep.py varies one
 setting of `mnist` at a time, at equal operations. `mnist-recall` is shown the posterior mean of the training data while
@@ -23,7 +23,7 @@ RECIPES = (
         system=FlowSystem(net_args=_UNET, land=0.85, **_FLOW),
         training=Training(optimiser="muon", steps=3700, lr=3e-3, matrix_lr=0.015, ema=0.998),
     ),
-    # What time buys: the same network for an hour.
+    # What time buys: the same network for an hour and more on one core.
     Recipe(
         name="mnist-hour",
         data="mnist",

@@ -67,13 +67,16 @@ def change(recipe: Recipe, **changes: Any) -> Recipe:
 
 def _check_heard(key: str, recipe: Recipe) -> None:
     """A ValueError if a setting says nothing beside the recipe's others."""
-    name = key.removeprefix("training.").removeprefix("system.").partition(".")[0]
-    for place in (recipe.training, recipe.system):
-        other, wanted = getattr(place, "needs", {}).get(name, (None, None))
-        if other is not None:
-            value = getattr(place, other)
-            if not value if wanted is True else value != wanted:
-                raise ValueError(f"{key} says nothing with {other} = {value!r}")
+    *places, name = key.removeprefix("training.").removeprefix("system.").split(".")
+    for kind in (recipe.training, recipe.system):
+        place: Any = kind
+        for inner in places:  # such as first_stage
+            place = getattr(place, inner, None)
+        other, wanted = getattr(place, "needs", {}).get(name, ("", None))
+        value = getattr(place, other, None)
+        heard = bool(value) if wanted is True else value == wanted
+        if other and not heard:
+            raise ValueError(f"{key} says nothing with {other} = {value!r}")
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

@@ -40,7 +40,7 @@ RECIPES = (
         for name, data in (("judge", "scenes"), ("judge-32", "scenes-32-mnist"))
     ),
     Recipe(name="clip-vit", data="scenes", system=CLIPSystem(image_args=_VIT, **_SAID), training=_CLIP),
-    # Two of one kind, from different seeds: what one of them is fooled by, the other may not be.
+    # Two of one kind, from different seeds: what they differ in is chance.
     *(
         Recipe(
             name=name,

@@ -88,6 +88,15 @@ def write_record(folder: Path, record: Record) -> None:
     write_whole(folder / RECIPE, json.dumps(content_of(record), indent=2).encode())
 
 
+def begun(folder: Path) -> int | None:
+    """When the record of the run in a folder was written, in ns of the system's clock; None where there is none.
+
+    A training writes it as soon as all before its first step has gone well, a resumed one too.
+    """
+    path = folder / RECIPE
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
 def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: bool) -> None:
     """Make `folder` ready for a run: a new one, or with `resume` the one that lies there.
 
@@ -107,7 +116,7 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
     """
     made = _made_by(record)
     if not (folder / RECIPE).exists():
-        for name in sorted(made):
+        for name in sorted(made - _left_by(record)):
             if (folder / name).exists():  # someone else's, not ours to delete
                 raise RunError(f"{folder} holds no run, but {name!r}, which a run would replace: choose another --out")
     elif overwrite:
@@ -115,6 +124,8 @@ def prepare_folder(folder: Path, record: Record, *, resume: bool, overwrite: boo
     elif resume:
         _check_same(folder, read_record(folder), record)
         _check_state(folder, record)  # what cannot go on keeps its record
+        if (latest_step(folder / CHECKPOINTS) or 0) < record.recipe.training.steps:
+            clear(folder, _left_by(record))  # of the weights as they were
     elif any((folder / name).exists() for name in made | _made_in(folder)):
         raise RunError(f"{folder} holds a run: add --resume to go on, --overwrite to replace it, or another --out")
     write_record(folder, record)
@@ -134,7 +145,12 @@ def _check_state(folder: Path, record: Record) -> None:
 
 def _made_by(record: Record) -> set[str]:
     """Names of all that a run puts into its folder beside its record."""
-    return {METRICS, CHECKPOINTS, SAMPLES, *record.stages, *getattr(record.recipe.system, "leaves", ())}
+    return {METRICS, CHECKPOINTS, SAMPLES, *record.stages} | _left_by(record)
+
+
+def _left_by(record: Record) -> set[str]:
+    """Names of what a command of the system puts there at the end."""
+    return set(getattr(record.recipe.system, "leaves", ()))
 
 
 def _made_in(folder: Path) -> set[str]:

@@ -2,9 +2,9 @@
 
     run = load_pretrained("judge")         # as load_run("zoo:judge")
 
-A run in the zoo is two files in `flowlib/weights`: its averaged weights in half precision, less what a run that it
-stands on has there already, and a JSON with the SHA-256 of the whole, its recipe, the command that trained it, the
-seconds that took, on what, and what `flowlib evaluate` measured.
+A run in the zoo is two files in `flowlib/weights`: its averaged weights in half precision, compressed, less what a run
+that it stands on has there already, and a JSON with the SHA-256 of the whole, its recipe, the command that trained it,
+the seconds that took, on what, and what `flowlib evaluate` measured.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from flowlib.systems.system import Row, parts_of
 from flowlib.training import read_metrics
 from flowlib.training.checkpoint import load_average
 from flowlib.training.trainer import CHECKPOINTS, METRICS
-from flowlib.weights import FOLDER, deflate, describe_weights, read_weights, shared_tensors, weights_file
+from flowlib.weights import FOLDER, compress, describe_weights, read_weights, shared_tensors, weights_file
 
 PREFIX = "zoo:"
 LIMIT = 3 * 2**20  # bytes of one file
@@ -124,7 +124,7 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
     Raises:
         RunError: if there is no such run, or it is not that of a named recipe as it stands, trained to its end: no one
             else could train it again by its name.
-        ValueError: if its weights are more than 3 MiB, or leave the range of half precision.
+        ValueError: if its file would have more than 3 MiB, or its weights leave the range of half precision.
     """
     from safetensors.torch import save
 
@@ -137,10 +137,10 @@ def pack(run: Path, figures: Sequence[Mapping[str, Any]], folder: Path = FOLDER)
     bases = [source.removeprefix(PREFIX) for source in parts_of(record.recipe.system).values() if is_zoo(source)]
     shared = shared_tensors(half, {base: read_weights(base, folder) for base in bases})
     kept = {key for keys in shared.values() for key in keys}
-    content = deflate(save({key: value for key, value in half.items() if key not in kept}))
+    content = compress(save({key: value for key, value in half.items() if key not in kept}))
     if len(content) > LIMIT:
         raise ValueError(
-            f"weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
+            f"compressed weights of {run} are {len(content) / 2**20:.1f} MiB; the zoo takes up to {LIMIT / 2**20:.0f}"
         )
     stages = [run / stage for stage in record.stages] + [run]
     described = {

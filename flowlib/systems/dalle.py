@@ -88,6 +88,8 @@ class DALLESystem:
     Reporting: ClassVar[type] = TokenReport
     paints: ClassVar[Mapping[str, Any]] = OPTIONS
 
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"kernel": ("layers", "sparse")}
+
     first_stage: DVAEStage | None = None
     captions: tuple[str, ...] = ("caption", "short")
     width: int = 128

@@ -20,7 +20,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,8 @@ class DVAESettings:
         cooling: the share of the steps over which it falls, in (0, 1].
         hard: as in `gumbel_softmax`.
     """
+
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"kl_rise": ("kl_weight", True)}
 
     tokens: int = 64
     latent_channels: int = 16
@@ -130,6 +132,8 @@ class DVAESettings:
 @dataclass(frozen=True, kw_only=True)
 class DVAEStage(DVAESettings, Training):
     """The discrete autoencoder that a system trains first, on the same data: its sizes, its loss, its training."""
+
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {**Training.needs, **DVAESettings.needs}
 
     def __post_init__(self) -> None:
         Training.__post_init__(self)

@@ -17,8 +17,9 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ class FirstStageSettings:
         adversarial: the weight of a patch discriminator's objection, >= 0.
     """
 
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {"kl_weight": ("codebook", 0)}
+
     latent_channels: int = 4
     channels: int = 64
     factor: int = 4
@@ -84,6 +87,8 @@ class FirstStageSettings:
 @dataclass(frozen=True, kw_only=True)
 class FirstStage(FirstStageSettings, Training):
     """The autoencoder that a latent system trains first, on the same data: its sizes, its losses, its training."""
+
+    needs: ClassVar[Mapping[str, tuple[str, object]]] = {**Training.needs, **FirstStageSettings.needs}
 
     def __post_init__(self) -> None:
         Training.__post_init__(self)

@@ -122,7 +122,8 @@ class FlowSystem(Guided):
         check_number("land", self.land, 0, 1, high_open=True)
         if check_number("recall", self.recall, 0, 1):
             check_number("recall", self.recall, SHARPEST, 1, low_open=True)
-            wanted = {"schedule": "linear", "chain": 0, "predicts": "v", "guide": "label", "stable_until": 0.0}
+            wanted = {"schedule": "linear", "chain": 0, "predicts": "v", "stable_until": 0.0}
+            wanted |= {"guide": "label"} if self.guided else {}
             for name, value in wanted.items():
                 if getattr(self, name) != value:
                     raise ValueError(f"{name} must be {value!r} with a memory, got {getattr(self, name)!r}")

@@ -108,8 +108,8 @@ class System(Protocol):
         takes_net                                       true: `train(recipe, net=...)` gives it the part "net"
         leaves                                          names of files that a command of its puts into a run's folder,
                                                         which are replaced when the run is
-        needs                                           settings that say nothing unless another has a value, or any
-                                                        with True: {"time_std": ("time", "logit-normal")}
+        needs                                           {setting: (another one, value)}: it says nothing unless that has
+                                                        this value; True is for any that is not 0, empty or false
         stands_on                                       the names of the parts that it may have; a recipe refuses others
     """
 
@@ -161,8 +161,8 @@ def register(name: str, commands: Sequence[Command] = ()) -> Callable[[Kind], Ki
     """Make a class of settings known as the system `name`, with the commands that it brings.
 
     Raises:
-        ValueError: for a class that is no dataclass, if the name is taken, or for a setting that is called like one of
-            `Training` or like a part of a recipe.
+        ValueError: for a class that is no dataclass, if the name is taken, for a setting that is called like one of
+            `Training` or like a part of a recipe, or if `needs` names what is no setting.
     """
 
     def add(kind: Kind) -> Kind:
@@ -176,6 +176,9 @@ def register(name: str, commands: Sequence[Command] = ()) -> Callable[[Kind], Ki
             raise ValueError(f"settings of the system {name!r} are called like what every recipe has: {taken}")
         if shared := sorted(own & {part.name for part in dataclasses.fields(Training)}):
             raise ValueError(f"settings of the system {name!r} are called like those of a training: {shared}")
+        needs = getattr(kind, "needs", {})
+        if strange := sorted({*needs, *(other for other, _ in needs.values())} - own):
+            raise ValueError(f"what the system {name!r} needs are no settings of its: {strange}")
         kind.name, kind.commands = name, tuple(commands)  # type: ignore[attr-defined]
         SYSTEMS[name] = kind
         return kind

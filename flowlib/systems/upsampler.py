@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlib.checks import check_count
+from flowlib.metrics.scenes import score_captions
 from flowlib.systems.glide import GlideSystem
 from flowlib.systems.repairs import psnr
 from flowlib.systems.sampling import FlowRequest, in_bytes
@@ -67,7 +68,8 @@ class UpsamplerSystem(GlideSystem):
 
         "psnr" is against the truth, in dB; "kept" the same of the means over blocks against the small image; "detail"
         the size of what is beyond the bilinear image, over that of the truth: 1 is as sharp as the truth, and 0 says
-        that nothing was added. The sharper of two guesses has the lower "psnr" where both are guesses.
+        that nothing was added. The sharper of two guesses has the lower "psnr" where both are guesses. Of scenes "all"
+        is the share in which the judge reads all that the caption asks for.
         """
         index = torch.arange(min(request.samples, len(data.test)))
         batch = data.test.batch(index)
@@ -87,5 +89,6 @@ class UpsamplerSystem(GlideSystem):
         for name, x in drawn.items():
             detail = float((x - smooth).square().mean().sqrt() / (truth - smooth).square().mean().sqrt())
             kept = psnr(F.avg_pool2d(x, self.factor), small)
-            rows.append({"samples": name, "psnr": psnr(x, truth), "kept": kept, "detail": detail})
+            read = {"all": score_captions(x, texts)["all"]} if "objects" in batch else {}
+            rows.append({"samples": name, "psnr": psnr(x, truth), "kept": kept, "detail": detail, **read})
         return rows

@@ -2,8 +2,9 @@
 
 Of weights that were trained on from others, the tensors that stayed as they were lie in the file of those others alone:
 "shared" in the JSON says whose they are and what they are called. The SHA-256 is that of the whole, as safetensors.
-The file is that without loss in a seventh less room: as HDF5's filters "shuffle" and "deflate" do, all low bytes come
-before all high ones, which hold signs and exponents, few of them large, and both are compressed.
+The file holds that in a seventh less room, without loss, as HDF5's filters "shuffle" and "deflate" do: the low bytes of
+all numbers come first, then the high bytes. High bytes, of sign and exponent, are mostly the same few, so that they can
+be compressed.
 """
 
 import hashlib
@@ -24,14 +25,17 @@ def weights_file(name: str, folder: Path = FOLDER) -> Path:
     return folder / f"{name}.safetensors.z"
 
 
-def deflate(content: bytes) -> bytes:
-    """What a file of weights holds for `content`, of safetensors in half precision."""
+def compress(content: bytes) -> bytes:
+    """What a file of weights holds for `content`, which is safetensors, mostly in half precision."""
     return zlib.compress(content[::2] + content[1::2], 9)
 
 
-def inflate(stored: bytes) -> bytes:
-    """The content of a file of weights: what was given to `deflate`."""
-    shuffled = zlib.decompress(stored)
+def decompress(stored: bytes) -> bytes:
+    """The content of a file of weights, which was given to `compress`; a zlib.error for what that did not make."""
+    stream = zlib.decompressobj()
+    shuffled = stream.decompress(stored)
+    if not stream.eof or stream.unused_data:
+        raise zlib.error("bytes are missing, or too many")
     content, middle = bytearray(len(shuffled)), (len(shuffled) + 1) // 2
     content[::2], content[1::2] = shuffled[:middle], shuffled[middle:]
     return bytes(content)
@@ -62,8 +66,8 @@ def read_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: if there are none of that name.
-        ValueError: if the file's SHA-256 is not the one on record: it was damaged or exchanged, and figures measured
-            with it could not be compared with anyone else's.
+        ValueError: if the SHA-256 of what the file holds is not the one on record: it was damaged or exchanged, and
+            figures measured with it could not be compared with anyone else's.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load, save
@@ -73,7 +77,7 @@ def read_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
         raise FileNotFoundError(f"the weights {name!r} are missing: no file {path}; reinstall flowlib")
     content, shared = path.read_bytes(), described.get("shared", {})
     try:
-        content = inflate(content)
+        content = decompress(content)
         for other, keys in shared.items():
             theirs = read_weights(other, folder)
             content = save({**{key: theirs[key] for key in keys}, **load(content)})

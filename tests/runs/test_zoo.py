@@ -15,7 +15,7 @@ from flowlib.data import mnist
 from flowlib.recipes import RECIPES, change, find_recipe
 from flowlib.runs import RunError, evaluate_run, load_pretrained, load_run, train, zoo
 from flowlib.training import read_metrics
-from flowlib.weights import FOLDER, deflate, describe_weights, inflate, read_weights, weights_file
+from flowlib.weights import FOLDER, compress, decompress, describe_weights, read_weights, weights_file
 
 TINY = {"steps": 3, "batch_size": 4}
 
@@ -65,11 +65,11 @@ def test_what_a_part_has_is_not_stored_twice(
     shelf: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = read_weights("judge", shelf)
-    whole = inflate(weights_file("judge", shelf).read_bytes())
+    whole = decompress(weights_file("judge", shelf).read_bytes())
     names = list(weights)
     theirs = {**weights, names[0]: weights[names[0]] + 1, names[1]: weights[names[1]].float(), "other": torch.ones(2)}
     content = save(theirs)
-    weights_file("base", shelf).write_bytes(deflate(content))
+    weights_file("base", shelf).write_bytes(compress(content))
     (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
     monkeypatch.setattr(zoo, "parts_of", lambda system: {"base": "zoo:base"})
     digest = zoo.digest("judge", shelf)
@@ -77,20 +77,20 @@ def test_what_a_part_has_is_not_stored_twice(
     zoo.pack(run, [], shelf)
     shared = describe_weights("judge", shelf)["shared"]
     assert {base: sorted(keys) for base, keys in shared.items()} == {"base": sorted(names[2:])}
-    assert set(load(inflate(weights_file("judge", shelf).read_bytes()))) == set(names[:2])
+    assert set(load(decompress(weights_file("judge", shelf).read_bytes()))) == set(names[:2])
     assert zoo.digest("judge", shelf) == digest == hashlib.sha256(whole).hexdigest()
     again = read_weights("judge", shelf)
     assert again.keys() == weights.keys()
     assert all(torch.equal(again[name], weights[name]) for name in names)
 
     content = save(theirs | {names[2]: weights[names[2]] + 1})  # a base that was trained again
-    weights_file("base", shelf).write_bytes(deflate(content))
+    weights_file("base", shelf).write_bytes(compress(content))
     (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
     with pytest.raises(ValueError, match="tensors in base, are damaged or were exchanged"):
         read_weights("judge", shelf)
     del theirs[names[2]]
     content = save(theirs)
-    weights_file("base", shelf).write_bytes(deflate(content))
+    weights_file("base", shelf).write_bytes(compress(content))
     (shelf / "base.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
     with pytest.raises(ValueError, match="are damaged or were exchanged"):
         read_weights("judge", shelf)
@@ -170,7 +170,9 @@ def test_the_command_line_lists_and_describes(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_zoo_is_small() -> None:
-    sizes = [weights_file(path.stem).stat().st_size for path in FOLDER.glob("*.json")]
+    files = [path for path in FOLDER.iterdir() if path.is_file() and path.suffix not in (".py", ".json")]
+    assert set(files) == {weights_file(path.stem) for path in FOLDER.glob("*.json")}
+    sizes = [path.stat().st_size for path in files]
     assert max(sizes) <= 3 * 2**20
     assert sum(sizes) <= 40 * 2**20
 

@@ -178,9 +178,45 @@ def test_what_replaces_a_run_and_is_cut_leaves_no_older_adapter(
 
     monkeypatch.setattr(Trainer, "run", cut)
     assert main([command, *words, "--out", str(out), "--steps", "2", "--overwrite"]) == 130
-    assert "; go on with" in (said := capsys.readouterr().err)
-    assert "--resume" in said
+    ways = {"adapt": "go on with the same command and --resume instead of --overwrite\n", "train": "--resume\n"}
+    assert capsys.readouterr().err.endswith(ways[command])
     assert [path.name for path in out.iterdir()] == ["recipe.json"]
+
+
+@pytest.mark.parametrize("command", ["adapt", "train"])
+def test_what_is_cut_before_it_has_begun_says_nothing_of_the_run_that_is_there(
+    painter: Path, images: Path, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], command: str,
+) -> None:  # fmt: skip
+    out = Path(shutil.copytree(adapted, tmp_path / "run"))
+    mine = [str(painter), "--images", str(images), "--caption", "a sks seven"]
+    words = {"adapt": mine, "train": ["moons"]}[command]
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowlib.runs.folder.clear", cut)
+    assert main([command, *words, "--out", str(out), "--steps", "2", "--overwrite"]) == 130
+    assert capsys.readouterr().err.endswith("flowlib: interrupted\n")
+    assert (out / "adapter.safetensors").exists()
+
+
+def test_an_adapter_goes_when_its_run_goes_on_and_one_alone_may_be_replaced(
+    painter: Path, images: Path, adapted: Path, tmp_path: Path
+) -> None:
+    out, alone = Path(shutil.copytree(adapted, tmp_path / "run")), tmp_path / "alone"
+    file = out / "adapter.safetensors"
+    assert main(["train", "lora", "--out", str(out), "--resume", "--no-pictures"]) == 0
+    assert file.exists()  # nothing was left to train
+    assert main(["train", "lora", "--out", str(out), "--resume", "--steps", "5", "--no-pictures"]) == 0
+    assert not file.exists()
+    alone.mkdir()
+    shutil.copy(adapted / "adapter.safetensors", alone)
+    words = ["adapt", str(painter), "--images", str(images), "--caption", "a sks seven", "--out", str(alone)]
+    words += ["--steps", "2", "--batch-size", "2", "--no-pictures"]
+    assert main(words) == 2
+    assert main([*words, "--overwrite"]) == 0
+    assert (alone / "adapter.safetensors").read_bytes() != (adapted / "adapter.safetensors").read_bytes()
 
 
 def test_the_report_has_the_style_and_what_was_forgotten(adapted: Path) -> None:

@@ -79,6 +79,13 @@ def test_a_setting_that_would_hide_another_is_refused(name: str, message: str) -
     kind = dataclasses.make_dataclass("Toy", [("size", int, 1), (name, int, 3)], frozen=True)
     with pytest.raises(ValueError, match=message):
         register("toy")(kind)
+
+
+@pytest.mark.parametrize("needs", [{"size": ("width", 3)}, {"width": ("size", True)}])
+def test_what_needs_no_setting_is_refused(needs: dict[str, tuple[str, object]]) -> None:
+    kind = dataclasses.make_dataclass("Toy", [("size", int, 1)], frozen=True, namespace={"needs": needs})
+    with pytest.raises(ValueError, match=r"what the system 'toy' needs are no settings of its: \['width'\]"):
+        register("toy")(kind)
     assert "toy" not in all_systems()
 
 

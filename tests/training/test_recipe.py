@@ -17,6 +17,7 @@ from flowlib.runs import load_run, zoo
 from flowlib.runs.run import build
 from flowlib.systems import FirstStage, FlowSystem, LatentFlowSystem, LatentModel
 from flowlib.systems.discovery import all_systems
+from flowlib.systems.dvae import DVAEStage
 from flowlib.systems.sampling import latent_shape
 from flowlib.systems.system import parts_of
 from flowlib.training import Training
@@ -313,6 +314,15 @@ def test_noise_is_coupled_within_labels_and_for_no_other_guide():
         ("unclip-prior", ["levels=3"], "levels says nothing with kind = 'diffusion'"),
         ("unclip-prior-autoregressive", ["schedule=cosine"], "schedule says nothing with kind"),
         ("lora-glyph", ["full=true", "rank=3"], "rank says nothing with full = True"),
+        ("dalle", ["layers=full", "kernel=5"], "kernel says nothing with layers = 'full'"),
+        ("first-stage", ["codebook=16", "kl_weight=1"], "kl_weight says nothing with codebook = 16"),
+        ("dvae", ["kl_weight=0", "kl_rise=0.5"], r"kl_rise says nothing with kl_weight = 0"),
+        (
+            "mnist-latent",
+            ["first_stage.optimiser=adamw", "first_stage.matrix_lr=1"],
+            "first_stage.matrix_lr says nothing",
+        ),
+        ("mnist-latent", ["first_stage.codebook=16", "first_stage.kl_weight=1"], "first_stage.kl_weight says nothing"),
     ],
 )
 def test_a_setting_that_says_nothing_beside_the_others_is_refused(name: str, settings: list[str], says: str) -> None:
@@ -327,20 +337,33 @@ def test_a_setting_that_says_nothing_beside_the_others_is_refused(name: str, set
         ("mnist", ["time_std=2", "time_mean=1", "references=5", "dropout=0.2", "matrix_lr=0.1"]),
         ("mnist-likelihood", ["time_low=-2", "time_high=3"]),
         ("unclip-prior-autoregressive", ["levels=3"]),
-        ("lora-glyph", ["rank=3"]),
+        ("unclip-prior-autoregressive", ["components=3", "buckets=5"]),
+        ("unclip-prior", ["schedule=cosine"]),
+        ("lora-glyph", ["rank=3", "alpha=2"]),
+        ("sam", ["text_from=caption"]),
+        ("dalle", ["kernel=5"]),
+        ("first-stage", ["kl_weight=1"]),
+        ("dvae", ["kl_rise=0.5"]),
+        ("words", ["guide=label"]),
+        ("words", ["guided=false", "recall=0.4", "stable_until=0"]),
+        ("mnist-latent", ["first_stage.kl_weight=1", "first_stage.optimiser=muon", "first_stage.matrix_lr=1"]),
     ],
 )
 def test_a_setting_that_is_heard_is_taken(name: str, settings: list[str]) -> None:
     recipe = override(find_recipe(name), settings)
     for setting in settings:
         key, _, text = setting.partition("=")
-        found = getattr(recipe.training if hasattr(recipe.training, key) else recipe.system, key)
-        assert str(found) == text or found == float(text)
+        *places, last = key.split(".")
+        place = recipe.training if hasattr(recipe.training, key) else recipe.system
+        for inner in places:
+            place = getattr(place, inner)
+        found = getattr(place, last)
+        assert str(found).lower() == text or found == float(text)
 
 
 def test_what_a_setting_needs_is_a_setting() -> None:
     """Of every system, and of the training."""
-    for kind in (Training, *all_systems().values()):
+    for kind in (Training, FirstStage, DVAEStage, *all_systems().values()):
         names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         for name, (other, _) in getattr(kind, "needs", {}).items():
             assert {name, other} <= names, kind

@@ -7,7 +7,7 @@ import torch
 from pictures import blobs
 
 from flowlib.metrics import load_evaluator
-from flowlib.weights import FOLDER, deflate, describe_weights, inflate, weights_file
+from flowlib.weights import FOLDER, compress, decompress, describe_weights, weights_file
 
 WEIGHTS = weights_file("evaluator")
 
@@ -24,12 +24,18 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("deflated", [True, False])
 def test_a_file_with_one_flipped_bit_is_refused(copy: Path, place: int, deflated: bool) -> None:
     """In what is compressed, which can then mostly not be read, or in what that holds."""
-    content = bytearray(copy.read_bytes() if deflated else inflate(copy.read_bytes()))
+    content = bytearray(copy.read_bytes() if deflated else decompress(copy.read_bytes()))
     content[place] ^= 1
-    copy.write_bytes(content if deflated else deflate(content))
+    copy.write_bytes(content if deflated else compress(content))
     with pytest.raises(ValueError, match=r"damaged or were exchanged: SHA-256 [0-9a-f]{64}, expected") as caught:
         load_evaluator(copy.parent)
     assert str(copy) in str(caught.value)
+
+
+def test_a_file_with_bytes_behind_its_end_is_refused(copy: Path) -> None:
+    copy.write_bytes(copy.read_bytes() + b"more")
+    with pytest.raises(ValueError, match="damaged or were exchanged"):
+        load_evaluator(copy.parent)
 
 
 @pytest.mark.parametrize("size", [0, 1000])
@@ -54,13 +60,13 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"1", b"12", bytes(range(256)) * 3 + b"odd"])
 def test_a_file_holds_its_content_without_loss(content: bytes) -> None:
-    assert inflate(deflate(content)) == content
+    assert decompress(compress(content)) == content
 
 
 def test_half_precision_takes_a_seventh_less_room() -> None:
     """As the zoo's do: normal numbers, of which the high byte is not often large."""
     numbers = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).mul(0.05).half()
     content = numbers.view(torch.uint8).numpy().tobytes()
-    assert len(deflate(content)) < 0.87 * len(content)
+    assert len(compress(content)) < 0.87 * len(content)
     shipped = [file.read_bytes() for file in FOLDER.glob(f"*{weights_file('').name}")]
-    assert sum(map(len, shipped)) < 0.87 * sum(len(inflate(stored)) for stored in shipped)
+    assert sum(map(len, shipped)) < 0.87 * sum(len(decompress(stored)) for stored in shipped)
