@@ -214,6 +214,9 @@ def needs(name: str) -> Any:
         ("control-mask", {"strengths": (1.0,), "samples": 64}, "strength 1", "mask IoU", 0.04),
         ("control-keypoints", {"strengths": (1.0,), "samples": 64}, "strength 1", "key points", 0.04),
         ("sam", {"everything": 2}, "three points", "mIoU", 0.03),
+        pytest.param(
+            "mnist-hour", {"scales": (1.0,), "steps": 12}, "w = 1", "accuracy", 0.03, marks=needs("mnist-hour").marks
+        ),
         ("lora-striped", {"samples": 100}, "adapted, w = 3", "style", 0.1),
         ("lora-glyph", {"samples": 100}, "adapted, w = 3", "style", 0.1),
     ],
