@@ -773,12 +773,15 @@ picture_grid(framed(torch.cat([painted[name][:12] for name in answers])), column
 # where the prior's draws give five times as many, for the same captions. (Some draws are wrong in colour: it is a small
 # prior.) More draws to choose from bring $e$ nearer to the text, slowly.
 #
-# The zoo's models paint scenes of one or two digits; three seeds of 150 captions are in
+# The zoo's models paint scenes of one or two digits; three seeds of 250 captions are in
 # [`tables/15_priors.md`](tables/15_priors.md). With the caption beside it, an embedding drawn by the diffusion prior is
-# as good as the true picture's (everything is right in 97 and in 98 % of the pictures), the autoregressive prior's is
-# right in 83 %, and the text's own embedding in 60 %, where no embedding at all gives 98 %: a wrong embedding is worse
-# than none. *Without* the caption a scene of one digit comes back in 90 % from its own embedding and in nearly all from
-# the prior's, and a scene of two digits in 3 % from either.
+# as good as the true picture's (everything is right in 97 % of the pictures of either), the autoregressive prior's is
+# right in 82 %, and the text's own embedding in 63 %, where no embedding at all gives 98 %: a wrong embedding is worse
+# than none. The Fréchet distance to test scenes, in the judge's features, says the same of the text's own embedding
+# (304 ± 7), but does not tell the two priors apart (autoregressive 259 ± 8, diffusion 262 ± 7; the true embedding 254 ±
+# 4, none 271 ± 6; of 250 pictures each, so that much of every number is chance). *Without* the caption a scene of one
+# digit comes back in 92 % from its own embedding and in nearly all from the diffusion prior's, and a scene of two
+# digits in 3 and in 2 %.
 #
 # **Beside GLIDE and DALL·E.** The same 200 captions by three systems of the zoo, the first picture of each, three
 # seeds ([`tables/15_systems.md`](tables/15_systems.md)). The judge reads 96.2 ± 1.6 % of GLIDE's as asked, 95.3 ±
