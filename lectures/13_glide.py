@@ -968,10 +968,10 @@ picture_grid(torch.cat([x[:10] for x in four]), columns=10, rows=["small", "bili
 # %% [markdown]
 # What the flow adds is nearly as large as in the truth (0.92), and more right than wrong: it takes away more than half
 # of the bilinear picture's squared error (3.4 dB). A judge of 32 pixels, which has learned other digits than these
-# (MNIST's), reads all as asked in 84 % of 1,000 drawn pictures, in 78 % of the bilinear ones and in 88 % of the true ones
-# (`flowlib zoo scenes-upsampler`). **What is kept.** Nothing forces the large picture to have the small one's averages:
-# the network was shown the small one and learned that they agree. How nearly they do is the table's second column. One
-# can insist:
+# (MNIST's), reads all as asked in 84 % of 1,000 drawn pictures, in 78 % of the bilinear ones and in 88 % of the true
+# ones (`flowlib zoo scenes-upsampler`). **What is kept.** Nothing forces the large picture to have the small one's
+# averages: the network was shown the small one and learned that they agree. How nearly they do is the table's second
+# column. One can insist:
 #
 # **Proposition 3.** Of all pictures with block means $m$, the nearest to $x$ is $x + U(m - \bar x)$, where $\bar x$ are
 # the block means of $x$ and $U$ repeats each of them over its block.
