@@ -79,6 +79,7 @@ def test_a_setting_that_would_hide_another_is_refused(name: str, message: str) -
     kind = dataclasses.make_dataclass("Toy", [("size", int, 1), (name, int, 3)], frozen=True)
     with pytest.raises(ValueError, match=message):
         register("toy")(kind)
+    assert "toy" not in all_systems()
 
 
 @pytest.mark.parametrize("needs", [{"size": ("width", 3)}, {"width": ("size", True)}])
